@@ -1,0 +1,155 @@
+//! A fixed number of bits, in the order of the wire: bit 0 is the high bit of byte 0 (BEP 3, bitfield).
+
+/// A set of piece (or block) numbers below a fixed length, with the count of its members at hand.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Bitfield {
+    bytes: Box<[u8]>,
+    len: u32,
+    ones: u32,
+}
+
+impl Bitfield {
+    /// `len` bits, all clear.
+    pub fn new(len: u32) -> Bitfield {
+        Bitfield { bytes: vec![0; Self::bytes_for(len)].into(), len, ones: 0 }
+    }
+
+    /// `len` bits, all set.
+    pub fn full(len: u32) -> Bitfield {
+        let mut bytes: Box<[u8]> = vec![0xff; Self::bytes_for(len)].into();
+        if !len.is_multiple_of(8)
+            && let Some(last) = bytes.last_mut()
+        {
+            *last = 0xff << (8 - len % 8);
+        }
+        Bitfield { bytes, len, ones: len }
+    }
+
+    /// The bits that came over the wire. None when the length is not the one due, or when a spare bit is set
+    /// (BEP 3: such a connection is dropped).
+    pub fn from_bytes(bytes: &[u8], len: u32) -> Option<Bitfield> {
+        if bytes.len() != Self::bytes_for(len) {
+            return None;
+        }
+        if !len.is_multiple_of(8) && bytes.last().is_some_and(|&last| last << (len % 8) != 0) {
+            return None;
+        }
+        let ones = bytes.iter().map(|b| b.count_ones()).sum();
+        Some(Bitfield { bytes: bytes.into(), len, ones })
+    }
+
+    /// How many bytes `len` bits take.
+    pub fn bytes_for(len: u32) -> usize {
+        len.div_ceil(8) as usize
+    }
+
+    /// The bytes as they go over the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The number of bits, set or not.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether there are no bits at all (a length of 0).
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The number of bits set.
+    pub fn count(&self) -> u32 {
+        self.ones
+    }
+
+    /// Whether every bit is set.
+    pub fn all(&self) -> bool {
+        self.ones == self.len
+    }
+
+    /// Whether bit `i` is set; false past the end.
+    pub fn get(&self, i: u32) -> bool {
+        i < self.len && self.bytes[(i / 8) as usize] & (0x80 >> (i % 8)) != 0
+    }
+
+    /// Sets bit `i`; tells whether that changed it. A bit past the end is left alone.
+    pub fn set(&mut self, i: u32) -> bool {
+        if i >= self.len || self.get(i) {
+            return false;
+        }
+        self.bytes[(i / 8) as usize] |= 0x80 >> (i % 8);
+        self.ones += 1;
+        true
+    }
+
+    /// Clears bit `i`; tells whether that changed it.
+    pub fn clear(&mut self, i: u32) -> bool {
+        if !self.get(i) {
+            return false;
+        }
+        self.bytes[(i / 8) as usize] &= !(0x80 >> (i % 8));
+        self.ones -= 1;
+        true
+    }
+
+    /// The first clear bit at or after `from`.
+    pub fn first_clear(&self, from: u32) -> Option<u32> {
+        let mut i = from;
+        while i < self.len {
+            if i.is_multiple_of(8) && self.bytes[(i / 8) as usize] == 0xff {
+                i += 8;
+            } else if self.get(i) {
+                i += 1;
+            } else {
+                return Some(i);
+            }
+        }
+        None
+    }
+
+    /// The numbers of the set bits, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.bytes.iter().enumerate().filter(|(_, b)| **b != 0).flat_map(|(at, b)| {
+            let b = *b;
+            (0..8).filter(move |bit| b & (0x80 >> bit) != 0).map(move |bit| at as u32 * 8 + bit)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_in_the_order_of_the_wire() {
+        let mut bits = Bitfield::new(10);
+        assert!(bits.set(0) && bits.set(9) && !bits.set(9) && !bits.set(10));
+        assert_eq!(bits.as_bytes(), [0x80, 0x40]);
+        assert_eq!(bits.iter().collect::<Vec<_>>(), [0, 9]);
+        assert!(bits.clear(0) && !bits.clear(0) && !bits.clear(99));
+        assert_eq!((bits.count(), bits.len(), bits.all()), (1, 10, false));
+    }
+
+    #[test]
+    fn a_wrong_length_or_a_spare_bit_is_refused() {
+        assert!(Bitfield::from_bytes(&[0xff], 10).is_none());
+        assert!(Bitfield::from_bytes(&[0xff, 0xe0], 10).is_none());
+        assert!(Bitfield::from_bytes(&[0xff, 0xc0, 0], 10).is_none());
+        let full = Bitfield::from_bytes(&[0xff, 0xc0], 10).unwrap();
+        assert!(full.all());
+        assert_eq!(full, Bitfield::full(10));
+        assert_eq!(Bitfield::full(16).as_bytes(), [0xff, 0xff]);
+        assert!(Bitfield::from_bytes(&[], 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn first_clear_skips_whole_bytes() {
+        let mut bits = Bitfield::full(100);
+        assert_eq!(bits.first_clear(0), None);
+        bits.clear(77);
+        assert_eq!(bits.first_clear(0), Some(77));
+        assert_eq!(bits.first_clear(77), Some(77));
+        assert_eq!(bits.first_clear(78), None);
+    }
+}

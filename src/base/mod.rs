@@ -1,0 +1,9 @@
+//! What knows no BitTorrent: time, chance, slots, bits, buffers, rates.
+
+pub mod arena;
+pub mod bits;
+pub mod buf;
+pub mod rate;
+pub mod rng;
+pub mod time;
+pub mod wake;

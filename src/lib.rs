@@ -1,0 +1,21 @@
+//! ptorrent: a BitTorrent client for the command line of small machines.
+//!
+//! The protocol is a value, the machine is a shell: `session` is a plain state machine into which events and the
+//! time go and out of which actions come; `reactor`, `disk` and `helper` are the threads that carry them out.
+//! An import goes down in this diagram, over any distance; never up, never sideways (`tests/tidy.rs` checks):
+//!
+//! ```text
+//!           cli
+//!            |
+//!          engine
+//!     /      |       \           outer half: threads, sockets, files, clock, entropy
+//! reactor   disk   helper        siblings; they meet only in channels
+//!    |       |       |
+//! session    |       |           inner half: deterministic, single-threaded, simulated whole
+//!     \      |      /
+//!    api -> proto -> base, limits
+//! ```
+
+pub mod base;
+pub mod limits;
+pub mod proto;
