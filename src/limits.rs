@@ -41,3 +41,34 @@ pub const ANNOUNCE_PEERS_MAX: usize = 1000;
 const _: () = assert!(PIECES_MAX / 8 < MESSAGE_MAX);
 const _: () = assert!(MESSAGE_SMALL > BLOCK + 13);
 const _: () = assert!(PIECE_LENGTH_MAX / BLOCK <= u16::MAX as u32);
+
+/// The most torrents of a process: a handle has 16 bits of slot.
+pub const TORRENTS_MAX: usize = 4096;
+/// The most connections that `--max-conn` may ask for.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// Bytes that may wait for one disk worker before the peers that feed it must wait: enough to keep a worker busy
+/// while the net thread is elsewhere, little enough to stay in the cache until it is hashed.
+pub const LANE_HIGH: u64 = 2 << 20;
+/// Below this the peers in line may go on.
+pub const LANE_LOW: u64 = LANE_HIGH / 2;
+/// The most disk workers.
+pub const LANES_MAX: usize = 8;
+/// Blocks that may be on their way from disk to peers, all together: 4 MiB.
+pub const SEND_BUFS: usize = 256;
+/// Requests of one peer that may wait; the one past that closes it. Others pipeline up to 500 (libtorrent) or 2,000.
+pub const REQUESTS_IN_MAX: usize = 2048;
+/// Requests that we have open with one peer at most: 8 MiB under way, 3 s at 2.7 MiB/s, 300 ms at 27 MiB/s.
+pub const REQUESTS_OUT_MAX: u32 = 512;
+/// Check jobs that one worker has at a time: one in hand, one to follow.
+pub const CHECKS_OUT: usize = 2;
+/// Bytes of a check job, so that a stop need not wait long.
+pub const CHECK_BYTES: u64 = 4 << 20;
+/// Calls that are with the helpers at a time; more wait in the session.
+pub const CALLS_OUT: usize = 64;
+/// Bytes that one socket may bring in a turn, before the others have theirs.
+pub const BURST: usize = 256 << 10;
+/// Bytes of small messages that may wait in a connection's outbox; a peer that does not read its answers is closed.
+pub const OUTBOX_MAX: usize = 1 << 20;
+
+const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
+const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize && TORRENTS_MAX < u16::MAX as usize);

@@ -17,10 +17,10 @@ pub trait Handle: Copy + Eq {
 /// Defines a [`Handle`] type that prints as its letter, slot and generation (`p17.3`).
 #[macro_export]
 macro_rules! handle {
-    ($(#[$doc:meta])* $name:ident, $letter:literal) => {
+    ($(#[$doc:meta])* $vis:vis $name:ident, $letter:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(u32);
+        $vis struct $name(u32);
         impl $crate::base::arena::Handle for $name {
             fn from_bits(bits: u32) -> $name {
                 $name(bits)

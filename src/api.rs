@@ -1,0 +1,633 @@
+//! The vocabulary: every event, action, job, call, command and report of the program. Types only.
+//!
+//! `session` takes [`Event`]s and gives [`Action`]s. The reactor carries actions out: [`Job`]s go to the disk workers
+//! and come back as [`Done`], [`Call`]s go to the helpers and come back as [`Reply`]. The program (`cli`) says
+//! [`Command`]s and hears [`Report`]s.
+
+use crate::base::bits::Bitfield;
+use crate::base::buf::Buf;
+use crate::handle;
+use crate::proto::layout::Block;
+use crate::proto::metainfo::Metainfo;
+use crate::proto::tracker::url::Url;
+use crate::proto::tracker::{Request, Response};
+use crate::proto::wire::handshake::Handshake;
+use crate::proto::wire::message::Message;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+handle!(
+    /// A connection, dialled or accepted. The session and the reactor keep their halves of a peer under the same
+    /// id, and its bits are its key in the poller.
+    pub PeerId, "p"
+);
+handle!(
+    /// A torrent of this process.
+    pub TorrentId, "t"
+);
+
+/// What happens to the session.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A connection that [`Action::Connect`] asked for is there.
+    Connected {
+        /// Which.
+        peer: PeerId,
+    },
+    /// A connection is gone: the other side closed it, or the reactor had to. The reactor has forgotten the peer and
+    /// its buffers are home.
+    Closed {
+        /// Which.
+        peer: PeerId,
+        /// Why.
+        why: Why,
+    },
+    /// The other side's handshake is in, the first thing on every connection.
+    Handshake {
+        /// Who sent it.
+        peer: PeerId,
+        /// What it says.
+        handshake: Handshake,
+    },
+    /// A message is in, any but a piece.
+    Message {
+        /// Who sent it.
+        peer: PeerId,
+        /// What it says; it borrows the reactor's buffer.
+        message: Message<'a>,
+    },
+    /// A block that [`Intake::Take`] let in is whole.
+    Block {
+        /// Who sent it.
+        peer: PeerId,
+        /// Which block.
+        block: Block,
+        /// Its bytes, `block.len` of them.
+        buf: Buf,
+    },
+    /// Blocks of [`Action::SendBlock`] went to the kernel as a whole; their buffers are home.
+    Sent {
+        /// To whom.
+        peer: PeerId,
+        /// How many.
+        blocks: u32,
+        /// Their payload in bytes.
+        bytes: u64,
+    },
+    /// A disk worker has done its job.
+    Done {
+        /// Which worker.
+        lane: u8,
+        /// What came of it.
+        done: Done,
+    },
+    /// A helper has an answer.
+    Reply(Reply),
+    /// The program wants something.
+    Command(Command),
+    /// A deadline of [`deadline`](crate::session::Session::deadline) has passed.
+    Tick,
+}
+
+/// What to do with a block whose header has been read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Intake {
+    /// Read it into a `Buf`; [`Event::Block`] follows, or [`Event::Closed`].
+    Take,
+    /// Read past it: it was not asked for, or is here already.
+    Skip,
+    /// The disk is behind: stop reading this connection until [`Action::Resume`], then ask again.
+    Wait,
+}
+
+/// What the session wants done.
+#[derive(Debug)]
+pub enum Action {
+    /// Dial; [`Event::Connected`] or [`Event::Closed`] follows.
+    Connect {
+        /// The id it shall have.
+        peer: PeerId,
+        /// Where to.
+        addr: SocketAddr,
+    },
+    /// Send our handshake.
+    Handshake {
+        /// To whom.
+        peer: PeerId,
+        /// What.
+        handshake: Box<Handshake>,
+    },
+    /// The torrent is known: from now on a message may be this long, in bytes.
+    Expect {
+        /// Of whom.
+        peer: PeerId,
+        /// The longest message that this torrent allows.
+        max: u32,
+    },
+    /// Send a message that has no payload block.
+    Send {
+        /// To whom.
+        peer: PeerId,
+        /// What.
+        message: Message<'static>,
+    },
+    /// Send a piece message; [`Event::Sent`] follows, or [`Event::Closed`].
+    SendBlock {
+        /// To whom.
+        peer: PeerId,
+        /// Which block.
+        block: Block,
+        /// Its bytes.
+        buf: Buf,
+    },
+    /// Read from this connection again after [`Intake::Wait`], and ask `intake` again.
+    Resume {
+        /// Which.
+        peer: PeerId,
+    },
+    /// Close the connection (what is in its outbox may be lost) and forget the peer. No [`Event::Closed`] follows.
+    Close {
+        /// Which.
+        peer: PeerId,
+        /// Why, for the log.
+        why: Why,
+    },
+    /// Work for a disk worker.
+    Job {
+        /// Which worker.
+        lane: u8,
+        /// What.
+        job: Job,
+    },
+    /// A call that may block, for a helper.
+    Call(Box<Call>),
+    /// A buffer goes home to the pool.
+    Release(Buf),
+    /// All is closed and said: the reactor ends.
+    Exit,
+}
+
+/// Why a connection was closed. It decides whether the address is called again, and when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// The other side closed it.
+    Eof,
+    /// The socket failed.
+    Io(io::ErrorKind),
+    /// The connection could not be made.
+    Unreachable(io::ErrorKind),
+    /// It did not connect, shake hands or say anything in time.
+    Timeout,
+    /// What we send is not taken.
+    Stalled,
+    /// The other side broke the protocol.
+    Protocol(&'static str),
+    /// It asked for a torrent that we do not have.
+    UnknownTorrent,
+    /// It is ourselves.
+    Myself,
+    /// There is another connection to the same peer.
+    Duplicate,
+    /// Both of us have everything.
+    BothSeeds,
+    /// A better candidate needs the place.
+    Replaced,
+    /// It sent bytes that are not the torrent's.
+    Corrupt,
+    /// The torrent stopped or the program ends.
+    Stopping,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Eof => f.write_str("closed by the other side"),
+            Why::Io(kind) => write!(f, "{kind}"),
+            Why::Unreachable(kind) => write!(f, "cannot connect: {kind}"),
+            Why::Timeout => f.write_str("timed out"),
+            Why::Stalled => f.write_str("does not take what we send"),
+            Why::Protocol(what) => write!(f, "broke the protocol: {what}"),
+            Why::UnknownTorrent => f.write_str("asked for an unknown torrent"),
+            Why::Myself => f.write_str("is ourselves"),
+            Why::Duplicate => f.write_str("is connected already"),
+            Why::BothSeeds => f.write_str("both have everything"),
+            Why::Replaced => f.write_str("made room for another"),
+            Why::Corrupt => f.write_str("sent corrupt data"),
+            Why::Stopping => f.write_str("stopping"),
+        }
+    }
+}
+
+/// How a file's space is reserved (`--prealloc`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Prealloc {
+    /// All of it, before the start.
+    #[default]
+    Full,
+    /// As it fills.
+    Sparse,
+}
+
+/// How pieces reach the files (`--disk-io`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DiskIo {
+    /// Mapped where that is known to do well, else by `pwrite`.
+    #[default]
+    Auto,
+    /// Mapped windows wherever the file system lets us.
+    Mmap,
+    /// `pwrite` everywhere.
+    Pwrite,
+}
+
+/// A torrent and how the user wants it; shared by the session and the disk workers.
+#[derive(Debug)]
+pub struct Spec {
+    /// What the .torrent says.
+    pub meta: Metainfo,
+    /// The download folder.
+    pub dir: PathBuf,
+    /// Which files are wanted, one flag each (`--select`).
+    pub wanted: Vec<bool>,
+    /// Never download, never write (`--seed`).
+    pub seed_only: bool,
+    /// Take over files that are there and are not this torrent's.
+    pub overwrite: bool,
+    /// How space is reserved.
+    pub prealloc: Prealloc,
+    /// How files are written.
+    pub disk_io: DiskIo,
+    /// Pieces in order rather than rarest first.
+    pub sequential: bool,
+    /// Trackers to announce to, tiers of URLs (BEP 12): the torrent's own, then those of `--tracker`.
+    pub trackers: Vec<Vec<Url>>,
+    /// Peers to connect to, as `HOST:PORT` was given (`--peer`).
+    pub peers: Vec<(String, u16)>,
+}
+
+/// Work for a disk worker. A worker does writes and reads before checks, each kind in order.
+#[derive(Debug)]
+pub enum Job {
+    /// Claim the files, make folders, reserve space. Other jobs of the torrent come only after its answer, and then to
+    /// any worker.
+    Open {
+        /// Whose.
+        torrent: TorrentId,
+        /// What and where.
+        spec: Arc<Spec>,
+    },
+    /// Store a block. All blocks of a piece go to the same worker until [`Done::Piece`].
+    Write {
+        /// Whose.
+        torrent: TorrentId,
+        /// Where.
+        block: Block,
+        /// The bytes.
+        buf: Buf,
+    },
+    /// Hash these pieces as they are on disk. It gives way to writes and reads.
+    Check {
+        /// Whose.
+        torrent: TorrentId,
+        /// The first piece.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// Read a block that a peer asked for, of a verified piece.
+    Read {
+        /// Whose.
+        torrent: TorrentId,
+        /// Who asked.
+        peer: PeerId,
+        /// Which block.
+        block: Block,
+        /// Where to put it.
+        buf: Buf,
+    },
+    /// Forget the torrent: drop its pieces in hand, windows, descriptors and, with the last worker, its claims.
+    Close {
+        /// Whose.
+        torrent: TorrentId,
+    },
+}
+
+/// What came of a [`Job`].
+#[derive(Debug)]
+pub enum Done {
+    /// Of [`Job::Open`].
+    Opened {
+        /// Whose.
+        torrent: TorrentId,
+        /// What was found, or why it cannot be.
+        result: Result<Opened, DiskError>,
+    },
+    /// Of [`Job::Write`]. After an error the worker has forgotten all blocks of that piece.
+    Written {
+        /// Whose.
+        torrent: TorrentId,
+        /// Which block.
+        block: Block,
+        /// The buffer, free again.
+        buf: Buf,
+        /// Whether it is stored.
+        result: Result<(), DiskError>,
+    },
+    /// The last block of a piece was written, and the piece hashed.
+    Piece {
+        /// Whose.
+        torrent: TorrentId,
+        /// Which.
+        piece: u32,
+        /// Whether it is right.
+        verdict: Verdict,
+    },
+    /// Of [`Job::Check`].
+    Checked {
+        /// Whose.
+        torrent: TorrentId,
+        /// The first piece.
+        first: u32,
+        /// How many.
+        count: u32,
+        /// Which of them are right (bit 0 is `first`); missing and short files are just not right.
+        result: Result<Bitfield, DiskError>,
+    },
+    /// Of [`Job::Read`].
+    Read {
+        /// Whose.
+        torrent: TorrentId,
+        /// Who asked.
+        peer: PeerId,
+        /// Which block.
+        block: Block,
+        /// The bytes, if it went well; the buffer in any case.
+        buf: Buf,
+        /// Whether it did.
+        result: Result<(), DiskError>,
+    },
+    /// Of [`Job::Close`].
+    Closed {
+        /// Whose.
+        torrent: TorrentId,
+    },
+}
+
+/// What [`Job::Open`] found.
+#[derive(Debug)]
+pub struct Opened {
+    /// Pieces that may be there (a file with data lies under them) and must be hashed before anything is asked for.
+    pub candidates: Bitfield,
+    /// Files that were there with data: unless a piece in one turns out right, or `overwrite` was said, it is not
+    /// this torrent's and must not be written.
+    pub found: Vec<usize>,
+    /// What the user should be told (no preallocation on this file system, and the like).
+    pub warnings: Vec<String>,
+}
+
+/// Whether a piece that was downloaded is right.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is. `differed` holds the numbers of those blocks that an earlier, failed try had other bytes for: who
+    /// sent those then is guilty.
+    Good {
+        /// Block numbers within the piece.
+        differed: Vec<u32>,
+    },
+    /// The hash is not the one due.
+    Bad,
+    /// It could not be read back.
+    Failed(DiskError),
+}
+
+/// The file system said no.
+#[derive(Debug)]
+pub struct DiskError {
+    /// What was tried, as a verb: "write", "open", "reserve space for".
+    pub op: &'static str,
+    /// Where.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = crate::proto::metainfo::printable(&self.path.to_string_lossy());
+        write!(f, "cannot {} {path}: {}", self.op, self.source)
+    }
+}
+
+impl std::error::Error for DiskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// A call that may block for long.
+#[derive(Debug)]
+pub enum Call {
+    /// Tell a tracker.
+    Announce {
+        /// Whose.
+        torrent: TorrentId,
+        /// Which tracker, a number of the torrent's own.
+        tracker: u32,
+        /// Where.
+        url: Url,
+        /// What.
+        request: Request,
+        /// Give up after this long.
+        timeout: Duration,
+    },
+    /// Look a host name up.
+    Resolve {
+        /// Whose.
+        torrent: TorrentId,
+        /// The name, or an address literal.
+        host: String,
+        /// The port that the answer shall have.
+        port: u16,
+    },
+}
+
+/// The answer to a [`Call`].
+#[derive(Debug)]
+pub enum Reply {
+    /// Of [`Call::Announce`].
+    Announced {
+        /// Whose.
+        torrent: TorrentId,
+        /// Which tracker.
+        tracker: u32,
+        /// What it says.
+        result: Result<Response, TrackerFailure>,
+    },
+    /// Of [`Call::Resolve`].
+    Resolved {
+        /// Whose.
+        torrent: TorrentId,
+        /// The name that was looked up.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The addresses, or what is wrong.
+        result: Result<Vec<SocketAddr>, String>,
+    },
+}
+
+/// Why an announce failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TrackerFailure {
+    /// The name, the connection or the answer's transport failed.
+    Network(String),
+    /// It answered with a `failure reason` (BEP 3), made printable.
+    Refused(String),
+    /// The answer makes no sense.
+    Answer(String),
+    /// This build or the options cannot speak to it.
+    Unsupported(String),
+}
+
+impl fmt::Display for TrackerFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TrackerFailure::Network(what) => f.write_str(what),
+            TrackerFailure::Refused(words) => write!(f, "the tracker says: {words}"),
+            TrackerFailure::Answer(what) => write!(f, "the tracker's answer is not valid: {what}"),
+            TrackerFailure::Unsupported(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What the program wants of the engine.
+#[derive(Debug)]
+pub enum Command {
+    /// Run this torrent; reports about it carry the number.
+    Add {
+        /// The program's own number of it.
+        number: u32,
+        /// What and how.
+        spec: Arc<Spec>,
+    },
+    /// Stop everything: tell the trackers, close what is open, then [`Report::Finished`].
+    Quit,
+}
+
+/// What the program is told.
+#[derive(Debug)]
+pub enum Report {
+    /// A listener is there.
+    Listening {
+        /// Where.
+        addr: SocketAddr,
+    },
+    /// A signal came; the engine is stopping.
+    Signal {
+        /// Which.
+        signal: i32,
+    },
+    /// A torrent's state is another one.
+    State {
+        /// Which torrent.
+        number: u32,
+        /// The new state.
+        state: State,
+        /// Why, where there is something to say.
+        reason: Option<String>,
+    },
+    /// How far it is, at most once a second.
+    Progress {
+        /// Which torrent.
+        number: u32,
+        /// The figures.
+        progress: Progress,
+    },
+    /// All that was wanted is there and verified.
+    Complete {
+        /// Which torrent.
+        number: u32,
+    },
+    /// Something failed. The torrent's state tells whether it goes on.
+    Error {
+        /// Which torrent.
+        number: u32,
+        /// What kind of thing.
+        reason: Reason,
+        /// One line, with the file or address at fault.
+        message: String,
+    },
+    /// Something the user should know.
+    Warning {
+        /// Which torrent.
+        number: u32,
+        /// One line.
+        message: String,
+    },
+    /// The engine has ended.
+    Finished {
+        /// How many trackers could not be told `stopped` in time.
+        unreached: u32,
+    },
+}
+
+/// What a torrent is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Hashing what is on disk.
+    Checking,
+    /// Getting what is missing.
+    Downloading,
+    /// It has all that it wants.
+    Seeding,
+    /// It has ended.
+    Stopped,
+    /// It cannot go on.
+    Error,
+}
+
+/// What kind of thing failed (`reason` in `--json`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// No space.
+    DiskFull,
+    /// A file could not be read or written.
+    Io,
+    /// A tracker.
+    Tracker,
+    /// Data that does not match its hash.
+    Hash,
+    /// The .torrent.
+    Metainfo,
+    /// A socket or address.
+    Network,
+}
+
+/// The figures of a torrent.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Bytes of the selected files.
+    pub total: u64,
+    /// Of these, bytes that are verified.
+    pub have: u64,
+    /// While checking: bytes that were looked at, of all that must be.
+    pub checked: Option<(u64, u64)>,
+    /// Payload bytes received in this run.
+    pub downloaded: u64,
+    /// Payload bytes sent in this run.
+    pub uploaded: u64,
+    /// Bytes a second.
+    pub download_rate: u64,
+    /// Bytes a second.
+    pub upload_rate: u64,
+    /// Connected peers.
+    pub peers: u32,
+    /// Of these, how many have everything.
+    pub seeds: u32,
+    /// Why nothing moves, when nothing does.
+    pub stuck: Option<String>,
+}
