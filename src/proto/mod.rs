@@ -1,1 +1,5 @@
-//! nothing yet
+//! Bytes to values and back: pure functions over hostile input.
+
+pub mod id;
+pub mod layout;
+pub mod wire;
