@@ -473,6 +473,7 @@ mod tests {
             ("?y", "http://u:p@a:81/d/e/f?y"),
             ("#z", "http://u:p@a:81/d/e/f?q"),
             ("http://a:81/x", "http://u:p@a:81/x"),
+            ("http://v:w@a:81/x", "http://v:w@a:81/x"),
         ] {
             assert_eq!(base.join(location).unwrap().reveal(), whole, "{location}");
         }
