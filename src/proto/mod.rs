@@ -3,3 +3,4 @@
 pub mod bencode;
 pub mod id;
 pub mod layout;
+pub mod metainfo;
