@@ -92,6 +92,21 @@ pub const CALLS_OUT: usize = 64;
 pub const BURST: usize = 256 << 10;
 /// Bytes of small messages that may wait in a connection's outbox; a peer that does not read its answers is closed.
 pub const OUTBOX_MAX: usize = 1 << 20;
+/// The most pieces of a torrent that are begun and not verified: one a peer and half as many more is the aim, and few
+/// torrents have over a thousand peers. A search of all of them is a few microseconds.
+pub const PARTIAL_PIECES_MAX: usize = 2048;
+/// The most blocks that these pieces have in all, at 4 bytes each: 4 MiB, 128 pieces of the longest kind.
+pub const PARTIAL_BLOCKS_MAX: usize = 1 << 20;
+/// Pieces that failed and whose senders are remembered, 16 KiB each at most; hardly ever is there more than one.
+pub const SUSPECT_PIECES_MAX: usize = 64;
+/// Peers that are asked for one block at a time, in the end-game only: each copy but one is waste.
+pub const ASKERS_MAX: usize = 3;
+/// Pieces that a pick looks at in the order of rarity (about a microsecond) before it searches the peer's bits.
+pub const PICK_WALK: u32 = 512;
+/// Partial pieces that a pick looks at for the one that suits best, before any will do.
+pub const PARTIAL_WALK: usize = 64;
+/// Blocks that a pick of the end-game looks at before the piece under its eyes is the last one.
+pub const ENDGAME_WALK: u32 = 4096;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize && TORRENTS_MAX < u16::MAX as usize);
@@ -124,3 +139,4 @@ pub const TORRENT_TICK: Duration = Duration::from_secs(1);
 pub const NOTES_MAX: usize = 32;
 
 const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);
+const _: () = assert!(PARTIAL_BLOCKS_MAX as u64 >= 16 * (PIECE_LENGTH_MAX / BLOCK) as u64);
