@@ -1,5 +1,6 @@
-//! Bytes to values and back: pure functions over hostile input.
+//! Bytes to values and back: pure functions, the fuzz targets. No clock, socket, file or thread in here.
 
+pub mod bencode;
 pub mod compact;
 pub mod http;
 pub mod id;
