@@ -1,1 +1,9 @@
-//! nothing yet
+//! Bytes to values and back: pure functions, the fuzz targets. No clock, socket, file or thread in here.
+
+pub mod bencode;
+pub mod compact;
+pub mod http;
+pub mod id;
+pub mod layout;
+pub mod tracker;
+pub mod wire;
