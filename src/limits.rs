@@ -2,6 +2,7 @@
 //! from the wire only through these.
 
 use crate::base::buf::BLOCK;
+use std::time::Duration;
 
 /// The longest piece: twice what the largest known torrents use.
 pub const PIECE_LENGTH_MAX: u32 = 128 << 20;
@@ -35,6 +36,22 @@ pub const MESSAGE_MAX: u32 = PIECES_MAX / 8 + 1;
 
 /// The most of a tracker's HTTP answer that is read: thousands of peers.
 pub const HTTP_BODY_MAX: usize = 1 << 20;
+/// The longest head of an HTTP answer, and the longest trailer of a chunked one: what common servers allow a request.
+pub const HTTP_HEAD_MAX: usize = 16 << 10;
+/// The most header lines of an HTTP answer: common servers send 5 to 20.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// The longest line between two chunks of an HTTP body: a length and extensions that nobody sends.
+pub const HTTP_CHUNK_LINE_MAX: usize = 256;
+/// The longest words of a tracker that are shown: a few lines of a terminal.
+pub const TRACKER_TEXT_MAX: usize = 400;
+/// The longest `tracker id` that is sent back: it becomes part of a URL, three bytes each.
+pub const TRACKER_ID_MAX: usize = 256;
+/// Announces that ask for less are made this far apart: a tracker must not have us hammer it, or another.
+pub const ANNOUNCE_INTERVAL_MIN: Duration = Duration::from_secs(60);
+/// Announces that ask for more are made this far apart: a slip of a tracker must not lose us for days.
+pub const ANNOUNCE_INTERVAL_MAX: Duration = Duration::from_secs(6 * 3600);
+/// What most trackers ask for, where one asks for nothing sensible.
+pub const ANNOUNCE_INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);
 /// The most peers taken from one announce.
 pub const ANNOUNCE_PEERS_MAX: usize = 1000;
 
