@@ -140,3 +140,32 @@ pub const NOTES_MAX: usize = 32;
 
 const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);
 const _: () = assert!(PARTIAL_BLOCKS_MAX as u64 >= 16 * (PIECE_LENGTH_MAX / BLOCK) as u64);
+/// How long a tracker may take to answer: overloaded ones do take half of it.
+pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long `completed` and `stopped` may take once the torrent ends: users kill what does not end soon.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// The wait after a tracker's first failure; it doubles with each.
+pub const ANNOUNCE_RETRY: Duration = ANNOUNCE_INTERVAL_MIN;
+/// The longest wait after a failure (up to a quarter more by chance): how long a tracker that came back may be missed.
+pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
+/// The most peers that we ask of a tracker: most send 50 to 200 at most.
+pub const NUMWANT_MAX: u32 = 200;
+
+/// The most addresses that a torrent keeps to call: some 0.5 MiB.
+pub const KNOWN_MAX: usize = 4000;
+/// The most addresses that a torrent bans; then the oldest ban ends.
+pub const BANS_MAX: usize = 1000;
+/// The most addresses at which a torrent remembers to have met itself: a host has few.
+pub const OWN_ADDRESSES_MAX: usize = 32;
+/// A peer is called again this long after it was lost or could not be reached; the wait doubles with each failure.
+pub const REDIAL: Duration = Duration::from_secs(60);
+/// The longest wait before a peer is called again (up to a quarter more by chance).
+pub const REDIAL_MAX: Duration = Duration::from_secs(30 * 60);
+/// A peer of which so many calls in a row came to nothing is not called again by itself.
+pub const REDIALS_MAX: u32 = 5;
+/// The same wait for a peer that the user named: it may be started any moment.
+pub const REDIAL_USER: Duration = Duration::from_secs(5);
+/// The longest wait for a peer that the user named.
+pub const REDIAL_USER_MAX: Duration = Duration::from_secs(5 * 60);
+/// A second address of a peer that is connected is tried again after this.
+pub const REDIAL_DUPLICATE: Duration = Duration::from_secs(5 * 60);
