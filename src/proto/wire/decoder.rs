@@ -97,8 +97,9 @@ impl Decoder {
         self.bitfield_max = len.min(limits::MESSAGE_MAX);
     }
 
-    /// Takes the next step's bytes off the front of `input`; an empty one never holds a step. None: `input` is used up, or a payload is next
-    /// that waits or is being taken (see [`Decoder::payload`]); its bytes are left in `input`. An error is final.
+    /// Takes the next step's bytes off the front of `input`; when that is empty there is no step. None: `input` is used
+    /// up, or a payload is next that waits or is being taken (see [`Decoder::payload`]); its bytes are left in `input`.
+    /// An error is final.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Step<'a>>, Error> {
         loop {
             match &mut self.phase {
