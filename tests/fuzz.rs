@@ -10,7 +10,7 @@ mod heap;
 mod mutate;
 
 use ptorrent::base::rng::Rng;
-use ptorrent::proto::{bencode, metainfo};
+use ptorrent::proto::{bencode, compact, http, metainfo, tracker, wire};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -20,6 +20,11 @@ type Target = fn(&[u8]);
 const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode::fuzz_bencode), //
     ("metainfo", metainfo::fuzz_metainfo),
+    ("wire", wire::decoder::fuzz_wire),
+    ("compact", compact::fuzz_compact),
+    ("announce", tracker::http::fuzz_announce),
+    ("url", tracker::url::fuzz_url),
+    ("http", http::fuzz_http),
 ];
 
 /// How many mutations each target gets: all targets take a few seconds.
