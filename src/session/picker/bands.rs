@@ -262,7 +262,12 @@ impl Bands {
 
     /// A piece that `has` and `accept` take: one of the first that the bits show from a random place on (the rarest
     /// of a few when `rare`). It finds one if there is one.
-    pub(super) fn random(&mut self, has: Pieces<'_>, rare: bool, accept: impl Fn(u32) -> bool) -> Option<u32> {
+    pub(super) fn random(
+        &mut self,
+        has: Pieces<'_>,
+        rare: bool,
+        accept: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
         let from = self.roll(self.fresh.len());
         let (mut best, mut seen) = (None::<(u32, u32)>, 0);
         let mut look = |piece: u32| {
@@ -299,29 +304,36 @@ pub(super) fn common(
     to: u32,
     stop: &mut impl FnMut(u32) -> bool,
 ) -> bool {
-    let (a, b) = (a.as_bytes(), match b {
+    let has = match b {
         Pieces::All => None,
         Pieces::Some(bits) => Some(bits.as_bytes()),
-    });
-    let word = |bytes: &[u8], at: usize| -> u64 {
-        match bytes.get(at..).and_then(<[u8]>::first_chunk) {
-            Some(chunk) => u64::from_be_bytes(*chunk),
-            None => (at..at + 8).fold(0, |word, i| word << 8 | u64::from(bytes.get(i).copied().unwrap_or(0))),
-        }
     };
-    for at in from / 64..to.div_ceil(64) {
-        let byte = at as usize * 8;
-        let mut both = word(a, byte) & b.map_or(u64::MAX, |b| word(b, byte));
+    let (words, rest) = a.as_bytes().as_chunks::<8>();
+    let (start, end) = (from / 64, to.div_ceil(64));
+    let whole = words.iter().enumerate().take(end as usize).skip(start as usize);
+    let mut show = |at: usize, mut both: u64| {
         while both != 0 {
             let bit = both.leading_zeros();
             both &= !(1 << (63 - bit));
-            let piece = at * 64 + bit;
+            let piece = at as u32 * 64 + bit;
             if (from..to).contains(&piece) && stop(piece) {
                 return true;
             }
         }
-    }
-    false
+        false
+    };
+    let found = match has {
+        None => whole.map(|(at, a)| (at, u64::from_be_bytes(*a))).any(|(at, a)| show(at, a)),
+        Some(has) => {
+            let pairs = whole.zip(has.as_chunks::<8>().0.iter().skip(start as usize));
+            let mut both = pairs.map(|((at, a), b)| (at, u64::from_ne_bytes(*a) & u64::from_ne_bytes(*b)));
+            both.any(|(at, both)| both != 0 && show(at, u64::from_be(both)))
+        }
+    };
+    let tail =
+        |bytes: &[u8]| (0..8).fold(0, |word, i| word << 8 | u64::from(bytes.get(i).copied().unwrap_or(0)));
+    let other = has.map_or(u64::MAX, |has| tail(has.get(words.len() * 8..).unwrap_or(&[])));
+    found || end as usize > words.len() && show(words.len(), tail(rest) & other)
 }
 
 #[cfg(test)]
@@ -384,7 +396,8 @@ mod tests {
                     }
                     _ => {
                         let (modulus, all) = (1 + rng.below(4), bands.order.clone());
-                        let least = all.iter().filter(|p| **p % modulus == 0).map(|p| counts[*p as usize]).min();
+                        let least =
+                            all.iter().filter(|p| **p % modulus == 0).map(|p| counts[*p as usize]).min();
                         let found = bands.rarest(u32::MAX, |piece| piece % modulus == 0);
                         assert_eq!(found.map(|piece| counts[piece as usize]), least);
                     }
@@ -426,7 +439,8 @@ mod tests {
                 found.push(piece);
                 false
             }));
-            let naive: Vec<u32> = (from..to.max(from)).filter(|piece| a.get(*piece) && b.get(*piece)).collect();
+            let naive: Vec<u32> =
+                (from..to.max(from)).filter(|piece| a.get(*piece) && b.get(*piece)).collect();
             assert_eq!(found, naive);
         }
     }
