@@ -297,13 +297,7 @@ impl Bands {
 
 /// Calls `stop` with the numbers from `from` to `to` that are in both, ascending, until it says true; tells whether
 /// it did. A word at a time: this is the whole cost for a peer that has nothing for us.
-pub(super) fn common(
-    a: &Bitfield,
-    b: Pieces<'_>,
-    from: u32,
-    to: u32,
-    stop: &mut impl FnMut(u32) -> bool,
-) -> bool {
+fn common(a: &Bitfield, b: Pieces<'_>, from: u32, to: u32, stop: &mut impl FnMut(u32) -> bool) -> bool {
     let has = match b {
         Pieces::All => None,
         Pieces::Some(bits) => Some(bits.as_bytes()),
@@ -409,7 +403,7 @@ mod tests {
 
     #[test]
     fn ties_are_broken_by_chance_also_after_announcements() {
-        let mut firsts = [0u32; 8];
+        let (mut firsts, mut places) = ([0u32; 8], [0u32; 8]);
         for seed in 0..800u32 {
             let mut entropy = [0; 32];
             entropy[..4].copy_from_slice(&seed.to_be_bytes());
@@ -419,7 +413,9 @@ mod tests {
                 bands.raise(at);
             }
             firsts[bands.rarest(8, |_| true).unwrap() as usize] += 1;
+            places[bands.place[0] as usize] += 1;
         }
+        assert!(places.iter().all(|n| (60..150).contains(n)), "{places:?}");
         assert!(firsts.iter().all(|n| (60..150).contains(n)), "{firsts:?}");
     }
 

@@ -19,7 +19,7 @@ const RANDOM_FIRST: u32 = 4;
 const HEAD_LAG: Duration = Duration::from_secs(2);
 
 /// What looking up who was asked for a block costs, in blocks of which only the state is looked at.
-const ENDGAME_ASKED: u32 = 16;
+const ENDGAME_ASKED: u32 = 64;
 
 /// Which partial pieces will do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,21 +66,15 @@ impl Picker {
         if home.is_some() {
             return home;
         }
-        let crowded =
-            self.partials.len() - self.partials.list(Stage::Received).len() >= self.seats.len() * 3 / 2 + 4;
         let mut chosen = self.partial(asker, Fit::Well);
-        if self.sequential && !crowded {
+        if self.sequential {
             let first =
                 self.bands.first(asker.has, self.head, |piece| !self.blame.suspects(piece, asker.from));
             chosen = chosen.filter(|index| first.is_none_or(|first| self.partials.get(*index).piece < first));
         }
-        if chosen.is_none() && !crowded {
-            chosen = self.fresh(asker, Fit::Any);
-        }
-        chosen = chosen.or_else(|| self.partial(asker, Fit::Any));
-        if chosen.is_none() && crowded {
-            chosen = self.fresh(asker, Fit::Any);
-        }
+        // At most one piece a peer is kept for it, and what nobody is at comes first: so pieces begun are few.
+        let mut chosen =
+            chosen.or_else(|| self.fresh(asker, Fit::Any)).or_else(|| self.partial(asker, Fit::Any));
         if chosen.is_none() && !self.blame.is_empty() {
             chosen = self.partial(asker, Fit::Suspect).or_else(|| self.fresh(asker, Fit::Suspect));
         }

@@ -392,6 +392,7 @@ fn a_fast_peer_gets_whole_pieces_and_slow_ones_share() {
     assert!(a[0].piece != b[0].piece && c[0].piece != a[0].piece && c[0].piece != b[0].piece);
     assert_eq!(d[0].piece, c[0].piece);
     assert_eq!(d[0].begin, 3 * BLOCK);
+    assert_ne!(pick(&mut picker, 5, FAST, 1)[0].piece, c[0].piece);
     let rest = pick(&mut picker, 1, FAST, 5);
     assert!(rest.iter().all(|block| block.piece == a[0].piece));
     assert_eq!(rest[4].begin, 7 * BLOCK);
@@ -472,31 +473,47 @@ fn the_end_game_asks_the_fast_and_cancels() {
 }
 
 #[test]
-fn a_piece_that_failed_is_fetched_from_one_other_peer() {
-    let layout = layout(6, 4);
-    let mut picker = picker(&layout, false, 6);
+fn a_peer_with_few_pieces_gives_its_rarest_first() {
+    let layout = layout(8192, 1);
+    let mut picker = picker(&layout, false, 10);
     settle(&mut picker);
-    let (a, b) = (pick(&mut picker, 1, 0, 2), pick(&mut picker, 2, 0, 2));
-    let bad = a[0].piece;
-    assert_eq!(bad, b[0].piece);
-    deliver(&mut picker, 1, &a);
-    deliver(&mut picker, 2, &b);
-    assert_eq!(picker.on_failed(bad), None);
-    let other = pick(&mut picker, 1, 0, 1)[0].piece;
-    assert_ne!(other, bad, "a suspect gets another piece");
-    let mut only = Bitfield::new(6);
-    only.set(bad);
-    let again = pick_of(&mut picker, 3, Pieces::Some(&only), 0, 3);
-    assert_eq!(again.len(), 3);
-    let fourth = pick(&mut picker, 4, 0, 4);
-    assert!(fourth.iter().take(3).all(|block| block.piece == other), "it is left to one peer: {fourth:?}");
-    picker.on_lost(id(4), fourth);
-    let rest = pick_of(&mut picker, 3, Pieces::Some(&only), 0, 3);
-    assert_eq!(rest.len(), 1);
-    deliver(&mut picker, 3, &again);
-    deliver(&mut picker, 3, &rest);
-    assert_eq!(picker.on_verified(bad, &[2]), [from(2)]);
-    assert_eq!(picker.on_verified(bad, &[2]), []);
+    let mut has = Bitfield::new(8192);
+    for (others, piece) in [700, 90, 8000, 3000, 1234].into_iter().enumerate() {
+        has.set(piece);
+        (0..others).for_each(|_| _ = picker.on_have(piece));
+    }
+    let order: Vec<u32> =
+        pick_of(&mut picker, 1, Pieces::Some(&has), 0, 9).iter().map(|block| block.piece).collect();
+    assert_eq!(order, [700, 90, 8000, 3000, 1234]);
+}
+
+#[test]
+fn a_piece_that_failed_is_fetched_from_one_other_peer() {
+    for seed in 0..10 {
+        let layout = layout(6, 4);
+        let mut picker = picker(&layout, false, seed);
+        settle(&mut picker);
+        let (a, b) = (pick(&mut picker, 1, 0, 2), pick(&mut picker, 2, 0, 2));
+        let bad = a[0].piece;
+        assert_eq!(bad, b[0].piece);
+        deliver(&mut picker, 1, &a);
+        deliver(&mut picker, 2, &b);
+        assert_eq!(picker.on_failed(bad), None);
+        let other = pick(&mut picker, 1, FAST, 1)[0].piece;
+        assert_ne!(other, bad, "a suspect gets another piece");
+        let mut only = Bitfield::new(6);
+        only.set(bad);
+        let again = pick_of(&mut picker, 3, Pieces::Some(&only), 0, 3);
+        assert_eq!(again.len(), 3);
+        let more = pick(&mut picker, 4, 0, 3);
+        assert!(more.iter().all(|block| block.piece == other), "it is left to one peer: {more:?}");
+        let rest = pick_of(&mut picker, 3, Pieces::Some(&only), 0, 3);
+        assert_eq!(rest.len(), 1);
+        deliver(&mut picker, 3, &again);
+        deliver(&mut picker, 3, &rest);
+        assert_eq!(picker.on_verified(bad, &[2]), [from(2)]);
+        assert_eq!(picker.on_verified(bad, &[2]), []);
+    }
 }
 
 #[test]
