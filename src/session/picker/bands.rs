@@ -105,7 +105,7 @@ impl Bands {
         let mut z = self.dice;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((z ^ (z >> 31)) >> 32) * u64::from(n) >> 32) as u32
+        ((((z ^ (z >> 31)) >> 32) * u64::from(n)) >> 32) as u32
     }
 
     /// Moves what came in at the edge of its band to a random place in it: peers that hear the same announcements
@@ -172,10 +172,8 @@ impl Bands {
             let slice = &mut self.order[start..end];
             let mut front = 0;
             for i in 0..slice.len() {
-                let piece = slice[i];
-                slice[i] = slice[front];
-                slice[front] = piece;
-                front += usize::from(bits.get(piece) == joined);
+                slice.swap(i, front);
+                front += usize::from(bits.get(slice[front]) == joined);
             }
             end = start;
             if joined {

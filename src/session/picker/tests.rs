@@ -412,6 +412,10 @@ fn what_is_begun_is_finished_first() {
     let b = pick(&mut picker, 2, FAST, 3);
     assert_eq!((b[0].piece, b[1].piece, b[0].begin), (a[0].piece, a[0].piece, 2 * BLOCK));
     assert_ne!(b[2].piece, a[0].piece);
+    // Who gives a block back does not fill the piece alone.
+    let c = pick(&mut picker, 3, FAST, 2);
+    picker.release(id(3), c[0]);
+    assert_eq!(pick(&mut picker, 4, 0, 1), c[..1]);
 }
 
 #[test]
@@ -526,6 +530,19 @@ fn suspects_are_bounded_and_a_lone_one_is_guilty() {
         assert_eq!(picker.on_failed(piece), Some(from(piece)));
     }
     assert!(!picker.blame.has(9) && picker.blame.has(10));
+}
+
+#[test]
+fn after_a_disk_error_nobody_is_blamed_for_what_was_there() {
+    let layout = layout(1, 2);
+    let mut picker = picker(&layout, false, 11);
+    let blocks = pick(&mut picker, 1, 0, 2);
+    deliver(&mut picker, 1, &blocks);
+    assert_eq!(picker.on_failed(0), Some(from(1)));
+    let blocks = pick(&mut picker, 2, 0, 2);
+    deliver(&mut picker, 2, &blocks[..1]);
+    picker.on_disk_error(0);
+    assert_eq!(picker.on_verified(0, &[0]), []);
 }
 
 const SUSPECTS: u32 = crate::limits::SUSPECT_PIECES_MAX as u32;
