@@ -18,6 +18,12 @@ pub const TORRENT_FILE_MAX: u64 = 100 << 20;
 pub const BENCODE_DEPTH: usize = 64;
 /// The most trackers of a torrent; more are left out.
 pub const TRACKERS_MAX: usize = 100;
+/// The most web seeds of a torrent; more are left out.
+pub const WEB_SEEDS_MAX: usize = 100;
+/// The most DHT nodes that a torrent may name; more are left out. A few are enough to join.
+pub const NODES_MAX: usize = 100;
+/// The longest comment, or name of a creating program, that is kept, in bytes: some screens of text.
+pub const COMMENT_MAX: usize = 16 << 10;
 /// The longest URL of a tracker or web seed.
 pub const URL_MAX: usize = 2048;
 /// The longest file name, in bytes: that of every common file system.

@@ -7,3 +7,4 @@ pub mod id;
 pub mod layout;
 pub mod tracker;
 pub mod wire;
+pub mod metainfo;
