@@ -92,10 +92,54 @@ pub const CALLS_OUT: usize = 64;
 pub const BURST: usize = 256 << 10;
 /// Bytes of small messages that may wait in a connection's outbox; a peer that does not read its answers is closed.
 pub const OUTBOX_MAX: usize = 1 << 20;
+/// The most pieces of a torrent that are begun and not verified: one a peer and half as many more is the aim, and few
+/// torrents have over a thousand peers. A search of all of them is a few microseconds.
+pub const PARTIAL_PIECES_MAX: usize = 2048;
+/// The most blocks that these pieces have in all, at 4 bytes each: 4 MiB, 128 pieces of the longest kind.
+pub const PARTIAL_BLOCKS_MAX: usize = 1 << 20;
+/// Pieces that failed and whose senders are remembered, 16 KiB each at most; hardly ever is there more than one.
+pub const SUSPECT_PIECES_MAX: usize = 64;
+/// Peers that are asked for one block at a time, in the end-game only: each copy but one is waste.
+pub const ASKERS_MAX: usize = 3;
+/// Pieces that a pick looks at in the order of rarity (about a microsecond) before it searches the peer's bits.
+pub const PICK_WALK: u32 = 512;
+/// Partial pieces that a pick looks at for the one that suits best, before any will do.
+pub const PARTIAL_WALK: usize = 64;
+/// Blocks that a pick of the end-game looks at before the piece under its eyes is the last one.
+pub const ENDGAME_WALK: u32 = 4096;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize && TORRENTS_MAX < u16::MAX as usize);
 
+/// Connections being made at a time: home routers choke on more.
+pub const HALF_OPEN_MAX: usize = 32;
+/// How long a connection may take to be made.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the other side's handshake may take from then on.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// We say something at least this often; others close after two minutes of silence (BEP 3).
+pub const KEEPALIVE: Duration = Duration::from_secs(100);
+/// A peer that says nothing for this long is gone.
+pub const INACTIVITY: Duration = Duration::from_secs(180);
+/// A peer that owes us blocks and sends none for this long is snubbing us: others are asked for them.
+pub const SNUB_AFTER: Duration = Duration::from_secs(30);
+/// What is asked of a peer ahead of time, in time at its own rate. It covers the longest round trip.
+pub const PIPELINE: Duration = Duration::from_secs(3);
+/// Requests open with a peer of which nothing is known yet.
+pub const PIPELINE_START: u32 = 6;
+/// Requests open with a peer that does not say how many it keeps: what the common clients of ten years ago kept.
+pub const PIPELINE_UNKNOWN: u32 = 250;
+/// An idle connection is let alone this long before a better candidate may take its place.
+pub const REPLACE_AFTER: Duration = Duration::from_secs(60);
+/// The time for telling the trackers `stopped`.
+pub const STOP_BUDGET: Duration = Duration::from_secs(3);
+/// How often a torrent that has something to look after is looked after.
+pub const TORRENT_TICK: Duration = Duration::from_secs(1);
+/// Warnings and errors of a torrent that wait to be reported; the oldest go first.
+pub const NOTES_MAX: usize = 32;
+
+const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);
+const _: () = assert!(PARTIAL_BLOCKS_MAX as u64 >= 16 * (PIECE_LENGTH_MAX / BLOCK) as u64);
 /// How long a tracker may take to answer: overloaded ones do take half of it.
 pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long `completed` and `stopped` may take once the torrent ends: users kill what does not end soon.
