@@ -89,3 +89,32 @@ pub const OUTBOX_MAX: usize = 1 << 20;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize && TORRENTS_MAX < u16::MAX as usize);
+
+/// Connections being made at a time: home routers choke on more.
+pub const HALF_OPEN_MAX: usize = 32;
+/// How long a connection may take to be made.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the other side's handshake may take from then on.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// We say something at least this often; others close after two minutes of silence (BEP 3).
+pub const KEEPALIVE: Duration = Duration::from_secs(100);
+/// A peer that says nothing for this long is gone.
+pub const INACTIVITY: Duration = Duration::from_secs(180);
+/// A peer that owes us blocks and sends none for this long is snubbing us: others are asked for them.
+pub const SNUB_AFTER: Duration = Duration::from_secs(30);
+/// What is asked of a peer ahead of time, in time at its own rate. It covers the longest round trip.
+pub const PIPELINE: Duration = Duration::from_secs(3);
+/// Requests open with a peer of which nothing is known yet.
+pub const PIPELINE_START: u32 = 6;
+/// Requests open with a peer that does not say how many it keeps: what the common clients of ten years ago kept.
+pub const PIPELINE_UNKNOWN: u32 = 250;
+/// An idle connection is let alone this long before a better candidate may take its place.
+pub const REPLACE_AFTER: Duration = Duration::from_secs(60);
+/// The time for telling the trackers `stopped`.
+pub const STOP_BUDGET: Duration = Duration::from_secs(3);
+/// How often a torrent that has something to look after is looked after.
+pub const TORRENT_TICK: Duration = Duration::from_secs(1);
+/// Warnings and errors of a torrent that wait to be reported; the oldest go first.
+pub const NOTES_MAX: usize = 32;
+
+const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);

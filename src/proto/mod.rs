@@ -1,4 +1,4 @@
-//! Bytes to values and back: pure functions over hostile input.
+//! Bytes to values and back: pure functions, the fuzz targets. No clock, socket, file or thread in here.
 
 pub mod bencode;
 pub mod compact;

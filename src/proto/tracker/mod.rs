@@ -1,5 +1,6 @@
 //! What is said to a tracker and what it answers, whatever the protocol: the vocabulary of `session/announce.rs`.
 
+pub mod http;
 pub mod url;
 
 use crate::limits;
@@ -58,7 +59,7 @@ pub struct Request {
 }
 
 /// What a tracker answered.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Response {
     /// When to announce again: see [`interval`].
     pub interval: Duration,
@@ -85,7 +86,8 @@ pub struct Failure(pub String);
 impl Failure {
     /// From the tracker's bytes.
     pub fn new(reason: &[u8]) -> Failure {
-        Failure(printable(reason))
+        let words = printable(reason);
+        Failure(if words.is_empty() { "no reason given".to_string() } else { words })
     }
 }
 

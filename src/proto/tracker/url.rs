@@ -252,7 +252,11 @@ fn push_escaped(out: &mut String, byte: u8) {
 /// Appends `text`, with all that is not printable ASCII, or would begin a fragment, percent-encoded.
 fn push_printable(out: &mut String, text: &str) {
     for byte in text.bytes() {
-        if byte.is_ascii_graphic() && byte != b'#' { out.push(char::from(byte)) } else { push_escaped(out, byte) }
+        if byte.is_ascii_graphic() && byte != b'#' {
+            out.push(char::from(byte));
+        } else {
+            push_escaped(out, byte);
+        }
     }
 }
 
