@@ -2,7 +2,7 @@
 //! arrives, plain or chunked (RFC 9112). Bounded throughout; no compression.
 
 use crate::limits;
-use crate::proto::tracker::printable;
+use crate::proto::tracker::shown;
 use crate::proto::tracker::url::Url;
 
 /// The request for a URL. Nothing of the URL can end a line early: see [`Url`].
@@ -130,13 +130,13 @@ fn fields(status: u16, headers: &[httparse::Header<'_>], body: usize) -> Result<
             head.location = std::str::from_utf8(value).ok().map(str::to_string);
         } else if header.name.eq_ignore_ascii_case("content-encoding") {
             if !value.is_empty() && !value.eq_ignore_ascii_case(b"identity") {
-                head.encoding = Some(printable(value));
+                head.encoding = Some(shown(value));
             }
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
             match value {
                 v if v.eq_ignore_ascii_case(b"chunked") => head.framing = Framing::Chunked,
                 v if v.eq_ignore_ascii_case(b"identity") => {}
-                v => return Err(Error::Transfer(printable(v))),
+                v => return Err(Error::Transfer(shown(v))),
             }
         } else if header.name.eq_ignore_ascii_case("content-length") {
             let length = Framing::Length(decimal(value).ok_or(Error::Length)?);

@@ -5,5 +5,6 @@ pub mod compact;
 pub mod http;
 pub mod id;
 pub mod layout;
+pub mod metainfo;
 pub mod tracker;
 pub mod wire;

@@ -1,11 +1,12 @@
 //! The announce over HTTP (BEP 3): its query, and the bencoded answer (BEP 7 for IPv6, 23 for compact lists, 24 for
 //! our own address). HTTP itself is `proto/http.rs`.
 
-use super::url::{Url, escape};
-use super::{Event, Failure, Request, Response, interval, printable};
+use super::url::Url;
+use super::{Event, Failure, Request, Response, interval, shown};
 use crate::limits;
 use crate::proto::bencode::{self, Value};
 use crate::proto::compact;
+use crate::proto::metainfo::{is_foul, percent_encode};
 use std::net::{IpAddr, SocketAddr};
 
 /// Why there is no [`Response`].
@@ -38,8 +39,8 @@ pub fn announce(tracker: &Url, request: &Request) -> Url {
     let mut query = format!(
         "info_hash={}&peer_id={}&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}\
          &compact=1&no_peer_id=1&numwant={numwant}&key={key:08X}",
-        escape(&request.info_hash.0),
-        escape(&request.peer_id),
+        percent_encode(&request.info_hash.0),
+        percent_encode(&request.peer_id),
     );
     query.push_str(match request.event {
         Event::None => "",
@@ -49,7 +50,7 @@ pub fn announce(tracker: &Url, request: &Request) -> Url {
     });
     if let Some(id) = &request.tracker_id {
         query.push_str("&trackerid=");
-        query.push_str(&escape(id));
+        query.push_str(&percent_encode(id));
     }
     tracker.with_query(&query)
 }
@@ -74,7 +75,7 @@ pub fn answer(body: &[u8]) -> Result<Response, Error> {
             b"complete" => response.complete = count(value),
             b"incomplete" => response.incomplete = count(value),
             b"external ip" => response.external_ip = value.as_bytes().and_then(compact::ip),
-            b"warning message" => response.warning = value.as_bytes().map(printable),
+            b"warning message" => response.warning = value.as_bytes().map(shown),
             b"tracker id" => {
                 let short = |id: &&[u8]| id.len() <= limits::TRACKER_ID_MAX;
                 response.tracker_id = value.as_bytes().filter(short).map(<[u8]>::to_vec);
@@ -125,7 +126,7 @@ fn count(value: Value<'_>) -> Option<u32> {
 #[doc(hidden)]
 pub fn fuzz_announce(data: &[u8]) {
     let in_bounds = |t| (limits::ANNOUNCE_INTERVAL_MIN..=limits::ANNOUNCE_INTERVAL_MAX).contains(&t);
-    let fit = |text: &str| text.len() <= limits::TRACKER_TEXT_MAX && !text.chars().any(char::is_control);
+    let fit = |text: &str| text.len() <= limits::TRACKER_TEXT_MAX && !text.chars().any(is_foul);
     match answer(data) {
         Ok(response) => {
             assert!(in_bounds(response.interval) && response.min_interval.is_none_or(in_bounds));
@@ -211,7 +212,7 @@ mod tests {
             complete: Some(5),
             incomplete: Some(6),
             tracker_id: Some(b"\xffid".to_vec()),
-            warning: Some("old ? client".into()),
+            warning: Some("old \u{fffd} client".into()),
             external_ip: Some([9, 8, 7, 6].into()),
         };
         assert_eq!(read(&body), expected);
@@ -242,7 +243,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(failure(b"d14:failure reason12:unregistered8:intervali60ee"), "unregistered");
-        assert_eq!(failure(b"d8:intervali60e14:failure reason4:\x1b[2Je"), "?[2J");
+        assert_eq!(failure(b"d8:intervali60e14:failure reason4:\x1b[2Je"), "\u{fffd}[2J");
         assert_eq!(failure(b"d14:failure reason0:e"), "no reason given");
         assert_eq!(failure(b"d14:failure reasoni1ee"), "no reason given");
     }

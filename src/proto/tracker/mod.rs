@@ -5,6 +5,7 @@ pub mod url;
 
 use crate::limits;
 use crate::proto::id::InfoHash;
+use crate::proto::metainfo::{printable, text};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ pub struct Failure(pub String);
 impl Failure {
     /// From the tracker's bytes.
     pub fn new(reason: &[u8]) -> Failure {
-        let words = printable(reason);
+        let words = shown(reason);
         Failure(if words.is_empty() { "no reason given".to_string() } else { words })
     }
 }
@@ -106,21 +107,17 @@ pub fn interval(seconds: Option<i64>) -> Duration {
     }
 }
 
-/// The words of a stranger made fit for a terminal and a log: at most [`limits::TRACKER_TEXT_MAX`] bytes, one line,
-/// `?` for what could control a terminal or turn the direction of writing.
-pub fn printable(words: &[u8]) -> String {
+/// The words of a stranger made fit for a terminal and a log: one line of at most [`limits::TRACKER_TEXT_MAX`] bytes.
+pub fn shown(words: &[u8]) -> String {
     let words = &words[..words.len().min(limits::TRACKER_TEXT_MAX)];
-    let mut text = String::new();
-    for c in String::from_utf8_lossy(words).trim().chars() {
-        let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        let c = if c.is_whitespace() { ' ' } else { c };
-        let c = if c.is_control() || turns { '?' } else { c };
-        if text.len() + c.len_utf8() > limits::TRACKER_TEXT_MAX {
-            break;
-        }
-        text.push(c);
+    // What is not fit for a terminal grows when it is made so.
+    let mut text = printable(&text(words));
+    let mut end = text.len().min(limits::TRACKER_TEXT_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
     }
-    text
+    text.truncate(end);
+    text.trim().to_string()
 }
 
 #[cfg(test)]
@@ -136,10 +133,10 @@ mod tests {
 
     #[test]
     fn words_cannot_control_a_terminal() {
-        assert_eq!(printable(b" no\tsuch \x1b[31mtorrent\x07\r\n"), "no such ?[31mtorrent?");
-        assert_eq!(printable("Müll \u{202e}txt\u{85}x".as_bytes()), "Müll ?txt x");
-        assert_eq!(printable(b"\xff\xfe").chars().count(), 2);
-        assert_eq!(printable(&[b'a'; 5000]).len(), limits::TRACKER_TEXT_MAX);
-        assert!(printable(&[0xff; 5000]).len() <= limits::TRACKER_TEXT_MAX);
+        assert_eq!(shown(b" no\tsuch \x1b[31mtorrent\x07\r\n"), "no such \u{fffd}[31mtorrent\u{fffd}");
+        assert_eq!(shown("Müll \u{202e}txt\u{85}x".as_bytes()), "Müll \u{fffd}txt\u{fffd}x");
+        assert_eq!(shown(b"\xff\xfe"), "%FF%FE");
+        assert_eq!(shown(&[b'a'; 5000]).len(), limits::TRACKER_TEXT_MAX);
+        assert_eq!(shown(&[0x1b; 5000]).len(), limits::TRACKER_TEXT_MAX / 3 * 3);
     }
 }

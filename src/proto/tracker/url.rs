@@ -3,6 +3,7 @@
 
 use super::Scheme;
 use crate::limits;
+use crate::proto::metainfo::percent_encode;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -140,7 +141,7 @@ impl Url {
             Some(user) => {
                 let (name, password) =
                     user.split_at(user.iter().position(|b| *b == b':').unwrap_or(user.len()));
-                format!("{}:{}@", escape(name), escape(password.get(1..).unwrap_or_default()))
+                format!("{}:{}@", percent_encode(name), percent_encode(password.get(1..).unwrap_or_default()))
             }
             None => String::new(),
         };
@@ -231,31 +232,13 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Percent-encodes what is not unreserved (RFC 3986, 2.3).
-pub fn escape(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() * 3);
-    for &byte in bytes {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            push_escaped(&mut out, byte);
-        }
-    }
-    out
-}
-
-fn push_escaped(out: &mut String, byte: u8) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    out.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]);
-}
-
 /// Appends `text`, with all that is not printable ASCII, or would begin a fragment, percent-encoded.
 fn push_printable(out: &mut String, text: &str) {
     for byte in text.bytes() {
         if byte.is_ascii_graphic() && byte != b'#' {
             out.push(char::from(byte));
         } else {
-            push_escaped(out, byte);
+            out.push_str(&percent_encode(&[byte]));
         }
     }
 }
@@ -473,6 +456,7 @@ mod tests {
             ("?y", "http://u:p@a:81/d/e/f?y"),
             ("#z", "http://u:p@a:81/d/e/f?q"),
             ("http://a:81/x", "http://u:p@a:81/x"),
+            ("http://v:w@a:81/x", "http://v:w@a:81/x"),
         ] {
             assert_eq!(base.join(location).unwrap().reveal(), whole, "{location}");
         }
