@@ -20,5 +20,6 @@ pub mod api;
 pub mod base;
 pub mod limits;
 pub mod proto;
+pub mod reactor;
 pub mod session;
 pub mod sys;
