@@ -202,3 +202,10 @@ pub const COMMANDS_MAX: usize = 64;
 
 const _: () = assert!(READY_MAX * BURST_MIN <= TURN_BYTES && BURST_MIN <= BURST);
 const _: () = assert!(SCRATCH <= BURST && SCRATCH_SMALL >= 68 && IOVECS <= 1024);
+/// Blocks that may be coming in at a time, whatever waits for the disk, where there are few connections: each holds
+/// one, and whole ones follow each other fast.
+pub const COMING_BUFS_MIN: usize = 256;
+/// The same for very many connections: 16 MiB. More of them wait for a block to be whole.
+pub const COMING_BUFS_MAX: usize = 1024;
+/// Blocks that may wait for one disk worker.
+pub const LANE_BUFS: usize = (LANE_HIGH / BLOCK as u64) as usize;
