@@ -209,3 +209,39 @@ pub const COMING_BUFS_MIN: usize = 256;
 pub const COMING_BUFS_MAX: usize = 1024;
 /// Blocks that may wait for one disk worker.
 pub const LANE_BUFS: usize = (LANE_HIGH / BLOCK as u64) as usize;
+/// Helper threads at most.
+pub const HELPERS_MAX: usize = 16;
+/// Of these, for name look-ups: one may hang for half a minute.
+pub const LOOK_UPS_MAX: usize = 6;
+/// Of these, for announces.
+pub const ASKS_MAX: usize = 9;
+/// Of the announces, those to hosts that failed the last time: the others must not wait for them.
+pub const STRAINED_MAX: usize = 4;
+/// Announces to one host at a time; one after a failure.
+pub const CALLS_PER_HOST: u32 = 2;
+/// A helper thread with nothing to do ends after this.
+pub const HELPER_IDLE: Duration = Duration::from_secs(20);
+/// The longest time-out of a call.
+pub const CALL_MAX: Duration = Duration::from_secs(120);
+/// How long a look-up for its own sake is waited for: what resolvers take when every server of theirs is dead.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long one address of several may take to answer at all.
+pub const DIAL_MAX: Duration = Duration::from_secs(8);
+/// Hosts of which a failure is remembered.
+pub const HOSTS_MAX: usize = 256;
+/// Names that are remembered.
+pub const NAMES_MAX: usize = 256;
+/// Addresses of one name that are used.
+pub const ADDRESSES_MAX: usize = 8;
+/// How long a name's addresses are believed; trackers move rarely.
+pub const NAME_KEPT: Duration = Duration::from_secs(5 * 60);
+/// How long a name is believed not to exist.
+pub const NO_NAME_KEPT: Duration = Duration::from_secs(15 * 60);
+/// After a look-up that failed for another reason (no network, a dead name server) the next one waits.
+pub const NAME_RETRY: Duration = Duration::from_secs(30);
+/// Redirects that one announce follows: http to https, and to another name.
+pub const HTTP_REDIRECTS_MAX: usize = 5;
+
+// One thread is always left to watch over the calls that wait.
+const _: () = assert!(LOOK_UPS_MAX + ASKS_MAX < HELPERS_MAX && STRAINED_MAX < ASKS_MAX);
+const _: () = assert!(ANNOUNCE_TIMEOUT.as_secs() <= CALL_MAX.as_secs());
