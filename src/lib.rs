@@ -18,7 +18,9 @@
 
 pub mod api;
 pub mod base;
+pub mod helper;
 pub mod limits;
 pub mod proto;
+pub mod reactor;
 pub mod session;
 pub mod sys;

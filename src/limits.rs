@@ -170,6 +170,45 @@ pub const REDIAL_USER_MAX: Duration = Duration::from_secs(5 * 60);
 /// A second address of a peer that is connected is tried again after this.
 pub const REDIAL_DUPLICATE: Duration = Duration::from_secs(5 * 60);
 
+/// Bytes read ahead of what a connection is known to bring, into one buffer for all of them: fewer calls a block, yet
+/// small enough to stay in the cache until they are sorted.
+pub const SCRATCH: usize = 128 << 10;
+/// The same while a connection waits for the disk: what was read ahead must be kept when it has to wait as well.
+pub const SCRATCH_SMALL: usize = 2 << 10;
+/// Bytes that all sockets together may bring in a turn; a burst shrinks to keep to it, down to [`BURST_MIN`].
+pub const TURN_BYTES: usize = 8 << 20;
+/// The least burst: a call's worth.
+pub const BURST_MIN: usize = 32 << 10;
+/// Sockets that are served in a turn; the poller reports the others first in the next one.
+pub const READY_MAX: usize = 256;
+/// Answers of other threads that are taken in a turn, of each kind.
+pub const MAIL_MAX: usize = 1024;
+/// Connections accepted in a turn and listener: the backlog keeps the others.
+pub const ACCEPTS_MAX: usize = 32;
+/// How long a listener rests when the system is out of descriptors or memory.
+pub const ACCEPT_REST: Duration = Duration::from_secs(1);
+/// How long an outbox may stand still before its connection is closed.
+pub const STALL: Duration = Duration::from_secs(30);
+/// Segments of one write: 32 blocks with their headers.
+pub const IOVECS: usize = 64;
+/// Bytes that an empty outbox keeps for the next messages, the most of a connection's memory at rest.
+pub const OUTBOX_KEEP: usize = 512;
+/// Reports that wait for the program; more stay in the session, where progress folds together.
+pub const REPORTS_MAX: usize = 256;
+/// How soon a program that was behind with its reports is looked after again.
+pub const REPORT_RETRY: Duration = Duration::from_millis(200);
+/// Commands that wait for the net thread; the program waits in turn.
+pub const COMMANDS_MAX: usize = 64;
+
+const _: () = assert!(READY_MAX * BURST_MIN <= TURN_BYTES && BURST_MIN <= BURST);
+const _: () = assert!(SCRATCH <= BURST && SCRATCH_SMALL >= 68 && IOVECS <= 1024);
+/// Blocks that may be coming in at a time, whatever waits for the disk, where there are few connections: each holds
+/// one, and whole ones follow each other fast.
+pub const COMING_BUFS_MIN: usize = 256;
+/// The same for very many connections: 16 MiB. More of them wait for a block to be whole.
+pub const COMING_BUFS_MAX: usize = 1024;
+/// Blocks that may wait for one disk worker.
+pub const LANE_BUFS: usize = (LANE_HIGH / BLOCK as u64) as usize;
 /// Helper threads at most.
 pub const HELPERS_MAX: usize = 16;
 /// Of these, for name look-ups: one may hang for half a minute.
