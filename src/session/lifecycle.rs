@@ -290,8 +290,9 @@ impl Session {
     pub(super) fn check_finished(&mut self, now: Time) {
         let Some(stopping) = &mut self.stopping else { return };
         let closed = self.torrents.iter().all(|(_, t)| matches!(t.phase, Phase::Closed));
-        let unreached: u32 = self.torrents.iter().map(|(_, t)| t.announcer.unreached()).sum();
-        if stopping.finished == Finished::No && closed && (unreached == 0 || now >= stopping.until) {
+        let told = self.torrents.iter().all(|(_, t)| t.announcer.stopping_done());
+        if stopping.finished == Finished::No && closed && (told || now >= stopping.until) {
+            let unreached = self.torrents.iter().map(|(_, t)| t.announcer.unreached()).sum();
             stopping.finished = Finished::Tell { unreached };
             for (_, t) in self.torrents.iter_mut() {
                 if !t.failed {

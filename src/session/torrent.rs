@@ -106,11 +106,21 @@ impl Torrent {
 pub(super) struct News {
     state: Option<(State, Option<String>)>,
     notes: VecDeque<Note>,
-    complete: bool,
+    complete: Complete,
     /// Some figure is another one than was reported last.
     pub(super) moved: bool,
     /// When figures were reported last.
     pub(super) told: Option<Time>,
+}
+
+/// Whether `complete` is to be said.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Complete {
+    #[default]
+    No,
+    /// Once the figures are told, so that 100 % is seen before.
+    AfterFigures,
+    Next,
 }
 
 enum Note {
@@ -124,7 +134,7 @@ impl News {
     }
 
     pub(super) fn complete(&mut self) {
-        self.complete = true;
+        self.complete = Complete::AfterFigures;
         self.moved = true;
     }
 
@@ -145,7 +155,7 @@ impl News {
 
     /// When the next thing may be said; [`Time::NEVER`] when there is nothing.
     pub(super) fn due(&self) -> Time {
-        if self.state.is_some() || !self.notes.is_empty() || self.complete {
+        if self.state.is_some() || !self.notes.is_empty() || self.complete != Complete::No {
             Time::ZERO
         } else if self.moved {
             self.told.map_or(Time::ZERO, |told| told + crate::limits::TORRENT_TICK)
@@ -165,9 +175,8 @@ impl News {
         if let Some((state, reason)) = self.state.take() {
             return Some(Report::State { number, state, reason });
         }
-        // The last figures come before `complete`, so that 100 % is seen.
-        if self.complete && !self.moved {
-            self.complete = false;
+        if self.complete == Complete::Next {
+            self.complete = Complete::No;
             return Some(Report::Complete { number });
         }
         None
@@ -177,11 +186,9 @@ impl News {
     pub(super) fn said(&mut self, now: Time) {
         self.moved = false;
         self.told = Some(now);
-    }
-
-    /// Whether figures are next although the last ones are younger than a tick.
-    pub(super) fn figures_wait(&self) -> bool {
-        self.complete && self.moved
+        if self.complete == Complete::AfterFigures {
+            self.complete = Complete::Next;
+        }
     }
 }
 
@@ -234,7 +241,7 @@ mod tests {
         news.state(State::Seeding, None);
         news.complete();
         assert!(matches!(news.next(7), Some(Report::State { number: 7, state: State::Seeding, .. })));
-        assert!(news.next(7).is_none() && news.figures_wait());
+        assert!(news.next(7).is_none());
         news.said(Time(5));
         assert!(matches!(news.next(7), Some(Report::Complete { number: 7 })));
         assert_eq!(news.due(), Time::NEVER);
