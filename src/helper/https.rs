@@ -4,8 +4,9 @@
 use super::http::{Fetched, late, redirect};
 use super::left;
 use crate::api::TrackerFailure;
-use crate::proto::http::USER_AGENT;
-use crate::proto::http::base64;
+use crate::limits;
+use crate::proto::http::{USER_AGENT, base64};
+use crate::proto::metainfo::printable;
 use crate::proto::tracker::url::{Host, Url};
 use crate::sys::socket::{Family, Route};
 use std::io::{ErrorKind, Read};
@@ -127,9 +128,10 @@ fn head_bound() -> usize {
 fn failed(error: &minreq::Error) -> TrackerFailure {
     match error {
         minreq::Error::IoError(error) if error.kind() == ErrorKind::TimedOut => late(),
-        error => TrackerFailure::Network(format!(
-            "HTTPS failed: {}",
-            crate::proto::tracker::printable(error.to_string().as_bytes())
-        )),
+        error => {
+            // A certificate may bring names of its own, thousands of them.
+            let words: String = error.to_string().chars().take(limits::TRACKER_TEXT_MAX).collect();
+            TrackerFailure::Network(format!("HTTPS failed: {}", printable(&words)))
+        }
     }
 }
