@@ -139,7 +139,9 @@ fn rqbit(command: &mut Command, start: &Start<'_>) {
         .args(["--disable-dht", "--disable-lsd", "--disable-upnp-port-forward"])
         .arg(format!("--listen-ip={}", start.listen.ip()))
         .arg(format!("--listen-port={}", start.listen.port()))
-        .args(["download", "--overwrite"])
+        // Without this it announces 4240, whatever it listens on.
+        .arg(format!("--announce-port={}", start.listen.port()))
+        .args(["download", "--overwrite", "--disable-http-api"])
         .arg(format!("--output-folder={}", start.data.display()));
     if start.role == Role::Leech {
         command.arg("--exit-on-finish");
