@@ -3,7 +3,6 @@
 //! `scripts/setup-peers.sh` gets the clients. A test whose client is missing says so and is skipped; where CI is
 //! set it fails. The tests of `among` need no ptorrent: when those fail, the fault is in the harness.
 
-#![allow(unreachable_pub, reason = "the modules of this test have no outside")]
 #![allow(
     clippy::disallowed_methods,
     reason = "tests wait in real time and look for installed programs; the rules guard the core"
