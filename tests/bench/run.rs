@@ -143,14 +143,16 @@ impl Bench {
             self.seeder.dial(listen);
         }
         let mut memory = Memory::default();
+        let said = |words: &str| fs::read_to_string(&out).is_ok_and(|out| out.contains(words));
         let complete = |polls: u32| match contestant.what {
-            What::Other(Client::Libtorrent, _) => {
-                fs::read_to_string(&out).is_ok_and(|out| out.contains("finished"))
-            }
+            // These take their time to end.
+            What::Other(Client::Aria2, _) => said("Download complete"),
+            What::Other(Client::Libtorrent, _) => said("finished"),
+
             What::Other(Client::Rtorrent, _) => clients::rtorrent_mark(home).exists(),
             // Asking costs it something: not before it has begun, and not too often.
             What::Other(Client::Transmission, _) => {
-                polls.is_multiple_of(10)
+                polls.is_multiple_of(20)
                     && self.seeder.first_request().is_some()
                     && clients::transmission_progress(SocketAddr::new(ip, rpc.port()))
                         .is_some_and(|now| now.left == 0)

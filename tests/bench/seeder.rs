@@ -1,5 +1,5 @@
 //! The cheapest seeder: sends blocks from memory and does nothing else, so that the other side is what is measured.
-//! A thread a connection; no choking, no extensions, no encryption.
+//! A thread a connection; no choking, no encryption, and of the extensions only the limit of its request queue.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -78,22 +78,23 @@ impl Seeder {
     }
 
     fn answer(&self, mut stream: TcpStream) -> io::Result<()> {
-        self.read_handshake(&mut stream)?;
+        let extended = self.read_handshake(&mut stream)?;
         self.write_handshake(&mut stream)?;
-        self.serve(&mut stream)
+        self.serve(&mut stream, extended)
     }
 
     fn call(&self, mut stream: TcpStream) -> io::Result<()> {
         self.write_handshake(&mut stream)?;
-        self.read_handshake(&mut stream)?;
-        self.serve(&mut stream)
+        let extended = self.read_handshake(&mut stream)?;
+        self.serve(&mut stream, extended)
     }
 
-    fn read_handshake(&self, stream: &mut TcpStream) -> io::Result<()> {
+    /// Returns whether the peer speaks the extension protocol.
+    fn read_handshake(&self, stream: &mut TcpStream) -> io::Result<bool> {
         let mut bytes = [0; HANDSHAKE];
         stream.read_exact(&mut bytes)?;
         if bytes.starts_with(PROTOCOL) && bytes[28..48] == self.info_hash {
-            Ok(())
+            Ok(bytes[25] & EXTENDED_BIT != 0)
         } else {
             Err(io::ErrorKind::InvalidData.into())
         }
@@ -103,14 +104,19 @@ impl Seeder {
         stream.set_nodelay(true)?;
         let mut bytes = Vec::with_capacity(HANDSHAKE);
         bytes.extend_from_slice(PROTOCOL);
-        bytes.extend_from_slice(&[0; 8]);
+        bytes.extend_from_slice(&[0, 0, 0, 0, 0, EXTENDED_BIT, 0, 0]);
         bytes.extend_from_slice(&self.info_hash);
         bytes.extend_from_slice(b"-XB0001-fast seeder!");
         stream.write_all(&bytes)
     }
 
-    fn serve(&self, stream: &mut TcpStream) -> io::Result<()> {
+    fn serve(&self, stream: &mut TcpStream, extended: bool) -> io::Result<()> {
         stream.write_all(&self.bitfield())?;
+        if extended {
+            // Without this, clients take 250 requests for all that we can queue.
+            let limit = b"d4:reqqi2000ee";
+            stream.write_all(&[&[0, 0, 0, 2 + limit.len() as u8, EXTENDED, 0], &limit[..]].concat())?;
+        }
         let mut buffer = vec![0; 1 << 18];
         let mut filled = 0;
         loop {
@@ -194,6 +200,10 @@ const INTERESTED: u8 = 2;
 const BITFIELD: u8 = 5;
 const REQUEST: u8 = 6;
 const PIECE: u8 = 7;
+const EXTENDED: u8 = 20;
+
+/// In the sixth of the reserved bytes: the extension protocol.
+const EXTENDED_BIT: u8 = 0x10;
 
 /// The first whole message without its length; empty for a keep-alive.
 fn message(bytes: &[u8]) -> io::Result<Option<&[u8]>> {
