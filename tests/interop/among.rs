@@ -1,8 +1,11 @@
 //! The real clients among themselves: proves the harness, in both roles of each client, without ptorrent.
 
+use std::net::Ipv6Addr;
+
 use super::clients::{Client, Role};
 use super::content::{Content, Maker, Torrent};
-use super::lab::{Lab, address, announce_url, can};
+use super::lab::{Lab, address, address_on, announce_url, can};
+use super::one_peer;
 
 /// `seeder` and `leecher` find each other by opentracker.
 fn pair(name: &str, maker: Maker, content: Content, seeder: Client, leecher: Client) {
@@ -71,5 +74,22 @@ fn transmission_from_libtorrent() {
     let mut leecher = lab.start(Client::Transmission, Role::Leech, &torrent, &[]);
     leecher.wait_ready(Role::Leech);
     let _seeder = lab.start(Client::Libtorrent, Role::Seed, &torrent, &[leecher.listen]);
+    leecher.wait_complete(&torrent.content);
+}
+
+#[test]
+fn libtorrent_over_ipv6() {
+    if !can(&[Client::Libtorrent]) {
+        return;
+    }
+    let lab = Lab::new("among-ipv6");
+    let localhost = Ipv6Addr::LOCALHOST.into();
+    let listen = address_on(localhost);
+    let url = one_peer::start(address_on(localhost), &[listen]).unwrap();
+    let torrent = Torrent::new(&lab, Maker::Libtorrent, Content::single(8_000_001), Some(&url));
+    let mut seeder = lab.start_at(Client::Libtorrent, Role::Seed, &torrent, &[], listen, &[]);
+    seeder.wait_ready(Role::Seed);
+    let own = address_on(localhost);
+    let mut leecher = lab.start_at(Client::Libtorrent, Role::Leech, &torrent, &[], own, &[]);
     leecher.wait_complete(&torrent.content);
 }

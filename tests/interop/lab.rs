@@ -258,17 +258,29 @@ impl Tracker {
     /// Waits until so many seeders have announced themselves: who announces earlier hears nothing of them and may
     /// not ask again for half an hour.
     pub(crate) fn wait_seeds(&mut self, torrent: &Torrent, seeds: u64) {
+        let listed = self.lists(torrent, seeds);
+        self.process.wait_until("the seeders announce themselves", |_| listed());
+    }
+
+    /// As `wait_seeds` for one that this test started itself, which may end before.
+    pub(crate) fn wait_seed(&self, torrent: &Torrent, seeder: &mut Process) {
+        let listed = self.lists(torrent, 1);
+        seeder.wait_until("the tracker lists it", |_| listed());
+    }
+
+    /// Whether it lists so many seeders.
+    fn lists(&self, torrent: &Torrent, seeds: u64) -> impl Fn() -> bool + use<> {
         let listen = self.listen;
         let mut hash = String::new();
         for pair in torrent.info_hash.as_bytes().chunks(2) {
             write!(hash, "%{}", str::from_utf8(pair).unwrap()).unwrap();
         }
         let request = format!("GET /scrape?info_hash={hash} HTTP/1.0\r\nHost: {listen}\r\n\r\n");
-        self.process.wait_until("the seeders announce themselves", |_| {
+        move || {
             clients::http(listen, &request).is_ok_and(|answer| {
                 clients::number_after(&answer, "8:completei").is_some_and(|all| all >= seeds)
             })
-        });
+        }
     }
 }
 

@@ -12,13 +12,13 @@ fn to_one(name: &str, maker: Maker, content: Content, leecher: Client) {
     let lab = Lab::new(name);
     let listen = address();
     let torrent = Torrent::new(&lab, maker, content, Some(&announce_url(listen)));
-    let mut tracker = lab.opentracker(listen, &[&torrent]);
+    let tracker = lab.opentracker(listen, &[&torrent]);
     let data = lab.folder("data");
     torrent.content.write(&data);
     let seeder = address();
     let port = seeder.port().to_string();
-    let ptorrent = lab.ptorrent(&["-s", "-p", &port], &data, seeder.ip(), &torrent);
-    tracker.wait_seeds(&torrent, 1);
+    let mut ptorrent = lab.ptorrent(&["-s", "-p", &port], &data, seeder.ip(), &torrent);
+    tracker.wait_seed(&torrent, &mut ptorrent);
     lab.start(leecher, Role::Leech, &torrent, &[]).wait_complete(&torrent.content);
     end(ptorrent);
     torrent.content.assert_only_in(&data);
