@@ -6,12 +6,12 @@ use crate::base::buf::Pool;
 use crate::base::rng::Rng;
 use crate::base::wake::Wake;
 use crate::disk::{Shared, Worker};
+use crate::helper;
 use crate::limits;
 use crate::proto::wire::handshake::our_peer_id;
 use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, listen};
 use crate::session::Config;
 use crate::sys::socket::Route;
-use crate::helper;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::rand::GetRandomFlags;
 use std::fmt;
@@ -118,11 +118,13 @@ impl Engine {
         let sizes = Sizes::of(&options);
         let listeners = listen(&options.route, options.ports.clone()).map_err(Error::Listen)?;
         let addr = listeners.first().map(|listener| listener.addr());
-        let port = addr.transpose().map_err(cannot("read a listener's address"))?.map_or(0, |addr| addr.port());
+        let port =
+            addr.transpose().map_err(cannot("read a listener's address"))?.map_or(0, |addr| addr.port());
         let signals = if options.signals { Some(Signals::install()) } else { None };
         let signals = signals.transpose().map_err(cannot("take signals"))?;
         let poll = Poll::new().map_err(cannot("make a poller"))?;
-        let pool = Pool::new(sizes.receive_bufs + limits::SEND_BUFS).map_err(cannot("reserve memory for blocks"))?;
+        let pool =
+            Pool::new(sizes.receive_bufs + limits::SEND_BUFS).map_err(cannot("reserve memory for blocks"))?;
         let wake = poll.wake();
         let (seed, peer_id) = chance()?;
         let config = Config {
@@ -184,8 +186,8 @@ fn chance() -> Result<([u8; 32], [u8; 20]), Error> {
     if n < seed.len() {
         return Err(cannot("get random numbers")(io::ErrorKind::UnexpectedEof.into()));
     }
-    let peer_id = our_peer_id(&mut Rng::new(seed).fork(b"peer id"));
-    Ok((seed, peer_id))
+    let mut rng = Rng::new(seed);
+    Ok((rng.seed(), our_peer_id(&mut rng)))
 }
 
 /// Starts the disk workers; gives the ways to them.

@@ -18,6 +18,8 @@
 
 pub mod api;
 pub mod base;
+pub mod disk;
+pub mod engine;
 pub mod helper;
 pub mod limits;
 pub mod proto;

@@ -63,6 +63,9 @@ pub(super) struct Conn {
     stash: Vec<u8>,
 }
 
+// At rest a connection costs this, the 512 bytes that its outbox may keep, and 8 in the table.
+const _: () = assert!(size_of::<Conn>() <= 384);
+
 impl Conn {
     /// A connection at its start.
     pub(super) fn new(id: PeerId, addr: SocketAddr, stream: TcpStream, connecting: bool) -> Conn {

@@ -321,13 +321,15 @@ impl Reactor {
         }
     }
 
-    /// Gives the program its reports while it has room for them.
+    /// Gives the program its reports while it has room for them, a bounded number.
     fn report(&mut self) {
-        while !self.links.reports.is_full() {
-            let next = self.notes.pop_front().or_else(|| self.session.report(self.now));
-            let Some(report) = next else {
-                self.retry = None;
+        for _ in 0..limits::REPORTS_MAX {
+            if self.links.reports.is_full() {
+                self.retry = Some(self.now + limits::REPORT_RETRY);
                 return;
+            }
+            let Some(report) = self.notes.pop_front().or_else(|| self.session.report(self.now)) else {
+                break;
             };
             match self.links.reports.try_send(report) {
                 // A program that has hung up is about to end; nobody is left to tell.
@@ -335,7 +337,7 @@ impl Reactor {
                 Err(TrySendError::Full(_)) => debug_assert!(false, "another sender of reports"),
             }
         }
-        self.retry = Some(self.now + limits::REPORT_RETRY);
+        self.retry = None;
     }
 
     /// Everything is closed: the program hears the rest, and here waiting for it delays nobody.

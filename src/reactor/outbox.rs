@@ -221,7 +221,7 @@ mod tests {
         for (seed, most) in [(1, 7), (2, 100), (3, 5000), (4, 70_000), (5, 2_000_000)] {
             let mut rng = Rng::new([seed; 32]);
             let mut pool = Pool::new(100).unwrap();
-            let mut to = Narrow { rng: rng.fork(b"to"), most, taken: Vec::new(), calls: 0 };
+            let mut to = Narrow { rng: Rng::new(rng.seed()), most, taken: Vec::new(), calls: 0 };
             let (mut outbox, mut bytes) = (Outbox::default(), Vec::new());
             let (mut due, mut done) = ((0, 0), Sent::default());
             for _ in 0..10 {

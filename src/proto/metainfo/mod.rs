@@ -1,7 +1,7 @@
 //! Metainfo: what a .torrent file says (BEP 3, 5, 12, 19, 27, 47). The info dictionary is kept as it came, for its
 //! hash and for peers that ask for it; of its names only safe ones get out.
 
-mod build;
+pub mod build;
 mod info;
 mod names;
 mod places;
