@@ -1,0 +1,104 @@
+//! The names of torrents, and hexadecimal text.
+
+use sha1::{Digest, Sha1};
+use std::fmt;
+use std::str::FromStr;
+
+/// The SHA-1 digest of an info dictionary: the name of a torrent (BEP 3). Prints as 40 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InfoHash(pub [u8; 20]);
+
+impl InfoHash {
+    /// The name of the torrent with this raw info dictionary.
+    pub fn of(info: &[u8]) -> InfoHash {
+        InfoHash(Sha1::digest(info).into())
+    }
+}
+
+impl fmt::Display for InfoHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Hex(&self.0))
+    }
+}
+
+impl fmt::Debug for InfoHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Hex(&self.0))
+    }
+}
+
+/// The text is not an info-hash: 40 hex digits of either case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Error;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an info-hash is 40 hexadecimal digits")
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl FromStr for InfoHash {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<InfoHash, Error> {
+        from_hex(text).map(InfoHash).ok_or(Error)
+    }
+}
+
+/// Prints bytes as lower-case hex digits.
+#[derive(Clone, Copy)]
+pub struct Hex<'a>(pub &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The `N` bytes that `2 * N` hex digits of either case stand for; None for any other text.
+pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_goes_both_ways() {
+        let text = "00ff17a3b4c5d6e7f80912233445566778899aab";
+        let hash: InfoHash = text.parse().unwrap();
+        assert_eq!((hash.0[0], hash.0[1], hash.0[19]), (0, 0xff, 0xab));
+        assert_eq!((hash.to_string(), format!("{hash:?}")), (text.to_string(), text.to_string()));
+        assert_eq!(text.to_uppercase().parse(), Ok(hash));
+    }
+
+    #[test]
+    fn other_text_is_refused() {
+        let text = "00ff17a3b4c5d6e7f80912233445566778899aab";
+        for wrong in ["", &text[1..], &format!("{text}0"), &format!("{text}00"), &text.replace("ff", "+f")] {
+            assert_eq!(wrong.parse::<InfoHash>(), Err(Error), "{wrong}");
+        }
+        assert_eq!(from_hex::<1>("é"), None);
+        assert_eq!(from_hex::<1>("7F"), Some([0x7f]));
+    }
+
+    #[test]
+    fn the_name_is_the_digest() {
+        assert_eq!(InfoHash::of(b"abc").to_string(), "a9993e364706816aba3e25717850c26c9cd0d89d");
+    }
+}
