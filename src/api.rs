@@ -163,11 +163,22 @@ pub enum Action {
         /// What.
         job: Job,
     },
+    /// Read a block that a peer asked for: a [`Job::Read`], to which the reactor adds an empty buffer.
+    Read {
+        /// Which worker.
+        lane: u8,
+        /// Whose.
+        torrent: TorrentId,
+        /// Who asked.
+        peer: PeerId,
+        /// Which block.
+        block: Block,
+    },
     /// A call that may block, for a helper.
     Call(Box<Call>),
     /// A buffer goes home to the pool.
     Release(Buf),
-    /// All is closed and said: the reactor ends.
+    /// All is closed: the reactor ends once the reports that are left (the last is [`Report::Finished`]) are out.
     Exit,
 }
 
