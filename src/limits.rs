@@ -72,3 +72,8 @@ pub const OUTBOX_MAX: usize = 1 << 20;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize && TORRENTS_MAX < u16::MAX as usize);
+
+/// Log lines that may wait for the terminal; more are dropped and counted.
+pub const LOG_LINES: usize = 1024;
+/// The longest log line, in bytes: with `LOG_LINES` it bounds what a stalled terminal costs to 4 MiB.
+pub const LOG_LINE_MAX: usize = 4096;
