@@ -19,3 +19,4 @@
 pub mod base;
 pub mod limits;
 pub mod proto;
+pub mod sys;

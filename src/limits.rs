@@ -2,6 +2,7 @@
 //! from the wire only through these.
 
 use crate::base::buf::BLOCK;
+use std::time::Duration;
 
 /// The longest piece: twice what the largest known torrents use.
 pub const PIECE_LENGTH_MAX: u32 = 128 << 20;
@@ -17,6 +18,12 @@ pub const TORRENT_FILE_MAX: u64 = 100 << 20;
 pub const BENCODE_DEPTH: usize = 64;
 /// The most trackers of a torrent; more are left out.
 pub const TRACKERS_MAX: usize = 100;
+/// The most web seeds of a torrent; more are left out.
+pub const WEB_SEEDS_MAX: usize = 100;
+/// The most DHT nodes that a torrent may name; more are left out. A few are enough to join.
+pub const NODES_MAX: usize = 100;
+/// The longest comment, or name of a creating program, that is kept, in bytes: some screens of text.
+pub const COMMENT_MAX: usize = 16 << 10;
 /// The longest URL of a tracker or web seed.
 pub const URL_MAX: usize = 2048;
 /// The longest file name, in bytes: that of every common file system.
@@ -35,6 +42,22 @@ pub const MESSAGE_MAX: u32 = PIECES_MAX / 8 + 1;
 
 /// The most of a tracker's HTTP answer that is read: thousands of peers.
 pub const HTTP_BODY_MAX: usize = 1 << 20;
+/// The longest head of an HTTP answer, and the longest trailer of a chunked one: what common servers allow a request.
+pub const HTTP_HEAD_MAX: usize = 16 << 10;
+/// The most header lines of an HTTP answer: common servers send 5 to 20.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// The longest line between two chunks of an HTTP body: a length and extensions that nobody sends.
+pub const HTTP_CHUNK_LINE_MAX: usize = 256;
+/// The longest words of a tracker that are shown: a few lines of a terminal.
+pub const TRACKER_TEXT_MAX: usize = 400;
+/// The longest `tracker id` that is sent back: it becomes part of a URL, three bytes each.
+pub const TRACKER_ID_MAX: usize = 256;
+/// Announces that ask for less are made this far apart: a tracker must not have us hammer it, or another.
+pub const ANNOUNCE_INTERVAL_MIN: Duration = Duration::from_secs(60);
+/// Announces that ask for more are made this far apart: a slip of a tracker must not lose us for days.
+pub const ANNOUNCE_INTERVAL_MAX: Duration = Duration::from_secs(6 * 3600);
+/// What most trackers ask for, where one asks for nothing sensible.
+pub const ANNOUNCE_INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);
 /// The most peers taken from one announce.
 pub const ANNOUNCE_PEERS_MAX: usize = 1000;
 
@@ -69,9 +92,83 @@ pub const CALLS_OUT: usize = 64;
 pub const BURST: usize = 256 << 10;
 /// Bytes of small messages that may wait in a connection's outbox; a peer that does not read its answers is closed.
 pub const OUTBOX_MAX: usize = 1 << 20;
+/// The most pieces of a torrent that are begun and not verified: one a peer and half as many more is the aim, and few
+/// torrents have over a thousand peers. A search of all of them is a few microseconds.
+pub const PARTIAL_PIECES_MAX: usize = 2048;
+/// The most blocks that these pieces have in all, at 4 bytes each: 4 MiB, 128 pieces of the longest kind.
+pub const PARTIAL_BLOCKS_MAX: usize = 1 << 20;
+/// Pieces that failed and whose senders are remembered, 16 KiB each at most; hardly ever is there more than one.
+pub const SUSPECT_PIECES_MAX: usize = 64;
+/// Peers that are asked for one block at a time, in the end-game only: each copy but one is waste.
+pub const ASKERS_MAX: usize = 3;
+/// Pieces that a pick looks at in the order of rarity (about a microsecond) before it searches the peer's bits.
+pub const PICK_WALK: u32 = 512;
+/// Partial pieces that a pick looks at for the one that suits best, before any will do.
+pub const PARTIAL_WALK: usize = 64;
+/// Blocks that a pick of the end-game looks at before the piece under its eyes is the last one.
+pub const ENDGAME_WALK: u32 = 4096;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize && TORRENTS_MAX < u16::MAX as usize);
+
+/// Connections being made at a time: home routers choke on more.
+pub const HALF_OPEN_MAX: usize = 32;
+/// How long a connection may take to be made.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the other side's handshake may take from then on.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// We say something at least this often; others close after two minutes of silence (BEP 3).
+pub const KEEPALIVE: Duration = Duration::from_secs(100);
+/// A peer that says nothing for this long is gone.
+pub const INACTIVITY: Duration = Duration::from_secs(180);
+/// A peer that owes us blocks and sends none for this long is snubbing us: others are asked for them.
+pub const SNUB_AFTER: Duration = Duration::from_secs(30);
+/// What is asked of a peer ahead of time, in time at its own rate. It covers the longest round trip.
+pub const PIPELINE: Duration = Duration::from_secs(3);
+/// Requests open with a peer of which nothing is known yet.
+pub const PIPELINE_START: u32 = 6;
+/// Requests open with a peer that does not say how many it keeps: what the common clients of ten years ago kept.
+pub const PIPELINE_UNKNOWN: u32 = 250;
+/// An idle connection is let alone this long before a better candidate may take its place.
+pub const REPLACE_AFTER: Duration = Duration::from_secs(60);
+/// The time for telling the trackers `stopped`.
+pub const STOP_BUDGET: Duration = Duration::from_secs(3);
+/// How often a torrent that has something to look after is looked after.
+pub const TORRENT_TICK: Duration = Duration::from_secs(1);
+/// Warnings and errors of a torrent that wait to be reported; the oldest go first.
+pub const NOTES_MAX: usize = 32;
+
+const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);
+const _: () = assert!(PARTIAL_BLOCKS_MAX as u64 >= 16 * (PIECE_LENGTH_MAX / BLOCK) as u64);
+/// How long a tracker may take to answer: overloaded ones do take half of it.
+pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long `completed` and `stopped` may take once the torrent ends: users kill what does not end soon.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// The wait after a tracker's first failure; it doubles with each.
+pub const ANNOUNCE_RETRY: Duration = ANNOUNCE_INTERVAL_MIN;
+/// The longest wait after a failure (up to a quarter more by chance): how long a tracker that came back may be missed.
+pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
+/// The most peers that we ask of a tracker: most send 50 to 200 at most.
+pub const NUMWANT_MAX: u32 = 200;
+
+/// The most addresses that a torrent keeps to call: some 0.5 MiB.
+pub const KNOWN_MAX: usize = 4000;
+/// The most addresses that a torrent bans; then the oldest ban ends.
+pub const BANS_MAX: usize = 1000;
+/// The most addresses at which a torrent remembers to have met itself: a host has few.
+pub const OWN_ADDRESSES_MAX: usize = 32;
+/// A peer is called again this long after it was lost or could not be reached; the wait doubles with each failure.
+pub const REDIAL: Duration = Duration::from_secs(60);
+/// The longest wait before a peer is called again (up to a quarter more by chance).
+pub const REDIAL_MAX: Duration = Duration::from_secs(30 * 60);
+/// A peer of which so many calls in a row came to nothing is not called again by itself.
+pub const REDIALS_MAX: u32 = 5;
+/// The same wait for a peer that the user named: it may be started any moment.
+pub const REDIAL_USER: Duration = Duration::from_secs(5);
+/// The longest wait for a peer that the user named.
+pub const REDIAL_USER_MAX: Duration = Duration::from_secs(5 * 60);
+/// A second address of a peer that is connected is tried again after this.
+pub const REDIAL_DUPLICATE: Duration = Duration::from_secs(5 * 60);
 
 /// Log lines that may wait for the terminal; more are dropped and counted.
 pub const LOG_LINES: usize = 1024;

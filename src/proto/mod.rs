@@ -1,5 +1,10 @@
 //! Bytes to values and back: pure functions, the fuzz targets. No clock, socket, file or thread in here.
 
 pub mod bencode;
+pub mod compact;
+pub mod http;
 pub mod id;
 pub mod layout;
+pub mod metainfo;
+pub mod tracker;
+pub mod wire;

@@ -1,9 +1,35 @@
-//! Every torrent and every peer, as one state machine: an event and the time go in, actions come out.
+//! Every torrent and every peer, as one state machine: an event and the time go in, actions come out. It opens no
+//! socket and no file, starts no thread, reads no clock and draws no chance of its own; the reactor drives it, and so
+//! does the simulator.
 
-use crate::api::{Action, Event, Intake, PeerId, Report};
+mod announce;
+mod connections;
+mod download;
+mod known;
+mod lanes;
+mod lifecycle;
+mod peer;
+pub mod picker;
+mod report;
+mod timers;
+mod torrent;
+mod upload;
+
+use crate::api::{Action, Call, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
+use crate::base::arena::Arena;
+use crate::base::rng::Rng;
 use crate::base::time::Time;
+use crate::limits::{CONNECTIONS_MAX, TORRENTS_MAX};
+use crate::proto::id::InfoHash;
 use crate::proto::layout::Block;
+use crate::proto::wire::message::Message;
+use lanes::Lanes;
+use peer::Peer;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use timers::{Key, Timers};
+use torrent::Torrent;
+use upload::Round;
 
 /// What the session must know of its process.
 #[derive(Clone, Debug)]
@@ -20,4 +46,207 @@ pub struct Config {
     pub lanes: u8,
     /// Blocks that may be received or wait for the disk at a time. The pool holds these and `limits::SEND_BUFS`.
     pub receive_bufs: usize,
+}
+
+/// Every torrent and every peer of the process.
+pub struct Session {
+    config: Config,
+    rng: Rng,
+    /// The same for all announces of this run, so that a tracker knows us when our address changes (BEP 7, key).
+    key: u32,
+    peers: Arena<PeerId, Peer>,
+    torrents: Arena<TorrentId, Torrent>,
+    by_hash: BTreeMap<InfoHash, TorrentId>,
+    lanes: Lanes,
+    /// The worker that has the next check.
+    check_lane: u8,
+    round: Round,
+    timers: Timers,
+    actions: VecDeque<Action>,
+    /// Calls that wait until fewer are out.
+    calls: VecDeque<Call>,
+    calls_out: usize,
+    /// Connections being made.
+    half_open: usize,
+    /// Where the next round of dialling begins, so that no torrent comes first always.
+    dial_next: usize,
+    stopping: Option<Stopping>,
+}
+
+/// The program ends.
+struct Stopping {
+    /// Trackers that have not answered by then count as not reached.
+    until: Time,
+    finished: Finished,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finished {
+    No,
+    Tell { unreached: u32 },
+    Told,
+}
+
+impl Session {
+    /// A session without torrents. All its chance comes from `seed`.
+    pub fn new(config: Config, seed: [u8; 32], _now: Time) -> Session {
+        let mut rng = Rng::new(seed);
+        Session {
+            key: rng.u32(),
+            rng,
+            peers: Arena::new(CONNECTIONS_MAX),
+            torrents: Arena::new(TORRENTS_MAX),
+            by_hash: BTreeMap::new(),
+            lanes: Lanes::new(config.lanes, config.receive_bufs),
+            check_lane: 0,
+            round: Round::default(),
+            timers: Timers::default(),
+            actions: VecDeque::new(),
+            calls: VecDeque::new(),
+            calls_out: 0,
+            half_open: 0,
+            dial_next: 0,
+            stopping: None,
+            config,
+        }
+    }
+
+    /// A connection came in. None refuses it: the table is full of better ones, or nothing runs.
+    pub fn accept(&mut self, from: SocketAddr, now: Time) -> Option<PeerId> {
+        self.on_incoming(from, now)
+    }
+
+    /// The header of a piece message was read: where shall its bytes go? After [`Intake::Wait`] the peer is in line,
+    /// and [`Action::Resume`] tells when to ask again.
+    pub fn intake(&mut self, peer: PeerId, block: Block, now: Time) -> Intake {
+        self.on_piece_header(peer, block, now)
+    }
+
+    /// Takes one event in; what is to be done about it comes from [`Session::poll`].
+    pub fn handle(&mut self, event: Event<'_>, now: Time) {
+        match event {
+            Event::Connected { peer } => self.on_connected(peer, now),
+            Event::Closed { peer, why } => self.on_closed(peer, why, now),
+            Event::Handshake { peer, handshake } => self.on_handshake(peer, &handshake, now),
+            Event::Message { peer, message } => self.on_message(peer, &message, now),
+            Event::Block { peer, block, buf } => self.on_block(peer, block, buf, now),
+            Event::Sent { peer, blocks, bytes } => self.on_sent(peer, blocks, bytes, now),
+            Event::Done { lane, done } => self.on_done(lane, done, now),
+            Event::Reply(reply) => self.on_reply(reply, now),
+            Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
+            Event::Command(Command::Quit) => self.on_quit(now),
+            Event::Tick => {}
+        }
+        self.run_timers(now);
+    }
+
+    /// The next thing to do; drained after every event.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to come back with [`Event::Tick`], should nothing else happen before.
+    pub fn deadline(&self) -> Option<Time> {
+        let news = self.news_due();
+        let timer = self.timers.next().unwrap_or(Time::NEVER);
+        Some(news.min(timer)).filter(|at| *at != Time::NEVER)
+    }
+
+    /// The next thing that the program should hear, if it has room for it. Figures come once a second at most.
+    pub fn report(&mut self, now: Time) -> Option<Report> {
+        self.next_report(now)
+    }
+
+    fn run_timers(&mut self, now: Time) {
+        while let Some((at, key)) = self.timers.due(now) {
+            match key {
+                Key::Peer(peer) => {
+                    if let Some(p) = self.peers.get_mut(peer)
+                        && p.armed == at
+                    {
+                        p.armed = Time::NEVER;
+                        self.on_peer_timer(peer, now);
+                    }
+                }
+                Key::Torrent(torrent) => {
+                    if let Some(t) = self.torrents.get_mut(torrent)
+                        && t.armed == at
+                    {
+                        t.armed = Time::NEVER;
+                        self.on_torrent_timer(torrent, now);
+                    }
+                }
+                Key::Stop => self.check_finished(now),
+            }
+        }
+    }
+
+    fn arm_peer(&mut self, peer: PeerId, at: Time) {
+        if let Some(p) = self.peers.get_mut(peer) {
+            self.timers.arm(&mut p.armed, at, Key::Peer(peer));
+        }
+    }
+
+    fn arm_torrent(&mut self, torrent: TorrentId, at: Time) {
+        if let Some(t) = self.torrents.get_mut(torrent) {
+            self.timers.arm(&mut t.armed, at, Key::Torrent(torrent));
+        }
+    }
+
+    fn send(&mut self, peer: PeerId, message: Message<'static>, now: Time) {
+        if let Some(p) = self.peers.get_mut(peer) {
+            p.said = now;
+            self.actions.push_back(Action::Send { peer, message });
+        }
+    }
+
+    fn on_message(&mut self, peer: PeerId, message: &Message<'_>, now: Time) {
+        let Some(p) = self.peers.get_mut(peer) else { return };
+        p.heard = now;
+        log::trace!("{peer} {message:?}");
+        match message {
+            Message::KeepAlive | Message::Port(_) | Message::Other { .. } => Ok(()),
+            Message::Choke => self.on_choke(peer),
+            Message::Unchoke => self.on_unchoke(peer, now),
+            Message::Interested => self.on_interested(peer, now),
+            Message::NotInterested => self.on_not_interested(peer),
+            Message::Have(piece) => self.on_have(peer, *piece, now),
+            Message::Bitfield(bits) => self.on_bitfield(peer, bits, now),
+            Message::Request(block) => self.on_request(peer, *block),
+            Message::Cancel(block) => self.on_cancel(peer, *block),
+            Message::Piece(_) => Err("a piece without its payload"),
+        }
+        .unwrap_or_else(|what| self.close(peer, Why::Protocol(what), now));
+    }
+
+    fn on_done(&mut self, lane: u8, done: Done, now: Time) {
+        match done {
+            Done::Opened { torrent, result } => self.on_opened(torrent, result, now),
+            Done::Written { torrent, block, buf, result } => {
+                self.on_written(lane, torrent, block, buf, result, now);
+            }
+            Done::Piece { torrent, piece, verdict } => self.on_verdict(torrent, piece, verdict, now),
+            Done::Checked { torrent, first, count, result } => {
+                self.on_checked(torrent, first, count, result, now);
+            }
+            Done::Read { torrent, peer, block, buf, result } => {
+                self.on_read(lane, torrent, peer, block, buf, result, now);
+            }
+            Done::Closed { torrent } => self.on_worker_closed(torrent, now),
+        }
+    }
+
+    fn on_reply(&mut self, reply: Reply, now: Time) {
+        self.calls_out = self.calls_out.saturating_sub(1);
+        match reply {
+            Reply::Announced { torrent, tracker, result } => self.on_announced(torrent, tracker, result, now),
+            Reply::Resolved { torrent, host, port, result } => {
+                self.on_resolved(torrent, &host, port, result, now);
+            }
+        }
+        self.pump_calls();
+        if self.stopping.is_some() {
+            self.check_finished(now);
+        }
+    }
 }

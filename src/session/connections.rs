@@ -1,0 +1,247 @@
+//! Making, taking, keeping and ending connections.
+
+use super::Session;
+use super::peer::{Peer, Stage};
+use crate::api::{Action, PeerId, TorrentId, Why};
+use crate::base::bits::Bitfield;
+use crate::base::time::Time;
+use crate::limits::{
+    CONNECT_TIMEOUT, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, INACTIVITY, KEEPALIVE, MESSAGE_SMALL, REPLACE_AFTER,
+    SNUB_AFTER,
+};
+use crate::proto::wire::handshake::Handshake;
+use crate::proto::wire::message::Message;
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+impl Session {
+    pub(super) fn on_incoming(&mut self, from: SocketAddr, now: Time) -> Option<PeerId> {
+        if self.stopping.is_some() || !self.torrents.iter().any(|(_, t)| t.running()) {
+            return None;
+        }
+        if self.peers.len() >= self.config.max_conn {
+            let worst = self.worst_idle(now)?;
+            self.close(worst, Why::Replaced, now);
+        }
+        let peer = self.peers.insert(Peer::new(from, false, None, now))?;
+        log::debug!("{peer} {from} came in");
+        self.arm_peer(peer, now + HANDSHAKE_TIMEOUT);
+        Some(peer)
+    }
+
+    /// The peer that is of least use: nothing moves either way, neither side wants anything, and that for a while.
+    fn worst_idle(&self, now: Time) -> Option<PeerId> {
+        let idle = self.peers.iter().filter(|(_, p)| {
+            let quiet = now.since(p.active.max(p.since)) >= REPLACE_AFTER;
+            let useless = p.interesting == 0 && !p.interested || p.snubbed && p.uploaded == 0;
+            p.stage == Stage::Open && quiet && useless && p.incoming.is_none() && p.reading + p.sending == 0
+        });
+        idle.min_by_key(|(_, p)| p.downloaded + p.uploaded).map(|(peer, _)| peer)
+    }
+
+    /// Dials candidates, torrent by torrent in turn, as long as there is room.
+    pub(super) fn dial(&mut self, now: Time) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let torrents: Vec<TorrentId> =
+            self.torrents.iter().filter(|(_, t)| t.running()).map(|(id, _)| id).collect();
+        let mut dry = 0;
+        while !torrents.is_empty()
+            && dry < torrents.len()
+            && self.half_open < HALF_OPEN_MAX
+            && self.peers.len() < self.config.max_conn
+        {
+            self.dial_next = (self.dial_next + 1) % torrents.len();
+            let torrent = torrents[self.dial_next];
+            if self.dial_one(torrent, now) { dry = 0 } else { dry += 1 }
+        }
+    }
+
+    fn dial_one(&mut self, torrent: TorrentId, now: Time) -> bool {
+        let Some(t) = self.torrents.get_mut(torrent) else { return false };
+        let Some(addr) = t.known.next(now, &mut self.rng) else { return false };
+        let Some(peer) = self.peers.insert(Peer::new(addr, true, Some(torrent), now)) else { return false };
+        t.known.on_connected(addr);
+        self.half_open += 1;
+        log::debug!("{torrent} {peer} dialling {addr}");
+        self.arm_peer(peer, now + CONNECT_TIMEOUT);
+        self.actions.push_back(Action::Connect { peer, addr });
+        true
+    }
+
+    /// When the table is full and the swarm offers somebody new, the worst idle peer makes room.
+    pub(super) fn make_room(&mut self, torrent: TorrentId, now: Time) {
+        let full = self.peers.len() >= self.config.max_conn;
+        let wants = self.torrents.get(torrent).is_some_and(|t| t.downloading() && t.known.due(now));
+        if full
+            && wants
+            && let Some(worst) = self.worst_idle(now)
+        {
+            self.close(worst, Why::Replaced, now);
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, peer: PeerId, now: Time) {
+        let Some(p) = self.peers.get_mut(peer) else { return };
+        (p.stage, p.since, p.heard) = (Stage::Handshaking, now, now);
+        self.half_open = self.half_open.saturating_sub(1);
+        let Some(info_hash) = p.torrent.and_then(|t| self.torrents.get(t)).map(|t| t.spec.meta.info_hash) else {
+            return self.close(peer, Why::Stopping, now);
+        };
+        self.send_handshake(peer, info_hash);
+        self.arm_peer(peer, now + HANDSHAKE_TIMEOUT);
+        self.dial(now);
+    }
+
+    fn send_handshake(&mut self, peer: PeerId, info_hash: crate::proto::id::InfoHash) {
+        // No reserved bit: none of the extensions that they announce is built.
+        let handshake = Handshake { reserved: [0; 8], info_hash, peer_id: self.config.peer_id };
+        self.actions.push_back(Action::Handshake { peer, handshake: Box::new(handshake) });
+    }
+
+    pub(super) fn on_handshake(&mut self, peer: PeerId, handshake: &Handshake, now: Time) {
+        let Some(p) = self.peers.get_mut(peer) else { return };
+        p.heard = now;
+        let found = self.by_hash.get(&handshake.info_hash).copied();
+        let Some(torrent) = found.filter(|id| self.torrents.get(*id).is_some_and(|t| t.running())) else {
+            return self.close(peer, Why::UnknownTorrent, now);
+        };
+        if p.torrent.is_some_and(|dialled| dialled != torrent) {
+            return self.close(peer, Why::Protocol("the handshake is of another torrent"), now);
+        }
+        if handshake.peer_id == self.config.peer_id {
+            return self.close(peer, Why::Myself, now);
+        }
+        let (addr, outgoing) = (p.addr, p.outgoing);
+        if !outgoing && self.torrents.get(torrent).is_some_and(|t| t.known.is_banned(addr.ip())) {
+            return self.close(peer, Why::Corrupt, now);
+        }
+        if let Some(other) = self.same_peer(torrent, peer, &handshake.peer_id) {
+            let loser = self.loser(peer, other, &handshake.peer_id);
+            self.close(loser, Why::Duplicate, now);
+            if loser == peer {
+                return;
+            }
+        }
+        if !outgoing {
+            self.send_handshake(peer, handshake.info_hash);
+        }
+        self.open(torrent, peer, handshake.peer_id, now);
+    }
+
+    fn same_peer(&self, torrent: TorrentId, peer: PeerId, id: &[u8; 20]) -> Option<PeerId> {
+        let t = self.torrents.get(torrent)?;
+        let same = |other: &PeerId| *other != peer && self.peers.get(*other).is_some_and(|p| p.id == *id);
+        t.peers.iter().copied().find(same)
+    }
+
+    /// Of two connections between the same two peers, the one that both sides close: the one dialled by the side
+    /// with the greater id. When one side dialled both, the newer.
+    fn loser(&self, new: PeerId, old: PeerId, their_id: &[u8; 20]) -> PeerId {
+        let dialled = |peer| self.peers.get(peer).is_some_and(|p| p.outgoing);
+        if dialled(new) == dialled(old) {
+            return new;
+        }
+        let we_are_greater = self.config.peer_id > *their_id;
+        if dialled(new) == we_are_greater { new } else { old }
+    }
+
+    /// Both handshakes are through: the peer joins the swarm.
+    fn open(&mut self, torrent: TorrentId, peer: PeerId, id: [u8; 20], now: Time) {
+        let (Some(t), Some(p)) = (self.torrents.get_mut(torrent), self.peers.get_mut(peer)) else { return };
+        (p.torrent, p.stage, p.since, p.id) = (Some(torrent), Stage::Open, now, id);
+        p.block_at = now;
+        p.has = Bitfield::new(t.spec.meta.layout.pieces());
+        t.peers.push(peer);
+        t.news.moved = true;
+        if p.outgoing {
+            t.known.on_open(p.addr);
+        }
+        let client = crate::proto::wire::handshake::client_name(&id);
+        log::debug!("{torrent} {peer} {} open: {client}", p.addr);
+        let max = (t.spec.meta.layout.pieces().div_ceil(8) + 1).max(MESSAGE_SMALL);
+        let have = t.picker.have();
+        let bits = (have.count() > 0).then(|| have.as_bytes().to_vec());
+        self.actions.push_back(Action::Expect { peer, max });
+        if let Some(bits) = bits {
+            self.send(peer, Message::Bitfield(Cow::Owned(bits)), now);
+        }
+        self.arm_peer(peer, now + KEEPALIVE);
+    }
+
+    pub(super) fn on_peer_timer(&mut self, peer: PeerId, now: Time) {
+        let Some(p) = self.peers.get(peer) else { return };
+        let next = match p.stage {
+            Stage::Connecting => p.since + CONNECT_TIMEOUT,
+            Stage::Handshaking => p.since + HANDSHAKE_TIMEOUT,
+            Stage::Open => {
+                if now >= p.said + KEEPALIVE {
+                    self.send(peer, Message::KeepAlive, now);
+                }
+                self.check_snubbed(peer, now);
+                let Some(p) = self.peers.get(peer) else { return };
+                // While it stands in line we do not read from it: its clocks stand still.
+                let silent = if p.waiting { Time::NEVER } else { p.heard + INACTIVITY };
+                let owes = if p.waiting || p.asked.is_empty() { Time::NEVER } else { p.block_at + SNUB_AFTER };
+                if now >= silent {
+                    return self.close(peer, Why::Timeout, now);
+                }
+                return self.arm_peer(peer, silent.min(owes).min(p.said + KEEPALIVE));
+            }
+        };
+        if now >= next {
+            return self.close(peer, Why::Timeout, now);
+        }
+        self.arm_peer(peer, next);
+    }
+
+    /// We close it; the reactor is told.
+    pub(super) fn close(&mut self, peer: PeerId, why: Why, now: Time) {
+        if self.forget(peer, why, now) {
+            self.actions.push_back(Action::Close { peer, why });
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, peer: PeerId, why: Why, now: Time) {
+        self.forget(peer, why, now);
+        self.dial(now);
+    }
+
+    /// Takes the peer out of everything it is part of. False when it was gone already.
+    fn forget(&mut self, peer: PeerId, why: Why, now: Time) -> bool {
+        let Some(p) = self.peers.remove(peer) else { return false };
+        log::debug!("{peer} {} closed: {why}", p.addr);
+        if p.stage == Stage::Connecting {
+            self.half_open = self.half_open.saturating_sub(1);
+        }
+        if let Some(incoming) = p.incoming {
+            self.give_back(incoming.lane, incoming.block.len);
+        }
+        if p.waiting {
+            self.lanes.leave_line(peer);
+        }
+        self.leave_round(&p);
+        let Some(torrent) = p.torrent else { return true };
+        let Some(t) = self.torrents.get_mut(torrent) else { return true };
+        if p.stage == Stage::Open {
+            t.peers.retain(|other| *other != peer);
+            t.picker.on_bitfield(&p.has, false);
+            t.picker.on_lost(peer, p.asked.iter().copied());
+            t.news.moved = true;
+        }
+        if p.outgoing || why == Why::Corrupt {
+            let useful = p.downloaded + p.uploaded > 0;
+            t.known.on_closed(p.addr, why, useful, now);
+        }
+        // Somebody else may be asked for what this one owed.
+        if !p.asked.is_empty() {
+            self.refill_all(torrent, now);
+        }
+        let due = self.torrents.get(torrent).and_then(|t| t.known.deadline());
+        if let Some(due) = due {
+            self.arm_torrent(torrent, due);
+        }
+        true
+    }
+}

@@ -1,0 +1,328 @@
+//! What peers have, what we ask of them, and what becomes of the blocks that come.
+
+use super::Session;
+use super::peer::{Incoming, Stage};
+use super::picker::{Arrival, Asker};
+use crate::api::{Action, DiskError, Intake, Job, PeerId, Reason, TorrentId, Verdict, Why};
+use crate::base::bits::Bitfield;
+use crate::base::buf::Buf;
+use crate::base::time::Time;
+use crate::limits::SNUB_AFTER;
+use crate::proto::layout::Block;
+use crate::proto::wire::message::Message;
+use std::net::IpAddr;
+
+/// What a peer may do wrong.
+pub(super) type Checked = Result<(), &'static str>;
+
+/// Peers resumed for each block that the disk is done with: enough to keep it busy, few enough to keep the order.
+const RESUME_AT_ONCE: usize = 4;
+
+impl Session {
+    pub(super) fn on_have(&mut self, peer: PeerId, piece: u32, now: Time) -> Checked {
+        let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
+        if piece >= p.has.len() {
+            return Err("have of a piece that is none");
+        }
+        p.bitfield_late = true;
+        if p.has.set(piece) {
+            t.picker.on_have(piece);
+            t.news.moved |= p.has.all();
+            if t.picker.wants_piece(piece) {
+                p.interesting += 1;
+            }
+            self.after_news(peer, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_bitfield(&mut self, peer: PeerId, bits: &[u8], now: Time) -> Checked {
+        let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
+        if p.bitfield_late {
+            return Err("a bitfield that is not the first message");
+        }
+        p.bitfield_late = true;
+        let has = Bitfield::from_bytes(bits, p.has.len()).ok_or("a bitfield of the wrong length")?;
+        t.picker.on_bitfield(&has, true);
+        p.interesting = t.picker.interesting(&has);
+        p.has = has;
+        t.news.moved = true;
+        self.after_news(peer, now);
+        Ok(())
+    }
+
+    /// The swarm and the peer, when its handshake is through.
+    fn swarm(&mut self, peer: PeerId) -> Option<(&mut super::torrent::Torrent, &mut super::peer::Peer)> {
+        let p = self.peers.get_mut(peer)?;
+        let t = self.torrents.get_mut(p.torrent?)?;
+        (p.stage == Stage::Open).then_some((t, p))
+    }
+
+    /// The peer has something new: are we interested, is there something to ask, are we both done?
+    fn after_news(&mut self, peer: PeerId, now: Time) {
+        let Some((t, p)) = self.swarm(peer) else { return };
+        if p.is_seed() && t.running() && !t.downloading() {
+            return self.close(peer, Why::BothSeeds, now);
+        }
+        self.update_interest(peer, now);
+        self.refill(peer, now);
+    }
+
+    pub(super) fn update_interest(&mut self, peer: PeerId, now: Time) {
+        let Some((t, p)) = self.swarm(peer) else { return };
+        let interested = t.downloading() && p.interesting > 0;
+        if interested != p.am_interested {
+            p.am_interested = interested;
+            let message = if interested { Message::Interested } else { Message::NotInterested };
+            self.send(peer, message, now);
+        }
+    }
+
+    pub(super) fn on_choke(&mut self, peer: PeerId) -> Checked {
+        let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
+        p.choking = true;
+        let torrent = p.torrent;
+        t.picker.on_lost(peer, p.asked.iter().copied());
+        let had = !p.asked.is_empty();
+        p.give_up_requests();
+        if let (true, Some(torrent)) = (had, torrent) {
+            let now = p.heard;
+            self.refill_all(torrent, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_unchoke(&mut self, peer: PeerId, now: Time) -> Checked {
+        if let Some((_, p)) = self.swarm(peer) {
+            p.choking = false;
+            self.refill(peer, now);
+        }
+        Ok(())
+    }
+
+    /// Keeps as many requests open as the peer's rate asks for.
+    pub(super) fn refill(&mut self, peer: PeerId, now: Time) {
+        let Some((t, p)) = self.swarm(peer) else { return };
+        if p.choking || !p.am_interested || !t.downloading() {
+            return;
+        }
+        let open = p.asked.len() as u32;
+        // Asking in runs keeps a piece's blocks together and the work per block small.
+        if open > 0 && open + (p.depth / 4).min(16) > p.depth {
+            return;
+        }
+        let asker = Asker { peer, has: &p.has, speed: p.speed(now), snubbed: p.snubbed };
+        let mut blocks = Vec::new();
+        t.picker.pick(&asker, (p.depth - open) as usize, &mut blocks);
+        if blocks.is_empty() {
+            return;
+        }
+        if open == 0 {
+            p.block_at = now;
+        }
+        p.said = now;
+        let due = p.block_at + SNUB_AFTER;
+        for block in blocks {
+            p.asked.push_back(block);
+            self.actions.push_back(Action::Send { peer, message: Message::Request(block) });
+        }
+        self.arm_peer(peer, due);
+    }
+
+    /// Blocks became free: whoever has room for requests is asked.
+    pub(super) fn refill_all(&mut self, torrent: TorrentId, now: Time) {
+        let Some(t) = self.torrents.get(torrent) else { return };
+        if !t.downloading() {
+            return;
+        }
+        for peer in t.peers.clone() {
+            self.refill(peer, now);
+        }
+    }
+
+    /// A peer that owes us blocks and sends none: others are asked for them, it is asked for one at a time.
+    pub(super) fn check_snubbed(&mut self, peer: PeerId, now: Time) {
+        let Some((t, p)) = self.swarm(peer) else { return };
+        if p.asked.is_empty() || p.waiting || now < p.block_at + SNUB_AFTER {
+            return;
+        }
+        log::debug!("{peer} {} snubs us", p.addr);
+        t.picker.on_lost(peer, p.asked.iter().copied());
+        p.give_up_requests();
+        p.snubbed = true;
+        p.depth = 1;
+        p.block_at = now;
+        if let Some(torrent) = p.torrent {
+            self.refill_all(torrent, now);
+        }
+    }
+
+    pub(super) fn on_piece_header(&mut self, peer: PeerId, block: Block, now: Time) -> Intake {
+        let lane = self.lanes.idlest();
+        let Some((t, p)) = self.swarm(peer) else { return Intake::Skip };
+        if p.waiting {
+            // Time spent in line is not the peer's.
+            (p.waiting, p.heard, p.block_at) = (false, now, now);
+        }
+        if !t.downloading() || !p.expects(block) || !t.picker.wants(block) {
+            p.settle(block);
+            p.heard = now;
+            self.refill(peer, now);
+            return Intake::Skip;
+        }
+        let lane = t.picker.lane(block.piece, lane);
+        if self.lanes.take(peer, lane, block.len) {
+            if let Some(p) = self.peers.get_mut(peer) {
+                p.incoming = Some(Incoming { block, lane });
+            }
+            Intake::Take
+        } else {
+            if let Some(p) = self.peers.get_mut(peer) {
+                p.waiting = true;
+            }
+            Intake::Wait
+        }
+    }
+
+    pub(super) fn on_block(&mut self, peer: PeerId, block: Block, buf: Buf, now: Time) {
+        let Some((t, p)) = self.swarm(peer) else { return self.actions.push_back(Action::Release(buf)) };
+        let Some(Incoming { lane, .. }) = p.incoming.take() else {
+            return self.actions.push_back(Action::Release(buf));
+        };
+        let torrent = p.torrent.unwrap_or_else(|| unreachable!("an open peer has a torrent"));
+        let len = u64::from(block.len);
+        (p.heard, p.block_at, p.active, p.snubbed) = (now, now, now, false);
+        p.settle(block);
+        p.down.add(len, now);
+        p.downloaded += len;
+        p.tune_depth(now);
+        t.down.add(len, now);
+        t.downloaded += len;
+        t.news.moved = true;
+        // The torrent may have ended, or another peer been faster, while the bytes came in.
+        let arrival = if t.downloading() {
+            t.picker.on_block(peer, p.addr.ip(), block)
+        } else {
+            Arrival::Unwanted
+        };
+        match arrival {
+            Arrival::First { cancel } => {
+                self.actions.push_back(Action::Job { lane, job: Job::Write { torrent, block, buf } });
+                for other in cancel {
+                    self.cancel(other, block, now);
+                }
+            }
+            Arrival::Duplicate | Arrival::Unwanted => {
+                self.actions.push_back(Action::Release(buf));
+                self.give_back(lane, block.len);
+            }
+        }
+        self.refill(peer, now);
+    }
+
+    /// Another peer was faster with this block (end-game).
+    fn cancel(&mut self, peer: PeerId, block: Block, now: Time) {
+        let Some(p) = self.peers.get_mut(peer) else { return };
+        if let Some(at) = p.asked.iter().position(|b| *b == block) {
+            p.asked.remove(at);
+            self.send(peer, Message::Cancel(block), now);
+            self.refill(peer, now);
+        }
+    }
+
+    /// A block let in for this lane is off the account; who waits for the disk may go on.
+    pub(super) fn give_back(&mut self, lane: u8, len: u32) {
+        self.lanes.give_back(lane, len);
+        let mut resumed = 0;
+        while resumed < RESUME_AT_ONCE || self.lanes.idle() {
+            let Some(peer) = self.lanes.next_in_line() else { break };
+            self.actions.push_back(Action::Resume { peer });
+            resumed += 1;
+        }
+    }
+
+    pub(super) fn on_written(
+        &mut self,
+        lane: u8,
+        torrent: TorrentId,
+        block: Block,
+        buf: Buf,
+        result: Result<(), DiskError>,
+        now: Time,
+    ) {
+        self.actions.push_back(Action::Release(buf));
+        self.give_back(lane, block.len);
+        if let Err(error) = result {
+            if let Some(t) = self.torrents.get_mut(torrent) {
+                t.picker.on_disk_error(block.piece);
+            }
+            self.on_disk_error(torrent, &error, now);
+        }
+    }
+
+    /// A piece is whole and hashed.
+    pub(super) fn on_verdict(&mut self, torrent: TorrentId, piece: u32, verdict: Verdict, now: Time) {
+        let Some(t) = self.torrents.get_mut(torrent) else { return };
+        if !t.running() {
+            return;
+        }
+        match verdict {
+            Verdict::Good { differed } => {
+                let guilty = t.picker.on_verified(piece, &differed);
+                t.news.moved = true;
+                self.on_piece_done(torrent, piece, now);
+                self.punish(torrent, &guilty, now);
+            }
+            Verdict::Bad => {
+                let guilty = t.picker.on_failed(piece);
+                log::warn!("{torrent} piece {piece} does not match its hash and is fetched again");
+                self.punish(torrent, &guilty, now);
+                self.refill_all(torrent, now);
+            }
+            Verdict::Failed(error) => {
+                t.picker.on_disk_error(piece);
+                self.on_disk_error(torrent, &error, now);
+            }
+        }
+    }
+
+    /// Who sent bytes that are not the torrent's is not spoken to again.
+    fn punish(&mut self, torrent: TorrentId, guilty: &[IpAddr], now: Time) {
+        for ip in guilty {
+            let Some(t) = self.torrents.get_mut(torrent) else { return };
+            t.known.ban(*ip);
+            t.news.error(Reason::Hash, format!("{ip} sent corrupt data and is banned"));
+            for peer in t.peers.clone() {
+                if self.peers.get(peer).is_some_and(|p| p.addr.ip() == *ip) {
+                    self.close(peer, Why::Corrupt, now);
+                }
+            }
+        }
+    }
+
+    /// One more verified piece: those who lack it hear of it, those who have it are of less interest.
+    fn on_piece_done(&mut self, torrent: TorrentId, piece: u32, now: Time) {
+        let Some(t) = self.torrents.get(torrent) else { return };
+        let complete = t.picker.is_complete();
+        for peer in t.peers.clone() {
+            let Some(p) = self.peers.get_mut(peer) else { continue };
+            if p.has.get(piece) {
+                p.interesting = p.interesting.saturating_sub(1);
+                self.update_interest(peer, now);
+            } else {
+                self.send(peer, Message::Have(piece), now);
+            }
+        }
+        if complete {
+            self.on_complete(torrent, now);
+        }
+    }
+
+    /// The file system said no: this torrent cannot go on.
+    pub(super) fn on_disk_error(&mut self, torrent: TorrentId, error: &DiskError, now: Time) {
+        let full = error.source.kind() == std::io::ErrorKind::StorageFull
+            || error.source.kind() == std::io::ErrorKind::QuotaExceeded;
+        let reason = if full { Reason::DiskFull } else { Reason::Io };
+        self.fail(torrent, reason, error.to_string(), now);
+    }
+}

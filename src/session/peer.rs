@@ -1,0 +1,209 @@
+//! One connection: what both sides have said, what we asked of it and what it asked of us.
+
+use crate::api::TorrentId;
+use crate::base::bits::Bitfield;
+use crate::base::buf::BLOCK;
+use crate::base::rate::Rate;
+use crate::base::time::Time;
+use crate::limits::{PIPELINE, PIPELINE_START, PIPELINE_UNKNOWN};
+use crate::proto::layout::Block;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// We dialled and wait for the connection.
+    Connecting,
+    /// It is there; we wait for the other side's handshake.
+    Handshaking,
+    /// Both handshakes are through.
+    Open,
+}
+
+/// A block on its way from the socket into memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Incoming {
+    pub(super) block: Block,
+    pub(super) lane: u8,
+}
+
+/// The session's half of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) addr: SocketAddr,
+    pub(super) outgoing: bool,
+    /// Known from the start when we dialled, else from the handshake on.
+    pub(super) torrent: Option<TorrentId>,
+    pub(super) stage: Stage,
+    /// The id of its handshake (BEP 20).
+    pub(super) id: [u8; 20],
+    /// When the stage began.
+    pub(super) since: Time,
+    pub(super) heard: Time,
+    pub(super) said: Time,
+    /// When payload moved last, either way.
+    pub(super) active: Time,
+    /// For [`super::timers`].
+    pub(super) armed: Time,
+
+    /// What it has.
+    pub(super) has: Bitfield,
+    /// A bitfield may come only before anything else about pieces (BEP 3).
+    pub(super) bitfield_late: bool,
+    /// How many of its pieces we want and lack.
+    pub(super) interesting: u32,
+    pub(super) am_interested: bool,
+    pub(super) am_choking: bool,
+    pub(super) interested: bool,
+    pub(super) choking: bool,
+
+    /// Requests open with it, oldest first.
+    pub(super) asked: VecDeque<Block>,
+    /// Requests given up after a choke or a time-out: should the block come all the same, it is welcome.
+    pub(super) late: VecDeque<Block>,
+    /// How many requests to keep open.
+    pub(super) depth: u32,
+    pub(super) incoming: Option<Incoming>,
+    /// It stands in line for the disk, so its clocks stand still.
+    pub(super) waiting: bool,
+    pub(super) snubbed: bool,
+    /// When a block came last, or the first request went out.
+    pub(super) block_at: Time,
+    pub(super) down: Rate,
+    pub(super) downloaded: u64,
+
+    /// What it asked for and we have not begun to read.
+    pub(super) queue: VecDeque<Block>,
+    /// Its blocks that are being read.
+    pub(super) reading: u32,
+    /// Its blocks that stand in the outbox.
+    pub(super) sending: u32,
+    /// It stands in the upload round.
+    pub(super) in_round: bool,
+    pub(super) up: Rate,
+    pub(super) uploaded: u64,
+}
+
+impl Peer {
+    pub(super) fn new(addr: SocketAddr, outgoing: bool, torrent: Option<TorrentId>, now: Time) -> Peer {
+        Peer {
+            addr,
+            outgoing,
+            torrent,
+            stage: if outgoing { Stage::Connecting } else { Stage::Handshaking },
+            id: [0; 20],
+            since: now,
+            heard: now,
+            said: now,
+            active: now,
+            armed: Time::NEVER,
+            has: Bitfield::default(),
+            bitfield_late: false,
+            interesting: 0,
+            am_interested: false,
+            am_choking: true,
+            interested: false,
+            choking: true,
+            asked: VecDeque::new(),
+            late: VecDeque::new(),
+            depth: PIPELINE_START,
+            incoming: None,
+            waiting: false,
+            snubbed: false,
+            block_at: now,
+            down: Rate::new(),
+            downloaded: 0,
+            queue: VecDeque::new(),
+            reading: 0,
+            sending: 0,
+            in_round: false,
+            up: Rate::new(),
+            uploaded: 0,
+        }
+    }
+
+    /// Whether handshakes are through and the other side has every piece.
+    pub(super) fn is_seed(&self) -> bool {
+        self.stage == Stage::Open && !self.has.is_empty() && self.has.all()
+    }
+
+    /// Blocks a second, lately.
+    pub(super) fn speed(&self, now: Time) -> u32 {
+        let blocks = self.down.per_second(3, now) / u64::from(BLOCK);
+        u32::try_from(blocks).unwrap_or(u32::MAX)
+    }
+
+    /// Sets how many requests to keep open: what it sends in [`PIPELINE`], and a few to find out whether it can do
+    /// more. That doubles a round trip's worth each round trip until the rate stops growing.
+    pub(super) fn tune_depth(&mut self, now: Time) {
+        let ahead = u64::from(self.speed(now)) * PIPELINE.as_secs();
+        let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+        self.depth = PIPELINE_START.saturating_add(ahead).min(PIPELINE_UNKNOWN);
+    }
+
+    /// Whether this block was asked for and not given up for good.
+    pub(super) fn expects(&self, block: Block) -> bool {
+        self.asked.contains(&block) || self.late.contains(&block)
+    }
+
+    /// Takes the block off the requests.
+    pub(super) fn settle(&mut self, block: Block) {
+        if let Some(at) = self.asked.iter().position(|b| *b == block) {
+            self.asked.remove(at);
+        } else if let Some(at) = self.late.iter().position(|b| *b == block) {
+            self.late.remove(at);
+        }
+    }
+
+    /// Gives up the open requests; the blocks may still come.
+    pub(super) fn give_up_requests(&mut self) {
+        self.late.append(&mut self.asked);
+        while self.late.len() > PIPELINE_UNKNOWN as usize {
+            self.late.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn peer() -> Peer {
+        Peer::new("127.0.0.1:1".parse().unwrap(), true, None, Time::ZERO)
+    }
+
+    #[test]
+    fn the_pipeline_follows_the_rate_and_stays_bounded() {
+        let mut p = peer();
+        p.tune_depth(Time::ZERO);
+        assert_eq!(p.depth, PIPELINE_START);
+        let mut now = Time(10_000_000);
+        for _ in 0..50 {
+            p.down.add(10 * u64::from(BLOCK), now);
+            now += Duration::from_millis(100);
+        }
+        p.tune_depth(now);
+        assert!((200..=PIPELINE_UNKNOWN).contains(&p.depth), "100 blocks a second: {}", p.depth);
+        p.down.add(1 << 40, now);
+        p.tune_depth(now);
+        assert_eq!(p.depth, PIPELINE_UNKNOWN);
+        p.tune_depth(now + Duration::from_secs(30));
+        assert_eq!(p.depth, PIPELINE_START);
+    }
+
+    #[test]
+    fn requests_given_up_are_still_expected_but_not_without_bound() {
+        let mut p = peer();
+        for begin in 0..2 * PIPELINE_UNKNOWN {
+            p.asked.push_back(Block { piece: 0, begin, len: 1 });
+        }
+        let last = *p.asked.back().unwrap();
+        p.give_up_requests();
+        assert!(p.asked.is_empty() && p.expects(last));
+        assert_eq!(p.late.len(), PIPELINE_UNKNOWN as usize);
+        p.settle(last);
+        assert!(!p.expects(last));
+    }
+}

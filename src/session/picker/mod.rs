@@ -1,0 +1,333 @@
+//! Which block to ask for: rarest first, finish what is begun, end-game.
+//!
+//! The session tells what peers have, come, send and fail to send; [`Picker::pick`] chooses the blocks of the next
+//! requests. Each piece is in one of three places: in the [`bands`] until somebody begins it, among the [`partial`]
+//! pieces until it is verified, then nowhere. How a pick chooses is in [`choose`], who is guilty of a bad piece in
+//! [`blame`].
+
+mod bands;
+mod blame;
+mod choose;
+mod partial;
+#[cfg(test)]
+mod tests;
+
+pub use bands::Pieces;
+pub use partial::Sender;
+
+use crate::api::PeerId;
+use crate::base::bits::Bitfield;
+use crate::base::rng::Rng;
+use crate::limits::{ASKERS_MAX, PARTIAL_BLOCKS_MAX, PARTIAL_PIECES_MAX};
+use crate::proto::layout::{Block, Layout};
+use bands::{Bands, Place, common};
+use blame::Blame;
+use partial::{Held, Partials, Stage};
+use std::collections::BTreeMap;
+
+/// The peer that a pick is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// Which.
+    pub peer: PeerId,
+    /// As whom its blocks will come in [`Picker::on_block`].
+    pub from: Sender,
+    /// What it has.
+    pub has: Pieces<'a>,
+    /// How fast its payload comes, in bytes a second; 0 when that is not known.
+    pub rate: u64,
+}
+
+/// What a block that came is worth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// It is the first copy: store it. Tell these peers, which were asked for it too, that it is no longer wanted.
+    First {
+        /// They have no request for it any more as far as the picker is concerned.
+        cancel: [Option<PeerId>; ASKERS_MAX],
+    },
+    /// It is here already.
+    Duplicate,
+    /// It is not of a piece that is wanted, or not a block at all.
+    Unwanted,
+}
+
+/// What the picker knows of a peer that was picked for.
+#[derive(Clone, Copy)]
+struct Seat {
+    /// The partial piece that it is at.
+    home: Option<u32>,
+    /// As it was at its last pick.
+    rate: u64,
+}
+
+/// The picker of one torrent.
+pub struct Picker {
+    layout: Layout,
+    sequential: bool,
+    have: Bitfield,
+    /// Wanted and not verified.
+    missing: Bitfield,
+    bands: Bands,
+    partials: Partials,
+    blame: Blame,
+    seats: BTreeMap<PeerId, Seat>,
+    /// Peers that have everything.
+    seeds: u32,
+    /// In order: no missing piece is before this one.
+    head: u32,
+    /// Where the next walk over a list starts.
+    turn: usize,
+}
+
+impl Picker {
+    /// A picker of a torrent of which nothing is here. Only `wanted` pieces will be asked for, in order if
+    /// `sequential`.
+    pub fn new(layout: &Layout, wanted: &Bitfield, sequential: bool, rng: &mut Rng) -> Picker {
+        // Pieces and blocks do not depend on the files, of which there may be a million.
+        let layout = Layout::new(layout.piece_length(), [layout.total()]).unwrap_or_else(|_| layout.clone());
+        let mut missing = Bitfield::new(layout.pieces());
+        for piece in wanted.iter() {
+            missing.set(piece);
+        }
+        Picker {
+            have: Bitfield::new(layout.pieces()),
+            bands: Bands::new(&missing, rng),
+            missing,
+            layout,
+            sequential,
+            partials: Partials::new(),
+            blame: Blame::default(),
+            seats: BTreeMap::new(),
+            seeds: 0,
+            head: 0,
+            turn: 0,
+        }
+    }
+
+    /// The start check found this piece good.
+    pub fn set_have(&mut self, piece: u32) {
+        match self.bands.place(piece) {
+            Place::Band(at) => _ = self.bands.remove(at),
+            Place::Partial(index) => self.end(index),
+            Place::Nowhere => {}
+        }
+        self.have.set(piece);
+        self.missing.clear(piece);
+    }
+
+    /// The pieces that are verified.
+    pub fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    /// Whether this piece is wanted and not verified.
+    pub fn is_missing(&self, piece: u32) -> bool {
+        self.missing.get(piece)
+    }
+
+    /// How many pieces are wanted and not verified.
+    pub fn missing_count(&self) -> u32 {
+        self.missing.count()
+    }
+
+    /// Whether all that is wanted is verified.
+    pub fn is_complete(&self) -> bool {
+        self.missing.count() == 0
+    }
+
+    /// The bytes of the pieces that are wanted and not verified.
+    pub fn left(&self) -> u64 {
+        let Some(last) = self.layout.pieces().checked_sub(1) else { return 0 };
+        let short = self.layout.piece_length() - self.layout.piece_len(last);
+        let cut = if self.missing.get(last) { short } else { 0 };
+        u64::from(self.missing.count()) * u64::from(self.layout.piece_length()) - u64::from(cut)
+    }
+
+    /// How many of these pieces are wanted and not verified: a walk over the bits, once a peer. From then on the
+    /// session counts: one more when [`Picker::on_have`] says so, one less for each verified piece that the peer has.
+    pub fn interesting(&self, has: Pieces<'_>) -> u32 {
+        let mut count = 0;
+        common(&self.missing, has, 0, self.missing.len(), &mut |_| {
+            count += 1;
+            false
+        });
+        count
+    }
+
+    /// How many peers have a piece that is wanted and not verified; 0 for others.
+    pub fn availability(&self, piece: u32) -> u32 {
+        let count = match self.bands.place(piece) {
+            Place::Band(at) => self.bands.count(at),
+            Place::Partial(index) => self.partials.get(index).count,
+            Place::Nowhere => return 0,
+        };
+        count as u32 + self.seeds
+    }
+
+    /// A peer that has everything came (`joined`) or went.
+    pub fn peer_has_all(&mut self, joined: bool) {
+        debug_assert!(joined || self.seeds > 0, "a seed left that never came");
+        self.seeds = if joined { self.seeds + 1 } else { self.seeds.saturating_sub(1) };
+    }
+
+    /// A peer that has these pieces came (`joined`) or went, with what it has by then.
+    pub fn on_bitfield(&mut self, has: &Bitfield, joined: bool) {
+        self.bands.shift(has, joined);
+        for stage in [Stage::Shared, Stage::Owned, Stage::Asked, Stage::Received] {
+            for at in 0..self.partials.list(stage).len() {
+                let (index, piece) = self.partials.list(stage)[at];
+                if has.get(piece) {
+                    let step = |count: usize| if joined { count + 1 } else { count.saturating_sub(1) };
+                    self.partials.edit(index, |partial| partial.count = step(partial.count));
+                }
+            }
+        }
+    }
+
+    /// A peer has one piece more. Tells whether that one is wanted and not verified.
+    pub fn on_have(&mut self, piece: u32) -> bool {
+        match self.bands.place(piece) {
+            Place::Band(at) => self.bands.raise(at),
+            Place::Partial(index) => self.partials.edit(index, |partial| partial.count += 1),
+            Place::Nowhere => {}
+        }
+        self.missing.get(piece)
+    }
+
+    /// Whether a block would be [`Arrival::First`].
+    pub fn wants(&self, block: Block) -> bool {
+        let Some(index) = self.layout.block_index(block) else { return false };
+        match self.bands.place(block.piece) {
+            Place::Band(_) => self.has_room(block.piece),
+            Place::Partial(partial) => !matches!(self.partials.get(partial).held(index), Held::Got(_)),
+            Place::Nowhere => false,
+        }
+    }
+
+    /// A block is here whole. It counts as received from now on, whoever was asked for it.
+    pub fn on_block(&mut self, peer: PeerId, from: Sender, block: Block) -> Arrival {
+        let Some(at) = self.layout.block_index(block) else { return Arrival::Unwanted };
+        if !self.wants(block) {
+            let here = self.have.get(block.piece) || matches!(self.bands.place(block.piece), Place::Partial(_));
+            return if here { Arrival::Duplicate } else { Arrival::Unwanted };
+        }
+        let index = match self.bands.place(block.piece) {
+            Place::Partial(index) => index,
+            _ => self.begin(block.piece),
+        };
+        let mut cancel = [None; ASKERS_MAX];
+        self.partials.receive(index, at, peer, from, &mut cancel);
+        Arrival::First { cancel }
+    }
+
+    /// A request was given up, or the peer rejected it: its block may be asked of others. A no-op for one that the
+    /// peer does not have.
+    pub fn release(&mut self, peer: PeerId, block: Block) {
+        let (Some(at), Place::Partial(index)) = (self.layout.block_index(block), self.bands.place(block.piece)) else {
+            return;
+        };
+        self.partials.give_back(index, at, peer);
+        self.unbegin(index);
+    }
+
+    /// The peer choked us, timed out or is gone: all its requests are given up, and nothing is kept for it.
+    pub fn on_lost(&mut self, peer: PeerId, requests: impl IntoIterator<Item = Block>) {
+        for block in requests {
+            self.release(peer, block);
+        }
+        let home = self.seats.remove(&peer).and_then(|seat| seat.home);
+        if let Some(Place::Partial(index)) = home.map(|piece| self.bands.place(piece)) {
+            self.disown(index, peer);
+        }
+    }
+
+    /// The disk worker that has the blocks of a partial piece.
+    pub fn lane(&self, piece: u32) -> Option<u8> {
+        match self.bands.place(piece) {
+            Place::Partial(index) => self.partials.get(index).lane,
+            _ => None,
+        }
+    }
+
+    /// The blocks of a partial piece go to this disk worker; called at the first that came.
+    pub fn set_lane(&mut self, piece: u32, lane: u8) {
+        if let Place::Partial(index) = self.bands.place(piece) {
+            self.partials.edit(index, |partial| partial.lane = Some(lane));
+        }
+    }
+
+    /// The piece is right. `differed` are the blocks that were other bytes in its last failed try; gives who sent
+    /// those, who are guilty.
+    pub fn on_verified(&mut self, piece: u32, differed: &[u32]) -> Vec<Sender> {
+        self.set_have(piece);
+        self.blame.verified(piece, differed)
+    }
+
+    /// The piece is wrong: all of it must be fetched again, from one peer that had no part in it if there is one.
+    /// Gives the sender that is guilty for sure because there was no other.
+    pub fn on_failed(&mut self, piece: u32) -> Option<Sender> {
+        let Place::Partial(index) = self.bands.place(piece) else { return None };
+        let (senders, origins) = self.partials.get(index).origins();
+        self.give_up(index);
+        self.blame.failed(piece, senders, origins)
+    }
+
+    /// The disk could not store or read the piece and has forgotten its blocks. Requests that are out stay valid.
+    pub fn on_disk_error(&mut self, piece: u32) {
+        let Place::Partial(index) = self.bands.place(piece) else { return };
+        // What the disk has of this piece is now of no known try.
+        self.blame.forget(piece);
+        self.partials.forget_received(index);
+        self.unbegin(index);
+    }
+
+    /// Whether every block that is wanted is here or asked for, so that some are asked for twice.
+    pub fn is_endgame(&self) -> bool {
+        self.bands.is_empty() && self.partials.free() == 0
+    }
+
+    /// Whether one piece more may be begun.
+    fn has_room(&self, piece: u32) -> bool {
+        let blocks = self.partials.blocks() + self.layout.blocks(piece) as usize;
+        self.partials.len() < PARTIAL_PIECES_MAX && blocks <= PARTIAL_BLOCKS_MAX
+    }
+
+    /// Makes a piece of the bands a partial one.
+    fn begin(&mut self, piece: u32) -> u32 {
+        let Place::Band(at) = self.bands.place(piece) else { unreachable!("only pieces of the bands are begun") };
+        let count = self.bands.remove(at);
+        let index = self.partials.begin(piece, self.layout.blocks(piece), count);
+        self.bands.set_partial(piece, Some(index));
+        index
+    }
+
+    /// A partial piece is one no more.
+    fn end(&mut self, index: u32) {
+        self.bands.set_partial(self.partials.get(index).piece, None);
+        self.partials.end(index);
+    }
+
+    /// A partial piece goes back to the bands.
+    fn give_up(&mut self, index: u32) {
+        let (piece, count) = (self.partials.get(index).piece, self.partials.get(index).count);
+        self.end(index);
+        self.bands.insert(piece, count);
+    }
+
+    /// Gives a piece up of which nothing is here nor asked for. One whose lane is set is kept: writes to that worker
+    /// may still be under way.
+    fn unbegin(&mut self, index: u32) {
+        let partial = self.partials.get(index);
+        if partial.free == partial.blocks() && partial.lane.is_none() {
+            self.give_up(index);
+        }
+    }
+
+    /// What this peer was to fill alone is for all.
+    fn disown(&mut self, index: u32, peer: PeerId) {
+        if self.partials.get(index).owner == Some(peer) {
+            self.partials.edit(index, |partial| partial.owner = None);
+        }
+    }
+}

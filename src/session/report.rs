@@ -1,0 +1,68 @@
+//! What the program hears: asked for by the reactor while there is room, so that a program that does not listen
+//! neither blocks the session nor fills memory.
+
+use super::torrent::{Torrent, progress};
+use super::{Finished, Session};
+use crate::api::Report;
+use crate::base::time::Time;
+
+impl Session {
+    /// When there is something to report.
+    pub(super) fn news_due(&self) -> Time {
+        let news = self.torrents.iter().map(|(_, t)| t.news.due()).min().unwrap_or(Time::NEVER);
+        match &self.stopping {
+            Some(s) if matches!(s.finished, Finished::Tell { .. }) => Time::ZERO,
+            _ => news,
+        }
+    }
+
+    pub(super) fn next_report(&mut self, now: Time) -> Option<Report> {
+        let ids: Vec<_> = self.torrents.iter().filter(|(_, t)| t.news.due() <= now).map(|(id, _)| id).collect();
+        for id in ids {
+            let Some(t) = self.torrents.get_mut(id) else { continue };
+            let number = t.number;
+            if let Some(report) = t.news.next(number) {
+                return Some(report);
+            }
+            if t.news.moved {
+                let t = self.torrents.get(id)?;
+                let progress = progress(t, self.seeds(t), self.stuck(t, now), now);
+                let t = self.torrents.get_mut(id)?;
+                t.news.said(now);
+                t.news.moved |= t.down.per_second(5, now) + t.up.per_second(5, now) > 0;
+                return Some(Report::Progress { number, progress });
+            }
+        }
+        let stopping = self.stopping.as_mut()?;
+        let Finished::Tell { unreached } = stopping.finished else { return None };
+        stopping.finished = Finished::Told;
+        Some(Report::Finished { unreached })
+    }
+
+    fn seeds(&self, t: &Torrent) -> u32 {
+        let seeds = t.peers.iter().filter(|p| self.peers.get(**p).is_some_and(super::peer::Peer::is_seed));
+        seeds.count() as u32
+    }
+
+    /// Why nothing comes in, when something should.
+    fn stuck(&self, t: &Torrent, now: Time) -> Option<String> {
+        if !t.downloading() || t.down.per_second(5, now) > 0 {
+            return None;
+        }
+        if self.lanes.behind() {
+            return Some("the disk is behind".to_owned());
+        }
+        let words = t.announcer.status();
+        if t.peers.is_empty() {
+            return Some(words.unwrap_or_else(|| "no peers".to_owned()));
+        }
+        let peers = || t.peers.iter().filter_map(|p| self.peers.get(*p));
+        if !peers().any(|p| p.am_interested) {
+            return Some("no peer has what is missing".to_owned());
+        }
+        if peers().all(|p| !p.am_interested || p.choking) {
+            return Some("all peers choke us".to_owned());
+        }
+        None
+    }
+}

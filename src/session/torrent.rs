@@ -1,0 +1,248 @@
+//! One swarm: the state a torrent is in, its peers, its totals, and what there is to report of it.
+
+use super::announce::Announcer;
+use super::known::Known;
+use super::picker::Picker;
+use crate::api::{PeerId, Progress, Reason, Report, Spec, State};
+use crate::base::bits::Bitfield;
+use crate::base::rate::Rate;
+use crate::base::time::Time;
+use crate::limits::NOTES_MAX;
+use crate::proto::layout::Layout;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What a torrent is doing.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// A worker claims its files.
+    Opening,
+    /// What is on disk is hashed.
+    Checking(Checking),
+    /// It has peers.
+    Running,
+    /// It ends: what is out at the workers comes back first.
+    Closing {
+        /// Workers that have not closed it yet; 0 before they are told to.
+        workers: u8,
+    },
+    /// Nothing of it is open any more.
+    Closed,
+}
+
+/// How far the check of existing data is.
+#[derive(Debug)]
+pub(super) struct Checking {
+    /// Pieces that may be there.
+    pub(super) candidates: Bitfield,
+    /// The next piece to look at.
+    pub(super) cursor: u32,
+    /// Jobs that are out.
+    pub(super) out: usize,
+    /// Bytes looked at, of all that must be.
+    pub(super) done: u64,
+    pub(super) total: u64,
+    /// Files that were there with data.
+    pub(super) found: Vec<usize>,
+}
+
+impl Checking {
+    /// The next run of pieces to check, of `bytes` at most (but one piece at least).
+    pub(super) fn next_run(&mut self, layout: &Layout, bytes: u64) -> Option<(u32, u32)> {
+        let pieces = self.candidates.len();
+        while self.cursor < pieces && !self.candidates.get(self.cursor) {
+            self.cursor += 1;
+        }
+        let (first, mut sum) = (self.cursor, 0);
+        while self.cursor < pieces && self.candidates.get(self.cursor) {
+            sum += u64::from(layout.piece_len(self.cursor));
+            if sum > bytes && self.cursor > first {
+                break;
+            }
+            self.cursor += 1;
+        }
+        (self.cursor > first).then_some((first, self.cursor - first))
+    }
+}
+
+/// One torrent of the session.
+pub(super) struct Torrent {
+    pub(super) number: u32,
+    pub(super) spec: Arc<Spec>,
+    pub(super) phase: Phase,
+    pub(super) picker: Picker,
+    pub(super) known: Known,
+    pub(super) announcer: Announcer,
+    pub(super) peers: Vec<PeerId>,
+    /// Payload of this run, in bytes.
+    pub(super) downloaded: u64,
+    pub(super) uploaded: u64,
+    pub(super) down: Rate,
+    pub(super) up: Rate,
+    /// For [`super::timers`].
+    pub(super) armed: Time,
+    pub(super) news: News,
+    /// It could not go on.
+    pub(super) failed: bool,
+    /// Check jobs that come back before its files may be closed.
+    pub(super) checks_left: usize,
+}
+
+impl Torrent {
+    /// Whether it gets what it lacks.
+    pub(super) fn downloading(&self) -> bool {
+        matches!(self.phase, Phase::Running) && !self.spec.seed_only && !self.picker.is_complete()
+    }
+
+    pub(super) fn running(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+}
+
+/// What there is to report, coalesced: a program that does not listen for a while misses steps, never the state.
+#[derive(Default)]
+pub(super) struct News {
+    state: Option<(State, Option<String>)>,
+    notes: VecDeque<Note>,
+    complete: bool,
+    /// Some figure is another one than was reported last.
+    pub(super) moved: bool,
+    /// When figures were reported last.
+    pub(super) told: Option<Time>,
+}
+
+enum Note {
+    Error(Reason, String),
+    Warning(String),
+}
+
+impl News {
+    pub(super) fn state(&mut self, state: State, reason: Option<String>) {
+        self.state = Some((state, reason));
+    }
+
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+        self.moved = true;
+    }
+
+    pub(super) fn error(&mut self, reason: Reason, message: String) {
+        self.note(Note::Error(reason, message));
+    }
+
+    pub(super) fn warning(&mut self, message: String) {
+        self.note(Note::Warning(message));
+    }
+
+    fn note(&mut self, note: Note) {
+        if self.notes.len() == NOTES_MAX {
+            self.notes.pop_front();
+        }
+        self.notes.push_back(note);
+    }
+
+    /// When the next thing may be said; [`Time::NEVER`] when there is nothing.
+    pub(super) fn due(&self) -> Time {
+        if self.state.is_some() || !self.notes.is_empty() || self.complete {
+            Time::ZERO
+        } else if self.moved {
+            self.told.map_or(Time::ZERO, |told| told + crate::limits::TORRENT_TICK)
+        } else {
+            Time::NEVER
+        }
+    }
+
+    /// The next thing to say that is not figures.
+    pub(super) fn next(&mut self, number: u32) -> Option<Report> {
+        if let Some(note) = self.notes.pop_front() {
+            return Some(match note {
+                Note::Error(reason, message) => Report::Error { number, reason, message },
+                Note::Warning(message) => Report::Warning { number, message },
+            });
+        }
+        if let Some((state, reason)) = self.state.take() {
+            return Some(Report::State { number, state, reason });
+        }
+        // The last figures come before `complete`, so that 100 % is seen.
+        if self.complete && !self.moved {
+            self.complete = false;
+            return Some(Report::Complete { number });
+        }
+        None
+    }
+
+    /// The figures were said.
+    pub(super) fn said(&mut self, now: Time) {
+        self.moved = false;
+        self.told = Some(now);
+    }
+
+    /// Whether figures are next although the last ones are younger than a tick.
+    pub(super) fn figures_wait(&self) -> bool {
+        self.complete && self.moved
+    }
+}
+
+/// The figures of a torrent.
+pub(super) fn progress(t: &Torrent, seeds: u32, stuck: Option<String>, now: Time) -> Progress {
+    let checked = match &t.phase {
+        Phase::Checking(check) => Some((check.done, check.total)),
+        _ => None,
+    };
+    let total = t.picker.wanted_bytes();
+    Progress {
+        total,
+        have: total - t.picker.left(),
+        checked,
+        downloaded: t.downloaded,
+        uploaded: t.uploaded,
+        download_rate: t.down.per_second(5, now),
+        upload_rate: t.up.per_second(5, now),
+        peers: t.peers.len() as u32,
+        seeds,
+        stuck,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_go_in_runs_of_candidates() {
+        let layout = Layout::new(16384, [16384 * 10 - 5]).unwrap();
+        let mut candidates = Bitfield::full(10);
+        candidates.clear(0);
+        candidates.clear(4);
+        let mut check = Checking { candidates, cursor: 0, out: 0, done: 0, total: 0, found: vec![] };
+        let mut runs = Vec::new();
+        while let Some(run) = check.next_run(&layout, 3 * 16384) {
+            runs.push(run);
+        }
+        assert_eq!(runs, [(1, 3), (5, 3), (8, 2)]);
+        check.cursor = 0;
+        assert_eq!(check.next_run(&layout, 1), Some((1, 1)), "a piece longer than the bound goes alone");
+    }
+
+    #[test]
+    fn news_keeps_the_last_state_and_says_complete_after_the_figures() {
+        let mut news = News::default();
+        assert_eq!((news.due(), news.next(7).is_none()), (Time::NEVER, true));
+        news.state(State::Checking, None);
+        news.state(State::Seeding, None);
+        news.complete();
+        assert!(matches!(news.next(7), Some(Report::State { number: 7, state: State::Seeding, .. })));
+        assert!(news.next(7).is_none() && news.figures_wait());
+        news.said(Time(5));
+        assert!(matches!(news.next(7), Some(Report::Complete { number: 7 })));
+        assert_eq!(news.due(), Time::NEVER);
+        for n in 0..2 * NOTES_MAX {
+            news.warning(n.to_string());
+        }
+        let mut count = 0;
+        while news.next(7).is_some() {
+            count += 1;
+        }
+        assert_eq!(count, NOTES_MAX);
+    }
+}

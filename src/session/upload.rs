@@ -1,0 +1,177 @@
+//! What peers ask of us: which accepted request is read next, and who is served at all.
+
+use super::Session;
+use super::download::Checked;
+use super::peer::{Peer, Stage};
+use crate::api::{Action, DiskError, PeerId, TorrentId};
+use crate::base::buf::{BLOCK, Buf};
+use crate::base::time::Time;
+use crate::limits::{REQUESTS_IN_MAX, SEND_BUFS};
+use crate::proto::layout::Block;
+use crate::proto::wire::message::Message;
+use std::collections::VecDeque;
+
+/// Reads begun for a peer before the next one has its turn.
+const READS_A_TURN: u32 = 4;
+/// Blocks under way to one peer: at least these, so that reading and sending overlap.
+const AHEAD_MIN: u32 = 8;
+/// And at most these: a slow reader must not hold the buffers of the others.
+const AHEAD_MAX: u32 = 64;
+
+/// Peers with requests, in turn, and the blocks that are on their way to all of them.
+#[derive(Default)]
+pub(super) struct Round {
+    turns: VecDeque<PeerId>,
+    bufs: usize,
+}
+
+impl Session {
+    /// Everybody who is interested is served; the rules of choking are not built yet.
+    pub(super) fn on_interested(&mut self, peer: PeerId, now: Time) -> Checked {
+        let Some(p) = self.peers.get_mut(peer) else { return Ok(()) };
+        p.interested = true;
+        if p.stage == Stage::Open && p.am_choking {
+            p.am_choking = false;
+            self.send(peer, Message::Unchoke, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_not_interested(&mut self, peer: PeerId) -> Checked {
+        if let Some(p) = self.peers.get_mut(peer) {
+            p.interested = false;
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_request(&mut self, peer: PeerId, block: Block) -> Checked {
+        let Some(p) = self.peers.get_mut(peer) else { return Ok(()) };
+        let Some(t) = p.torrent.and_then(|t| self.torrents.get(t)) else { return Ok(()) };
+        if p.stage != Stage::Open {
+            return Ok(());
+        }
+        if !t.spec.meta.layout.contains(block) {
+            return Err("a request outside the torrent");
+        }
+        if !t.picker.have().get(block.piece) {
+            return Err("a request of a piece that we do not have");
+        }
+        // A request may cross our choke on the wire: that is nobody's fault.
+        if p.am_choking {
+            return Ok(());
+        }
+        if p.queue.len() >= REQUESTS_IN_MAX {
+            return Err("too many requests");
+        }
+        p.queue.push_back(block);
+        self.join_round(peer);
+        self.pump_reads();
+        Ok(())
+    }
+
+    pub(super) fn on_cancel(&mut self, peer: PeerId, block: Block) -> Checked {
+        if let Some(p) = self.peers.get_mut(peer)
+            && let Some(at) = p.queue.iter().position(|b| *b == block)
+        {
+            p.queue.remove(at);
+        }
+        Ok(())
+    }
+
+    fn join_round(&mut self, peer: PeerId) {
+        if let Some(p) = self.peers.get_mut(peer)
+            && !p.in_round
+            && !p.queue.is_empty()
+            && p.reading + p.sending < AHEAD_MAX
+        {
+            p.in_round = true;
+            self.round.turns.push_back(peer);
+        }
+    }
+
+    /// Begins reads, peer by peer in turn, as long as there are buffers for them.
+    fn pump_reads(&mut self) {
+        while self.round.bufs < SEND_BUFS {
+            let Some(peer) = self.round.turns.pop_front() else { return };
+            // A peer that is gone left its name here.
+            let Some(p) = self.peers.get_mut(peer) else { continue };
+            p.in_round = false;
+            let Some(torrent) = p.torrent else { continue };
+            let share = (SEND_BUFS / (self.round.turns.len() + 1)) as u32;
+            let ahead = share.clamp(AHEAD_MIN, AHEAD_MAX);
+            let room = ahead.saturating_sub(p.reading + p.sending).min(READS_A_TURN);
+            let room = room.min((SEND_BUFS - self.round.bufs) as u32);
+            for block in p.queue.drain(..p.queue.len().min(room as usize)).collect::<Vec<_>>() {
+                self.begin_read(torrent, peer, block);
+            }
+            if self.peers.get(peer).is_some_and(|p| p.reading + p.sending < ahead) {
+                self.join_round(peer);
+            }
+        }
+    }
+
+    fn begin_read(&mut self, torrent: TorrentId, peer: PeerId, block: Block) {
+        let Some(p) = self.peers.get_mut(peer) else { return };
+        p.reading += 1;
+        self.peers.pin(peer);
+        self.round.bufs += 1;
+        let lane = self.lanes.idlest();
+        self.lanes.read_begun(lane);
+        self.actions.push_back(Action::Read { lane, torrent, peer, block });
+    }
+
+    pub(super) fn on_read(
+        &mut self,
+        lane: u8,
+        torrent: TorrentId,
+        peer: PeerId,
+        block: Block,
+        buf: Buf,
+        result: Result<(), DiskError>,
+        now: Time,
+    ) {
+        self.lanes.read_done(lane);
+        self.peers.unpin(peer);
+        let p = self.peers.get_mut(peer);
+        if let (Some(p), Ok(())) = (p, &result) {
+            p.reading = p.reading.saturating_sub(1);
+            p.sending += 1;
+            return self.actions.push_back(Action::SendBlock { peer, block, buf });
+        }
+        self.actions.push_back(Action::Release(buf));
+        self.round.bufs = self.round.bufs.saturating_sub(1);
+        if let Err(error) = result {
+            if let Some(p) = self.peers.get_mut(peer) {
+                p.reading = p.reading.saturating_sub(1);
+            }
+            self.on_disk_error(torrent, &error, now);
+        }
+        self.pump_reads();
+    }
+
+    pub(super) fn on_sent(&mut self, peer: PeerId, blocks: u32, bytes: u64, now: Time) {
+        let Some(p) = self.peers.get_mut(peer) else { return };
+        let blocks = blocks.min(p.sending);
+        p.sending -= blocks;
+        p.said = now;
+        p.up.add(bytes, now);
+        p.uploaded += bytes;
+        p.active = now;
+        if let Some(t) = p.torrent.and_then(|t| self.torrents.get_mut(t)) {
+            t.uploaded += bytes;
+            t.up.add(bytes, now);
+            t.news.moved = true;
+        }
+        self.round.bufs = self.round.bufs.saturating_sub(blocks as usize);
+        self.join_round(peer);
+        self.pump_reads();
+    }
+
+    /// A peer is gone: what stands in its outbox went home with it; what is being read comes back by itself.
+    pub(super) fn leave_round(&mut self, p: &Peer) {
+        self.round.bufs = self.round.bufs.saturating_sub(p.sending as usize);
+        self.pump_reads();
+    }
+}
+
+const _: () = assert!(AHEAD_MAX as usize <= SEND_BUFS && READS_A_TURN <= AHEAD_MIN && BLOCK > 0);

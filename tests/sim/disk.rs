@@ -1,0 +1,188 @@
+//! A disk of the simulator: it keeps a fingerprint of each block and knows what each should be from a content function
+//! of piece and offset. It answers late, and can be slow, full or broken.
+
+use ptorrent::api::{DiskError, Done, Job, Opened, Spec, Verdict};
+use ptorrent::base::bits::Bitfield;
+use ptorrent::base::time::Time;
+use ptorrent::proto::layout::{Block, Layout};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The bytes of a block: eight bytes over and over that depend on where it lies.
+fn pattern(block: Block) -> [u8; 8] {
+    let x = (u64::from(block.piece) << 32 | u64::from(block.begin)) + 1;
+    x.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()
+}
+
+/// Writes what belongs there.
+pub fn fill(block: Block, out: &mut [u8]) {
+    let pattern = pattern(block);
+    for chunk in out.chunks_mut(8) {
+        chunk.copy_from_slice(&pattern[..chunk.len()]);
+    }
+}
+
+/// 0 when the bytes are right, else a digest of what is wrong.
+fn fingerprint(block: Block, bytes: &[u8]) -> u64 {
+    let pattern = pattern(block);
+    let wrong = bytes.chunks(8).zip(0u64..).find(|(chunk, _)| **chunk != pattern[..chunk.len()]);
+    wrong.map_or(0, |(chunk, at)| (at + 1) * 256 + u64::from(chunk[0]))
+}
+
+/// What a node keeps and how fast.
+pub struct Disk {
+    spec: Option<Arc<Spec>>,
+    /// Verified pieces.
+    good: Bitfield,
+    /// Fingerprints of blocks of pieces that are not verified.
+    partial: BTreeMap<u32, BTreeMap<u32, u64>>,
+    /// Of failed pieces: what was there.
+    failed: BTreeMap<u32, BTreeMap<u32, u64>>,
+    differed: BTreeMap<u32, Vec<u32>>,
+    busy: Vec<Time>,
+    pub latency: Duration,
+    /// Bytes a second and worker.
+    pub rate: u64,
+    /// Bytes that fit.
+    pub space: u64,
+    /// Serves wrong bytes in blocks where this says so.
+    pub lies: fn(Block) -> bool,
+    pub stored: u64,
+    /// The most bytes that waited for one worker.
+    pub queue_max: u64,
+}
+
+impl Disk {
+    fn with(good: Bitfield, lanes: u8) -> Disk {
+        Disk {
+            spec: None,
+            good,
+            partial: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            differed: BTreeMap::new(),
+            busy: vec![Time::ZERO; usize::from(lanes)],
+            latency: Duration::from_micros(200),
+            rate: 200 << 20,
+            space: u64::MAX,
+            lies: |_| false,
+            stored: 0,
+            queue_max: 0,
+        }
+    }
+
+    /// Nothing on it.
+    pub fn empty(pieces: u32, lanes: u8) -> Disk {
+        Disk::with(Bitfield::new(pieces), lanes)
+    }
+
+    /// Everything on it.
+    pub fn full(pieces: u32, lanes: u8) -> Disk {
+        Disk::with(Bitfield::full(pieces), lanes)
+    }
+
+    pub fn verified(&self, piece: u32) -> bool {
+        self.good.get(piece)
+    }
+
+    pub fn have(&self) -> &Bitfield {
+        &self.good
+    }
+
+    fn layout(&self) -> Layout {
+        self.spec.as_ref().expect("opened before anything else").meta.layout.clone()
+    }
+
+    /// Does a job; the answers come at their times.
+    pub fn job(&mut self, lane: u8, job: Job, now: Time) -> Vec<(Time, Done)> {
+        let bytes = match &job {
+            Job::Write { block, .. } | Job::Read { block, .. } => u64::from(block.len),
+            Job::Check { count, .. } => u64::from(*count) * u64::from(self.layout().piece_length()),
+            _ => 0,
+        };
+        let busy = &mut self.busy[usize::from(lane)];
+        let wait = busy.since(now).as_micros() as u64;
+        self.queue_max = self.queue_max.max(wait * self.rate / 1_000_000);
+        *busy = (*busy).max(now) + Duration::from_micros(bytes * 1_000_000 / self.rate);
+        let at = *busy + self.latency;
+        self.carry_out(job).into_iter().map(|done| (at, done)).collect()
+    }
+
+    fn carry_out(&mut self, job: Job) -> Vec<Done> {
+        match job {
+            Job::Open { torrent, spec } => {
+                let found = if self.good.count() > 0 { vec![0] } else { vec![] };
+                self.spec = Some(spec);
+                let opened = Opened { candidates: self.good.clone(), found, warnings: vec![] };
+                vec![Done::Opened { torrent, result: Ok(opened) }]
+            }
+            Job::Check { torrent, first, count } => {
+                let mut good = Bitfield::new(count);
+                for piece in (0..count).filter(|p| self.good.get(first + p)) {
+                    good.set(piece);
+                }
+                vec![Done::Checked { torrent, first, count, result: Ok(good) }]
+            }
+            Job::Close { torrent } => vec![Done::Closed { torrent }],
+            Job::Read { torrent, peer, block, mut buf } => {
+                let out = &mut buf.space()[..block.len as usize];
+                fill(block, out);
+                if (self.lies)(block) {
+                    out[0] ^= 0xff;
+                }
+                vec![Done::Read { torrent, peer, block, buf, result: Ok(()) }]
+            }
+            Job::Write { torrent, block, buf } => {
+                if self.stored + u64::from(block.len) > self.space {
+                    self.partial.remove(&block.piece);
+                    let source = io::Error::from(io::ErrorKind::StorageFull);
+                    let error = DiskError { op: "write", path: PathBuf::from("/sim/file"), source };
+                    return vec![Done::Written { torrent, block, buf, result: Err(error) }];
+                }
+                self.stored += u64::from(block.len);
+                let print = fingerprint(block, buf.filled(block.len));
+                let verdict = self.store(block, print);
+                let mut dones = vec![Done::Written { torrent, block, buf, result: Ok(()) }];
+                dones.extend(verdict.map(|verdict| Done::Piece { torrent, piece: block.piece, verdict }));
+                dones
+            }
+        }
+    }
+
+    fn store(&mut self, block: Block, print: u64) -> Option<Verdict> {
+        let layout = self.layout();
+        let piece = block.piece;
+        assert!(!self.good.get(piece), "a verified piece is written again");
+        let index = layout.block_index(block).expect("only whole blocks are written");
+        let blocks = self.partial.entry(piece).or_default();
+        assert!(blocks.insert(index, print).is_none(), "a block is written twice");
+        if let Some(old) = self.failed.get(&piece)
+            && old.get(&index).is_some_and(|old| *old != print)
+        {
+            self.differed.entry(piece).or_default().push(index);
+        }
+        if blocks.len() < layout.blocks(piece) as usize {
+            return None;
+        }
+        let blocks = self.partial.remove(&piece).unwrap_or_default();
+        if blocks.values().all(|print| *print == 0) {
+            self.good.set(piece);
+            self.failed.remove(&piece);
+            return Some(Verdict::Good { differed: self.differed.remove(&piece).unwrap_or_default() });
+        }
+        self.differed.remove(&piece);
+        self.failed.insert(piece, blocks);
+        Some(Verdict::Bad)
+    }
+}
+
+impl Disk {
+    /// These pieces are there.
+    pub fn set_good(&mut self, pieces: std::ops::Range<u32>) {
+        for piece in pieces {
+            self.good.set(piece);
+        }
+    }
+}

@@ -1,0 +1,704 @@
+//! A world of sessions in virtual time: links that carry real wire bytes, disks that answer late, trackers that are
+//! lists. It runs the loop of the reactor on the same events and actions, and jumps to the next deadline. One seed
+//! decides everything.
+
+use super::disk::Disk;
+use ptorrent::api::{Action, Call, Command, Event, Intake, PeerId, Reason, Reply, Report, Spec, State, Why};
+use ptorrent::base::buf::{Buf, Pool};
+use ptorrent::base::rng::Rng;
+use ptorrent::base::time::Time;
+use ptorrent::limits::SEND_BUFS;
+use ptorrent::proto::layout::Block;
+use ptorrent::proto::tracker;
+use ptorrent::proto::wire::decoder::{Decoder, Fate, Step};
+use ptorrent::proto::wire::message::Message;
+use ptorrent::session::{Config, Session};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The number of a node, in the order in which they were added.
+pub type NodeId = usize;
+
+/// What a connection holds on its way at most: a TCP window.
+const WINDOW: usize = 256 << 10;
+
+/// How a node is connected to the rest.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// One way.
+    pub delay: Duration,
+    /// Bytes a second, each way.
+    pub rate: u64,
+}
+
+impl Default for Link {
+    fn default() -> Link {
+        Link { delay: Duration::from_millis(20), rate: 10 << 20 }
+    }
+}
+
+/// A peer that does as it likes: it gets bytes and says bytes.
+pub trait Script {
+    /// The connection is there.
+    fn open(&mut self) -> Vec<u8>;
+    /// Bytes came.
+    fn bytes(&mut self, bytes: &[u8]) -> Vec<u8>;
+}
+
+enum Mind {
+    Session(Box<Session>),
+    Script(Box<dyn Fn() -> Box<dyn Script>>),
+}
+
+/// One host.
+pub struct Node {
+    mind: Mind,
+    pub addr: SocketAddr,
+    pub link: Link,
+    pub disk: Disk,
+    pub pool: Pool,
+    halves: BTreeMap<PeerId, Half>,
+    /// Scripts have no ids of their own.
+    next_id: u32,
+    pub alive: bool,
+    pub exited: bool,
+    wake: Time,
+    /// The link to the world is busy until then, out and in.
+    busy: [Time; 2],
+    pub seen: Seen,
+}
+
+/// What a node's program heard.
+#[derive(Default, Debug)]
+pub struct Seen {
+    pub complete: Option<Time>,
+    pub state: Option<State>,
+    pub errors: Vec<(Reason, String)>,
+    pub finished: bool,
+    pub downloaded: u64,
+    pub uploaded: u64,
+    pub peers: u32,
+    pub peers_max: usize,
+    pub announces: Vec<(tracker::Event, u64)>,
+    pub closed: Vec<Why>,
+    pub messages: BTreeMap<&'static str, u64>,
+}
+
+/// A node's end of a connection.
+struct Half {
+    conn: usize,
+    side: usize,
+    decoder: Decoder,
+    inbox: Vec<u8>,
+    reading: bool,
+    buf: Option<Buf>,
+    outbox: VecDeque<Segment>,
+    script: Option<Box<dyn Script>>,
+}
+
+struct Segment {
+    bytes: Vec<u8>,
+    at: usize,
+    /// The block whose last bytes these are.
+    block: Option<(u32, Option<Buf>)>,
+}
+
+struct Conn {
+    ends: [(NodeId, Option<PeerId>); 2],
+    /// Bytes sent by this side and not read by the other.
+    unread: [usize; 2],
+    open: bool,
+}
+
+enum What {
+    Arrive(usize),
+    Refused(NodeId, PeerId),
+    Deliver(usize, usize, Vec<u8>),
+    Closed(usize, usize),
+    Done(NodeId, u8, ptorrent::api::Done),
+    Reply(NodeId, Reply),
+    Wake(NodeId),
+    Kill(NodeId),
+    Cut(NodeId),
+    Start(NodeId, Arc<Spec>),
+    Quit(NodeId),
+}
+
+/// Everything.
+pub struct World {
+    pub now: Time,
+    pub rng: Rng,
+    pub nodes: Vec<Node>,
+    conns: Vec<Conn>,
+    queue: BinaryHeap<Reverse<(Time, u64)>>,
+    what: BTreeMap<u64, What>,
+    seq: u64,
+    by_addr: BTreeMap<SocketAddr, NodeId>,
+    /// What the tracker knows.
+    swarm: Vec<SocketAddr>,
+    /// A digest of all that happened.
+    pub trace: u64,
+    pub events: u64,
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_be_bytes());
+        World {
+            now: Time(1_000_000),
+            rng: Rng::new(bytes),
+            nodes: Vec::new(),
+            conns: Vec::new(),
+            queue: BinaryHeap::new(),
+            what: BTreeMap::new(),
+            seq: 0,
+            by_addr: BTreeMap::new(),
+            swarm: Vec::new(),
+            trace: 0,
+            events: 0,
+        }
+    }
+
+    /// Adds a ptorrent; `config` may change what is given.
+    pub fn add(&mut self, link: Link, disk: Disk, config: impl FnOnce(&mut Config)) -> NodeId {
+        let mut peer_id = *b"-PT0100-............";
+        self.rng.fill(&mut peer_id[8..]);
+        let mut c = Config { peer_id, port: 6881, max_conn: 50, max_upload: 4, lanes: 2, receive_bufs: 512 };
+        config(&mut c);
+        let mut seed = [0; 32];
+        self.rng.fill(&mut seed);
+        let pool = Pool::new(c.receive_bufs + SEND_BUFS).expect("memory");
+        let mind = Mind::Session(Box::new(Session::new(c, seed, self.now)));
+        self.push(mind, link, disk, pool)
+    }
+
+    /// Adds a peer that runs a script on each connection.
+    pub fn add_script(&mut self, link: Link, script: impl Fn() -> Box<dyn Script> + 'static) -> NodeId {
+        let pool = Pool::new(0).expect("memory");
+        self.push(Mind::Script(Box::new(script)), link, Disk::empty(1, 1), pool)
+    }
+
+    fn push(&mut self, mind: Mind, link: Link, disk: Disk, pool: Pool) -> NodeId {
+        let id = self.nodes.len();
+        let ip = Ipv4Addr::new(10, 77, (id / 200) as u8, (id % 200 + 1) as u8);
+        let addr = SocketAddr::new(IpAddr::V4(ip), 6881);
+        self.by_addr.insert(addr, id);
+        self.nodes.push(Node {
+            mind,
+            addr,
+            link,
+            disk,
+            pool,
+            halves: BTreeMap::new(),
+            next_id: 0,
+            alive: true,
+            exited: false,
+            wake: Time::NEVER,
+            busy: [Time::ZERO; 2],
+            seen: Seen::default(),
+        });
+        id
+    }
+
+    /// Makes the tracker know a node before it announces itself (scripts never do).
+    pub fn list(&mut self, node: NodeId) {
+        let addr = self.nodes[node].addr;
+        self.swarm.push(addr);
+    }
+
+    pub fn start(&mut self, node: NodeId, spec: &Arc<Spec>, after: Duration) {
+        self.later(after, What::Start(node, spec.clone()));
+    }
+
+    pub fn quit(&mut self, node: NodeId, after: Duration) {
+        self.later(after, What::Quit(node));
+    }
+
+    /// The node is gone without a word: others notice by a reset.
+    pub fn kill(&mut self, node: NodeId, after: Duration) {
+        self.later(after, What::Kill(node));
+    }
+
+    /// All its connections break; it lives.
+    pub fn cut(&mut self, node: NodeId, after: Duration) {
+        self.later(after, What::Cut(node));
+    }
+
+    fn later(&mut self, after: Duration, what: What) {
+        self.at(self.now + after, what);
+    }
+
+    fn at(&mut self, at: Time, what: What) {
+        self.seq += 1;
+        self.queue.push(Reverse((at.max(self.now), self.seq)));
+        self.what.insert(self.seq, what);
+    }
+
+    /// Runs until `done` or for `span` at most; tells whether it was `done`.
+    pub fn run(&mut self, span: Duration, done: impl Fn(&World) -> bool) -> bool {
+        let end = self.now + span;
+        loop {
+            if done(self) {
+                return true;
+            }
+            let Some(Reverse((at, seq))) = self.queue.peek().copied() else { return done(self) };
+            if at > end {
+                self.now = end;
+                return done(self);
+            }
+            self.queue.pop();
+            self.now = at;
+            self.events += 1;
+            let what = self.what.remove(&seq).expect("each entry has its event");
+            self.happen(what);
+        }
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Wake(node) => {
+                if self.nodes[node].wake == self.now {
+                    self.nodes[node].wake = Time::NEVER;
+                    self.tell(node, Event::Tick);
+                }
+            }
+            What::Start(node, spec) => self.tell(node, Event::Command(Command::Add { number: 0, spec })),
+            What::Quit(node) => self.tell(node, Event::Command(Command::Quit)),
+            What::Done(node, lane, done) => self.tell(node, Event::Done { lane, done }),
+            What::Reply(node, reply) => self.tell(node, Event::Reply(reply)),
+            What::Refused(node, peer) => {
+                let why = Why::Unreachable(std::io::ErrorKind::ConnectionRefused);
+                self.tell(node, Event::Closed { peer, why });
+            }
+            What::Arrive(conn) => self.arrive(conn),
+            What::Deliver(conn, side, bytes) => self.deliver(conn, side, &bytes),
+            What::Closed(conn, side) => self.hang_up(conn, side, Why::Eof),
+            What::Cut(node) => self.cut_all(node),
+            What::Kill(node) => {
+                self.cut_all(node);
+                self.nodes[node].alive = false;
+            }
+        }
+    }
+
+    fn cut_all(&mut self, node: NodeId) {
+        let conns: Vec<usize> = self.nodes[node].halves.values().map(|h| h.conn).collect();
+        for conn in conns {
+            if self.conns[conn].open {
+                self.conns[conn].open = false;
+                self.hang_up(conn, 0, Why::Io(std::io::ErrorKind::ConnectionReset));
+                self.hang_up(conn, 1, Why::Io(std::io::ErrorKind::ConnectionReset));
+            }
+        }
+    }
+
+    /// One event in, all actions out.
+    fn tell(&mut self, node: NodeId, event: Event<'_>) {
+        let now = self.now;
+        let n = &mut self.nodes[node];
+        if !n.alive || n.exited {
+            return;
+        }
+        let Mind::Session(session) = &mut n.mind else { return };
+        session.handle(event, now);
+        self.drain(node);
+    }
+
+    fn drain(&mut self, node: NodeId) {
+        loop {
+            let Mind::Session(session) = &mut self.nodes[node].mind else { return };
+            let Some(action) = session.poll() else { break };
+            self.trace = self.trace.rotate_left(5) ^ self.now.0 ^ (node as u64) << 48 ^ kind(&action);
+            self.act(node, action);
+        }
+        self.hear(node);
+        let Mind::Session(session) = &self.nodes[node].mind else { return };
+        if let Some(at) = session.deadline() {
+            let at = at.max(self.now + Duration::from_micros(1));
+            if at < self.nodes[node].wake {
+                self.nodes[node].wake = at;
+                self.at(at, What::Wake(node));
+            }
+        }
+    }
+
+    fn hear(&mut self, node: NodeId) {
+        let now = self.now;
+        let n = &mut self.nodes[node];
+        let Mind::Session(session) = &mut n.mind else { return };
+        while let Some(report) = session.report(now) {
+            match report {
+                Report::Complete { .. } => n.seen.complete = Some(now),
+                Report::State { state, .. } => n.seen.state = Some(state),
+                Report::Error { reason, message, .. } => n.seen.errors.push((reason, message)),
+                Report::Progress { progress, .. } => {
+                    n.seen.downloaded = progress.downloaded;
+                    n.seen.uploaded = progress.uploaded;
+                    n.seen.peers = progress.peers;
+                    assert!(progress.have <= progress.total);
+                }
+                Report::Finished { .. } => n.seen.finished = true,
+                _ => {}
+            }
+        }
+    }
+
+    fn act(&mut self, node: NodeId, action: Action) {
+        match action {
+            Action::Connect { peer, addr } => self.connect(node, peer, addr),
+            Action::Handshake { peer, handshake } => self.say(node, peer, &handshake.encode(), None),
+            Action::Expect { peer, max } => {
+                if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
+                    half.decoder.set_max(max);
+                }
+            }
+            Action::Send { peer, message } => {
+                *self.nodes[node].seen.messages.entry(name(&message)).or_default() += 1;
+                let mut bytes = Vec::new();
+                message.encode(&mut bytes);
+                self.say(node, peer, &bytes, None);
+            }
+            Action::SendBlock { peer, block, buf } => {
+                assert!(self.nodes[node].disk.verified(block.piece), "an unverified piece is served");
+                let mut bytes = Vec::new();
+                Message::Piece(block).encode(&mut bytes);
+                bytes.extend_from_slice(buf.filled(block.len));
+                self.say(node, peer, &bytes, Some((block.len, Some(buf))));
+            }
+            Action::Resume { peer } => {
+                if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
+                    half.reading = true;
+                    self.read(node, peer);
+                }
+            }
+            Action::Close { peer, why } => {
+                self.nodes[node].seen.closed.push(why);
+                self.close(node, peer);
+            }
+            Action::Job { lane, job } => {
+                for (at, done) in self.nodes[node].disk.job(lane, job, self.now) {
+                    self.at(at, What::Done(node, lane, done));
+                }
+            }
+            Action::Read { lane, torrent, peer, block } => {
+                let n = &mut self.nodes[node];
+                let buf = n.pool.take().expect("the session keeps the quota");
+                let job = ptorrent::api::Job::Read { torrent, peer, block, buf };
+                for (at, done) in n.disk.job(lane, job, self.now) {
+                    self.at(at, What::Done(node, lane, done));
+                }
+            }
+            Action::Call(call) => self.call(node, *call),
+            Action::Release(buf) => self.nodes[node].pool.put(buf),
+            Action::Exit => {
+                self.nodes[node].exited = true;
+                self.hear(node);
+            }
+        }
+    }
+
+    fn call(&mut self, node: NodeId, call: Call) {
+        let reply = match call {
+            Call::Resolve { torrent, host, port } => {
+                let result = host.parse().map(|ip| vec![SocketAddr::new(ip, port)]).map_err(|_| "no".to_owned());
+                Reply::Resolved { torrent, host, port, result }
+            }
+            Call::Announce { torrent, tracker, request, .. } => {
+                self.nodes[node].seen.announces.push((request.event, request.left));
+                let own = self.nodes[node].addr;
+                let mut peers: Vec<SocketAddr> = self.swarm.iter().copied().filter(|a| *a != own).collect();
+                self.rng.shuffle(&mut peers);
+                peers.truncate(request.numwant.min(50) as usize);
+                self.swarm.retain(|a| *a != own);
+                if request.event != tracker::Event::Stopped {
+                    self.swarm.push(own);
+                }
+                let response = tracker::Response {
+                    interval: Duration::from_secs(1800),
+                    peers,
+                    ..tracker::Response::default()
+                };
+                Reply::Announced { torrent, tracker, result: Ok(response) }
+            }
+        };
+        self.later(Duration::from_millis(50), What::Reply(node, reply));
+    }
+
+    fn connect(&mut self, node: NodeId, peer: PeerId, addr: SocketAddr) {
+        let target = self.by_addr.get(&addr).copied().filter(|t| self.nodes[*t].alive && !self.nodes[*t].exited);
+        let delay = self.nodes[node].link.delay;
+        let Some(target) = target else { return self.later(2 * delay, What::Refused(node, peer)) };
+        let conn = self.conns.len();
+        self.conns.push(Conn { ends: [(node, Some(peer)), (target, None)], unread: [0; 2], open: true });
+        self.half(node, peer, conn, 0, None);
+        self.later(delay + self.nodes[target].link.delay, What::Arrive(conn));
+    }
+
+    fn half(&mut self, node: NodeId, peer: PeerId, conn: usize, side: usize, script: Option<Box<dyn Script>>) {
+        let half = Half {
+            conn,
+            side,
+            decoder: Decoder::new(),
+            inbox: Vec::new(),
+            reading: true,
+            buf: None,
+            outbox: VecDeque::new(),
+            script,
+        };
+        let n = &mut self.nodes[node];
+        n.halves.insert(peer, half);
+        n.seen.peers_max = n.seen.peers_max.max(n.halves.len());
+    }
+
+    /// A connection reaches the other side.
+    fn arrive(&mut self, conn: usize) {
+        if !self.conns[conn].open {
+            return;
+        }
+        let [(caller, _), (node, _)] = self.conns[conn].ends;
+        let from = self.nodes[caller].addr;
+        let now = self.now;
+        let n = &mut self.nodes[node];
+        // The port is not the one it listens on.
+        let from = SocketAddr::new(from.ip(), 40_000 + (conn % 20_000) as u16);
+        let (peer, script) = match &mut n.mind {
+            Mind::Session(session) => (if n.alive { session.accept(from, now) } else { None }, None),
+            Mind::Script(make) => {
+                n.next_id += 1;
+                (Some(ptorrent::base::arena::Handle::from_bits(n.next_id)), Some(make()))
+            }
+        };
+        self.drain(node);
+        let Some(peer) = peer else {
+            self.conns[conn].open = false;
+            return self.hang_up(conn, 0, Why::Eof);
+        };
+        self.conns[conn].ends[1].1 = Some(peer);
+        self.half(node, peer, conn, 1, script);
+        if let Some(half) = self.nodes[node].halves.get_mut(&peer)
+            && let Some(script) = &mut half.script
+        {
+            let bytes = script.open();
+            self.say(node, peer, &bytes, None);
+        }
+        if let (caller, Some(peer)) = self.conns[conn].ends[0] {
+            self.tell(caller, Event::Connected { peer });
+        }
+    }
+
+    fn say(&mut self, node: NodeId, peer: PeerId, bytes: &[u8], block: Option<(u32, Option<Buf>)>) {
+        let Some(half) = self.nodes[node].halves.get_mut(&peer) else {
+            assert!(block.is_none(), "a block for a peer that is gone");
+            return;
+        };
+        half.outbox.push_back(Segment { bytes: bytes.to_vec(), at: 0, block });
+        self.write(node, peer);
+    }
+
+    /// Moves bytes from an outbox onto the link, in odd splits, as far as the window goes.
+    fn write(&mut self, node: NodeId, peer: PeerId) {
+        let (mut blocks, mut sum) = (0, 0);
+        loop {
+            let n = &mut self.nodes[node];
+            let Some(half) = n.halves.get_mut(&peer) else { break };
+            let (conn, side) = (half.conn, half.side);
+            let room = WINDOW.saturating_sub(self.conns[conn].unread[side]);
+            let Some(segment) = half.outbox.front_mut() else { break };
+            if room == 0 || !self.conns[conn].open {
+                break;
+            }
+            let limit = 1 + self.rng.below(24_000) as usize;
+            let len = (segment.bytes.len() - segment.at).min(room).min(limit);
+            let bytes = segment.bytes[segment.at..segment.at + len].to_vec();
+            segment.at += len;
+            if segment.at == segment.bytes.len() {
+                let segment = half.outbox.pop_front().expect("it is there");
+                if let Some((len, buf)) = segment.block {
+                    n.pool.put(buf.expect("a block has its buffer"));
+                    blocks += 1;
+                    sum += u64::from(len);
+                }
+            }
+            self.conns[conn].unread[side] += len;
+            let at = self.transfer(conn, side, len);
+            self.at(at, What::Deliver(conn, 1 - side, bytes));
+        }
+        if blocks > 0 {
+            self.tell(node, Event::Sent { peer, blocks, bytes: sum });
+        }
+    }
+
+    /// When `len` bytes from that side are with the other: both links are busy with them, then the way takes its time.
+    fn transfer(&mut self, conn: usize, side: usize, len: usize) -> Time {
+        let [a, b] = self.conns[conn].ends;
+        let (from, to) = if side == 0 { (a.0, b.0) } else { (b.0, a.0) };
+        let mut at = self.now;
+        let mut delay = Duration::ZERO;
+        for (node, way) in [(from, 0), (to, 1)] {
+            let n = &mut self.nodes[node];
+            let took = Duration::from_micros(len as u64 * 1_000_000 / n.link.rate.max(1));
+            n.busy[way] = n.busy[way].max(self.now) + took;
+            at = at.max(n.busy[way]);
+            delay += n.link.delay;
+        }
+        at + delay
+    }
+
+    fn deliver(&mut self, conn: usize, side: usize, bytes: &[u8]) {
+        let (node, Some(peer)) = self.conns[conn].ends[side] else { return };
+        let Some(half) = self.nodes[node].halves.get_mut(&peer) else { return };
+        half.inbox.extend_from_slice(bytes);
+        self.read(node, peer);
+    }
+
+    /// The reactor's reading loop for one connection.
+    fn read(&mut self, node: NodeId, peer: PeerId) {
+        let now = self.now;
+        let mut inbox = match self.nodes[node].halves.get_mut(&peer) {
+            Some(half) if half.reading => std::mem::take(&mut half.inbox),
+            _ => return,
+        };
+        let mut input = &inbox[..];
+        loop {
+            let n = &mut self.nodes[node];
+            let Some(half) = n.halves.get_mut(&peer) else { return };
+            if let Some(script) = &mut half.script {
+                let bytes = script.bytes(input);
+                input = &[];
+                self.say(node, peer, &bytes, None);
+                break;
+            }
+            if let Some(payload) = half.decoder.payload()
+                && payload.fate != Fate::Skip
+            {
+                if payload.fate == Fate::Wait {
+                    if !self.decide(node, peer, payload.block, now) {
+                        break;
+                    }
+                    continue;
+                }
+                let len = input.len().min(payload.left() as usize);
+                let filled = payload.filled as usize;
+                half.buf.as_mut().expect("taken").space()[filled..filled + len].copy_from_slice(&input[..len]);
+                input = &input[len..];
+                if half.decoder.advance(len as u32) {
+                    let buf = half.buf.take().expect("taken");
+                    self.tell(node, Event::Block { peer, block: payload.block, buf });
+                    continue;
+                }
+                break;
+            }
+            match half.decoder.next(&mut input) {
+                Ok(None) => {
+                    if half.decoder.payload().is_some_and(|p| p.fate == Fate::Wait) {
+                        continue;
+                    }
+                    break;
+                }
+                Ok(Some(Step::Handshake(handshake))) => self.tell(node, Event::Handshake { peer, handshake }),
+                Ok(Some(Step::Message(message))) => self.tell(node, Event::Message { peer, message }),
+                Ok(Some(Step::Piece(_))) => {}
+                Err(_) => {
+                    self.close(node, peer);
+                    return self.tell(node, Event::Closed { peer, why: Why::Protocol("bytes") });
+                }
+            }
+        }
+        let used = inbox.len() - input.len();
+        inbox.drain(..used);
+        let Some(half) = self.nodes[node].halves.get_mut(&peer) else { return };
+        inbox.append(&mut half.inbox);
+        half.inbox = inbox;
+        let (conn, side) = (half.conn, half.side);
+        self.conns[conn].unread[1 - side] -= used;
+        if let (other, Some(theirs)) = self.conns[conn].ends[1 - side] {
+            self.write(other, theirs);
+        }
+    }
+
+    /// Asks the session where a payload goes. False when it has to wait.
+    fn decide(&mut self, node: NodeId, peer: PeerId, block: Block, now: Time) -> bool {
+        let n = &mut self.nodes[node];
+        let Mind::Session(session) = &mut n.mind else { return false };
+        let intake = session.intake(peer, block, now);
+        let fate = match intake {
+            Intake::Take => Fate::Take,
+            Intake::Skip => Fate::Skip,
+            Intake::Wait => Fate::Wait,
+        };
+        if let Some(half) = n.halves.get_mut(&peer) {
+            half.decoder.decide(fate);
+            match intake {
+                Intake::Take => half.buf = Some(n.pool.take().expect("the session keeps the quota")),
+                Intake::Wait => half.reading = false,
+                Intake::Skip => {}
+            }
+        }
+        self.drain(node);
+        intake != Intake::Wait
+    }
+
+    /// This side closes: its buffers go home, the other side hears of it later.
+    fn close(&mut self, node: NodeId, peer: PeerId) {
+        let Some((conn, side)) = self.take_half(node, peer) else { return };
+        if self.conns[conn].open {
+            self.conns[conn].open = false;
+            let delay = self.nodes[node].link.delay;
+            self.later(delay, What::Closed(conn, 1 - side));
+        }
+    }
+
+    fn take_half(&mut self, node: NodeId, peer: PeerId) -> Option<(usize, usize)> {
+        let n = &mut self.nodes[node];
+        let half = n.halves.remove(&peer)?;
+        for buf in half.outbox.into_iter().filter_map(|s| s.block.and_then(|(_, buf)| buf)).chain(half.buf) {
+            n.pool.put(buf);
+        }
+        Some((half.conn, half.side))
+    }
+
+    /// This side notices that the connection is gone.
+    fn hang_up(&mut self, conn: usize, side: usize, why: Why) {
+        let (node, Some(peer)) = self.conns[conn].ends[side] else { return };
+        if self.take_half(node, peer).is_some() {
+            self.tell(node, Event::Closed { peer, why });
+        }
+    }
+}
+
+fn kind(action: &Action) -> u64 {
+    match action {
+        Action::Connect { .. } => 1,
+        Action::Handshake { .. } => 2,
+        Action::Expect { .. } => 3,
+        Action::Send { message: Message::Request(b), .. } => 1000 + u64::from(b.piece) * 77 + u64::from(b.begin),
+        Action::Send { .. } => 4,
+        Action::SendBlock { block, .. } => 2000 + u64::from(block.piece),
+        Action::Resume { .. } => 6,
+        Action::Close { .. } => 7,
+        Action::Job { .. } => 8,
+        Action::Read { .. } => 9,
+        Action::Call(_) => 10,
+        Action::Release(_) => 11,
+        Action::Exit => 12,
+    }
+}
+
+fn name(message: &Message<'_>) -> &'static str {
+    match message {
+        Message::KeepAlive => "keep-alive",
+        Message::Choke => "choke",
+        Message::Unchoke => "unchoke",
+        Message::Interested => "interested",
+        Message::NotInterested => "not interested",
+        Message::Have(_) => "have",
+        Message::Bitfield(_) => "bitfield",
+        Message::Request(_) => "request",
+        Message::Cancel(_) => "cancel",
+        _ => "other",
+    }
+}
