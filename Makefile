@@ -25,13 +25,13 @@ check: ## formatting, lints and tests of both builds, and who imports whom: what
 	$(CARGO) test --no-default-features
 
 sim: ## replay the simulator with one seed: make sim SEED=n
-	PTORRENT_SEED=$(SEED) $(CARGO) test --test sim -- --nocapture
+	SEED=$(SEED) $(CARGO) test --no-default-features --test sim -- --nocapture
 
-interop: release ## download from real clients (scripts/setup-peers.sh installs them)
-	$(CARGO) test --release --test interop -- --ignored --test-threads 1
+interop: ## download from and seed to real clients, which scripts/setup-peers.sh installs
+	$(CARGO) test --test interop
 
-bench: release ## compare with other clients on this machine
-	scripts/bench.sh
+bench: ## compare with other clients on this machine
+	$(CARGO) bench --bench clients
 
 demo: release ## two ptorrents on loopback, one feeding the other
 	scripts/demo.sh target/release/ptorrent

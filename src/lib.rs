@@ -16,7 +16,9 @@
 //!    api -> proto -> base, limits
 //! ```
 
+pub mod api;
 pub mod base;
+pub mod cli;
 pub mod limits;
 pub mod proto;
 pub mod sys;
