@@ -19,6 +19,10 @@
 pub mod api;
 pub mod base;
 pub mod cli;
+pub mod engine;
+pub mod helper;
 pub mod limits;
 pub mod proto;
+pub mod reactor;
+pub mod session;
 pub mod sys;

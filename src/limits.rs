@@ -174,3 +174,79 @@ pub const REDIAL_DUPLICATE: Duration = Duration::from_secs(5 * 60);
 pub const LOG_LINES: usize = 1024;
 /// The longest log line, in bytes: with `LOG_LINES` it bounds what a stalled terminal costs to 4 MiB.
 pub const LOG_LINE_MAX: usize = 4096;
+
+/// Bytes read ahead of what a connection is known to bring, into one buffer for all of them: fewer calls a block, yet
+/// small enough to stay in the cache until they are sorted.
+pub const SCRATCH: usize = 128 << 10;
+/// The same while a connection waits for the disk: what was read ahead must be kept when it has to wait as well.
+pub const SCRATCH_SMALL: usize = 2 << 10;
+/// Bytes that all sockets together may bring in a turn; a burst shrinks to keep to it, down to [`BURST_MIN`].
+pub const TURN_BYTES: usize = 8 << 20;
+/// The least burst: a call's worth.
+pub const BURST_MIN: usize = 32 << 10;
+/// Sockets that are served in a turn; the poller reports the others first in the next one.
+pub const READY_MAX: usize = 256;
+/// Answers of other threads that are taken in a turn, of each kind.
+pub const MAIL_MAX: usize = 1024;
+/// Connections accepted in a turn and listener: the backlog keeps the others.
+pub const ACCEPTS_MAX: usize = 32;
+/// How long a listener rests when the system is out of descriptors or memory.
+pub const ACCEPT_REST: Duration = Duration::from_secs(1);
+/// How long an outbox may stand still before its connection is closed.
+pub const STALL: Duration = Duration::from_secs(30);
+/// Segments of one write: 32 blocks with their headers.
+pub const IOVECS: usize = 64;
+/// Bytes that an empty outbox keeps for the next messages, the most of a connection's memory at rest.
+pub const OUTBOX_KEEP: usize = 512;
+/// Reports that wait for the program; more stay in the session, where progress folds together.
+pub const REPORTS_MAX: usize = 256;
+/// How soon a program that was behind with its reports is looked after again.
+pub const REPORT_RETRY: Duration = Duration::from_millis(200);
+/// Commands that wait for the net thread; the program waits in turn.
+pub const COMMANDS_MAX: usize = 64;
+
+const _: () = assert!(READY_MAX * BURST_MIN <= TURN_BYTES && BURST_MIN <= BURST);
+const _: () = assert!(SCRATCH <= BURST && SCRATCH_SMALL >= 68 && IOVECS <= 1024);
+/// Blocks that may be coming in at a time, whatever waits for the disk, where there are few connections: each holds
+/// one, and whole ones follow each other fast.
+pub const COMING_BUFS_MIN: usize = 256;
+/// The same for very many connections: 16 MiB. More of them wait for a block to be whole.
+pub const COMING_BUFS_MAX: usize = 1024;
+/// Blocks that may wait for one disk worker.
+pub const LANE_BUFS: usize = (LANE_HIGH / BLOCK as u64) as usize;
+/// Helper threads at most.
+pub const HELPERS_MAX: usize = 16;
+/// Of these, for name look-ups: one may hang for half a minute.
+pub const LOOK_UPS_MAX: usize = 6;
+/// Of these, for announces.
+pub const ASKS_MAX: usize = 9;
+/// Of the announces, those to hosts that failed the last time: the others must not wait for them.
+pub const STRAINED_MAX: usize = 4;
+/// Announces to one host at a time; one after a failure.
+pub const CALLS_PER_HOST: u32 = 2;
+/// A helper thread with nothing to do ends after this.
+pub const HELPER_IDLE: Duration = Duration::from_secs(20);
+/// The longest time-out of a call.
+pub const CALL_MAX: Duration = Duration::from_secs(120);
+/// How long a look-up for its own sake is waited for: what resolvers take when every server of theirs is dead.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long one address of several may take to answer at all.
+pub const DIAL_MAX: Duration = Duration::from_secs(8);
+/// Hosts of which a failure is remembered.
+pub const HOSTS_MAX: usize = 256;
+/// Names that are remembered.
+pub const NAMES_MAX: usize = 256;
+/// Addresses of one name that are used.
+pub const ADDRESSES_MAX: usize = 8;
+/// How long a name's addresses are believed; trackers move rarely.
+pub const NAME_KEPT: Duration = Duration::from_secs(5 * 60);
+/// How long a name is believed not to exist.
+pub const NO_NAME_KEPT: Duration = Duration::from_secs(15 * 60);
+/// After a look-up that failed for another reason (no network, a dead name server) the next one waits.
+pub const NAME_RETRY: Duration = Duration::from_secs(30);
+/// Redirects that one announce follows: http to https, and to another name.
+pub const HTTP_REDIRECTS_MAX: usize = 5;
+
+// One thread is always left to watch over the calls that wait.
+const _: () = assert!(LOOK_UPS_MAX + ASKS_MAX < HELPERS_MAX && STRAINED_MAX < ASKS_MAX);
+const _: () = assert!(ANNOUNCE_TIMEOUT.as_secs() <= CALL_MAX.as_secs());

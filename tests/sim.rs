@@ -88,7 +88,11 @@ fn finish(w: &mut World, leechers: &[NodeId], span: Duration) {
     let done = w.run(span, |w| leechers.iter().all(|n| complete(w, *n)));
     for node in leechers {
         let seen = &w.nodes[*node].seen;
-        assert!(done, "node {node} is not complete after {span:?}: {:?} {seen:?}", w.nodes[*node].disk.have().count());
+        assert!(
+            done,
+            "node {node} is not complete after {span:?}: {:?} {seen:?}",
+            w.nodes[*node].disk.have().count()
+        );
         assert!(w.nodes[*node].disk.have().all());
     }
     wind_up(w);
@@ -165,7 +169,10 @@ fn a_peer_that_alone_sent_a_bad_piece_is_banned() {
     let leech = leecher(&mut w, &spec, Link::default());
     w.run(Duration::from_secs(20), |w| !w.nodes[leech].seen.errors.is_empty());
     let errors = &w.nodes[leech].seen.errors;
-    assert!(errors.iter().any(|(reason, text)| *reason == Reason::Hash && text.contains("banned")), "{errors:?}");
+    assert!(
+        errors.iter().any(|(reason, text)| *reason == Reason::Hash && text.contains("banned")),
+        "{errors:?}"
+    );
     assert!(w.nodes[leech].seen.closed.contains(&Why::Corrupt));
     let honest = seeder(&mut w, &spec, Link::default());
     w.list(honest);
@@ -188,7 +195,8 @@ fn of_several_senders_only_the_guilty_one_is_banned() {
     let leech = leecher(&mut w, &spec, Link { rate: 100 << 20, ..Link::default() });
     finish(&mut w, &[leech], 10 * MINUTE);
     let seen = &w.nodes[leech].seen;
-    let banned: Vec<&String> = seen.errors.iter().filter(|(r, _)| *r == Reason::Hash).map(|(_, t)| t).collect();
+    let banned: Vec<&String> =
+        seen.errors.iter().filter(|(r, _)| *r == Reason::Hash).map(|(_, t)| t).collect();
     let liar = w.nodes[liar].addr.ip().to_string();
     assert!(banned.iter().all(|text| text.starts_with(&format!("{liar} "))), "{banned:?}");
     assert!(!banned.is_empty());

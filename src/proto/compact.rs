@@ -78,14 +78,14 @@ pub fn put(addr: SocketAddr, out_v4: &mut Vec<u8>, out_v6: &mut Vec<u8>) {
 #[doc(hidden)]
 pub fn fuzz_compact(data: &[u8]) {
     let (mut out_v4, mut out_v6) = (Vec::new(), Vec::new());
-    let peers: Vec<SocketAddr> = v4(data).chain(v6(data)).collect();
-    assert!(peers.len() <= data.len() / LEN_V4 + data.len() / LEN_V6);
-    for peer in &peers {
-        assert!(is_callable(*peer) && canonical(*peer) == *peer);
-        put(*peer, &mut out_v4, &mut out_v6);
+    let peers = || v4(data).chain(v6(data));
+    assert!(peers().count() <= data.len() / LEN_V4 + data.len() / LEN_V6);
+    for peer in peers() {
+        assert!(is_callable(peer) && canonical(peer) == peer);
+        put(peer, &mut out_v4, &mut out_v6);
     }
-    let (again_v4, again_v6): (Vec<_>, Vec<_>) = peers.iter().partition(|peer| peer.is_ipv4());
-    assert!(v4(&out_v4).eq(again_v4) && v6(&out_v6).eq(again_v6));
+    assert!(v4(&out_v4).eq(peers().filter(SocketAddr::is_ipv4)));
+    assert!(v6(&out_v6).eq(peers().filter(SocketAddr::is_ipv6)));
     assert_eq!(ip(data).is_some(), data.len() == 4 || data.len() == 16);
 }
 

@@ -7,7 +7,7 @@ use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
     CONNECT_TIMEOUT, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, INACTIVITY, KEEPALIVE, MESSAGE_SMALL, REPLACE_AFTER,
-    SNUB_AFTER,
+    SNUB_AFTER, TORRENT_TICK,
 };
 use crate::proto::wire::handshake::Handshake;
 use crate::proto::wire::message::Message;
@@ -60,9 +60,8 @@ impl Session {
 
     fn dial_one(&mut self, torrent: TorrentId, now: Time) -> bool {
         let Some(t) = self.torrents.get_mut(torrent) else { return false };
-        let Some(addr) = t.known.next(now, &mut self.rng) else { return false };
+        let Some(addr) = t.known.next(now) else { return false };
         let Some(peer) = self.peers.insert(Peer::new(addr, true, Some(torrent), now)) else { return false };
-        t.known.on_connected(addr);
         self.half_open += 1;
         log::debug!("{torrent} {peer} dialling {addr}");
         self.arm_peer(peer, now + CONNECT_TIMEOUT);
@@ -73,7 +72,10 @@ impl Session {
     /// When the table is full and the swarm offers somebody new, the worst idle peer makes room.
     pub(super) fn make_room(&mut self, torrent: TorrentId, now: Time) {
         let full = self.peers.len() >= self.config.max_conn;
-        let wants = self.torrents.get(torrent).is_some_and(|t| t.downloading() && t.known.due(now));
+        let wants = self
+            .torrents
+            .get(torrent)
+            .is_some_and(|t| t.downloading() && t.known.deadline().is_some_and(|due| due <= now));
         if full
             && wants
             && let Some(worst) = self.worst_idle(now)
@@ -86,7 +88,8 @@ impl Session {
         let Some(p) = self.peers.get_mut(peer) else { return };
         (p.stage, p.since, p.heard) = (Stage::Handshaking, now, now);
         self.half_open = self.half_open.saturating_sub(1);
-        let Some(info_hash) = p.torrent.and_then(|t| self.torrents.get(t)).map(|t| t.spec.meta.info_hash) else {
+        let Some(info_hash) = p.torrent.and_then(|t| self.torrents.get(t)).map(|t| t.spec.meta.info_hash)
+        else {
             return self.close(peer, Why::Stopping, now);
         };
         self.send_handshake(peer, info_hash);
@@ -155,9 +158,7 @@ impl Session {
         p.has = Bitfield::new(t.spec.meta.layout.pieces());
         t.peers.push(peer);
         t.news.moved = true;
-        if p.outgoing {
-            t.known.on_open(p.addr);
-        }
+        t.known.on_connected(p.addr);
         let client = crate::proto::wire::handshake::client_name(&id);
         log::debug!("{torrent} {peer} {} open: {client}", p.addr);
         let max = (t.spec.meta.layout.pieces().div_ceil(8) + 1).max(MESSAGE_SMALL);
@@ -168,6 +169,7 @@ impl Session {
             self.send(peer, Message::Bitfield(Cow::Owned(bits)), now);
         }
         self.arm_peer(peer, now + KEEPALIVE);
+        self.arm_torrent(torrent, now + TORRENT_TICK);
     }
 
     pub(super) fn on_peer_timer(&mut self, peer: PeerId, now: Time) {
@@ -183,7 +185,8 @@ impl Session {
                 let Some(p) = self.peers.get(peer) else { return };
                 // While it stands in line we do not read from it: its clocks stand still.
                 let silent = if p.waiting { Time::NEVER } else { p.heard + INACTIVITY };
-                let owes = if p.waiting || p.asked.is_empty() { Time::NEVER } else { p.block_at + SNUB_AFTER };
+                let owes =
+                    if p.waiting || p.asked.is_empty() { Time::NEVER } else { p.block_at + SNUB_AFTER };
                 if now >= silent {
                     return self.close(peer, Why::Timeout, now);
                 }
@@ -226,7 +229,10 @@ impl Session {
         let Some(t) = self.torrents.get_mut(torrent) else { return true };
         if p.stage == Stage::Open {
             t.peers.retain(|other| *other != peer);
-            t.picker.on_bitfield(&p.has, false);
+            match p.counted_as_seed {
+                true => t.picker.peer_has_all(false),
+                false => t.picker.on_bitfield(&p.has, false),
+            }
             t.picker.on_lost(peer, p.asked.iter().copied());
             t.news.moved = true;
         }

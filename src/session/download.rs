@@ -10,7 +10,7 @@ use crate::base::time::Time;
 use crate::limits::SNUB_AFTER;
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 /// What a peer may do wrong.
 pub(super) type Checked = Result<(), &'static str>;
@@ -26,9 +26,8 @@ impl Session {
         }
         p.bitfield_late = true;
         if p.has.set(piece) {
-            t.picker.on_have(piece);
             t.news.moved |= p.has.all();
-            if t.picker.wants_piece(piece) {
+            if t.picker.on_have(piece) {
                 p.interesting += 1;
             }
             self.after_news(peer, now);
@@ -43,9 +42,13 @@ impl Session {
         }
         p.bitfield_late = true;
         let has = Bitfield::from_bytes(bits, p.has.len()).ok_or("a bitfield of the wrong length")?;
-        t.picker.on_bitfield(&has, true);
-        p.interesting = t.picker.interesting(&has);
         p.has = has;
+        p.counted_as_seed = p.has.all();
+        match p.counted_as_seed {
+            true => t.picker.peer_has_all(true),
+            false => t.picker.on_bitfield(&p.has, true),
+        }
+        p.interesting = t.picker.interesting(p.pieces());
         t.news.moved = true;
         self.after_news(peer, now);
         Ok(())
@@ -102,7 +105,8 @@ impl Session {
 
     /// Keeps as many requests open as the peer's rate asks for.
     pub(super) fn refill(&mut self, peer: PeerId, now: Time) {
-        let Some((t, p)) = self.swarm(peer) else { return };
+        let Some(p) = self.peers.get_mut(peer) else { return };
+        let Some(t) = p.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         if p.choking || !p.am_interested || !t.downloading() {
             return;
         }
@@ -111,10 +115,11 @@ impl Session {
         if open > 0 && open + (p.depth / 4).min(16) > p.depth {
             return;
         }
-        let asker = Asker { peer, has: &p.has, speed: p.speed(now), snubbed: p.snubbed };
-        let mut blocks = Vec::new();
-        t.picker.pick(&asker, (p.depth - open) as usize, &mut blocks);
+        let asker = Asker { peer, from: p.addr, has: p.pieces(), rate: p.rate(now) };
+        let mut blocks = std::mem::take(&mut self.picked);
+        t.picker.pick(&asker, (p.depth - open.min(p.depth)) as usize, now, &mut blocks);
         if blocks.is_empty() {
+            self.picked = blocks;
             return;
         }
         if open == 0 {
@@ -122,10 +127,11 @@ impl Session {
         }
         p.said = now;
         let due = p.block_at + SNUB_AFTER;
-        for block in blocks {
+        for block in blocks.drain(..) {
             p.asked.push_back(block);
             self.actions.push_back(Action::Send { peer, message: Message::Request(block) });
         }
+        self.picked = blocks;
         self.arm_peer(peer, due);
     }
 
@@ -158,7 +164,7 @@ impl Session {
     }
 
     pub(super) fn on_piece_header(&mut self, peer: PeerId, block: Block, now: Time) -> Intake {
-        let lane = self.lanes.idlest();
+        let idlest = self.lanes.idlest();
         let Some((t, p)) = self.swarm(peer) else { return Intake::Skip };
         if p.waiting {
             // Time spent in line is not the peer's.
@@ -170,7 +176,8 @@ impl Session {
             self.refill(peer, now);
             return Intake::Skip;
         }
-        let lane = t.picker.lane(block.piece, lane);
+        let lane = t.picker.lane(block.piece).unwrap_or(idlest);
+        t.picker.set_lane(block.piece, lane);
         if self.lanes.take(peer, lane, block.len) {
             if let Some(p) = self.peers.get_mut(peer) {
                 p.incoming = Some(Incoming { block, lane });
@@ -200,15 +207,13 @@ impl Session {
         t.downloaded += len;
         t.news.moved = true;
         // The torrent may have ended, or another peer been faster, while the bytes came in.
-        let arrival = if t.downloading() {
-            t.picker.on_block(peer, p.addr.ip(), block)
-        } else {
-            Arrival::Unwanted
-        };
+        let arrival =
+            if t.downloading() { t.picker.on_block(peer, p.addr, block) } else { Arrival::Unwanted };
         match arrival {
             Arrival::First { cancel } => {
+                let lane = self.settle_lane(torrent, block, lane);
                 self.actions.push_back(Action::Job { lane, job: Job::Write { torrent, block, buf } });
-                for other in cancel {
+                for other in cancel.into_iter().flatten() {
                     self.cancel(other, block, now);
                 }
             }
@@ -218,6 +223,18 @@ impl Session {
             }
         }
         self.refill(peer, now);
+    }
+
+    /// The worker of this block's piece. A late block may be of a piece that nobody had begun when it was let in, and
+    /// that another block has begun since.
+    fn settle_lane(&mut self, torrent: TorrentId, block: Block, lane: u8) -> u8 {
+        let Some(t) = self.torrents.get_mut(torrent) else { return lane };
+        let due = t.picker.lane(block.piece).unwrap_or(lane);
+        t.picker.set_lane(block.piece, due);
+        if due != lane {
+            self.lanes.move_over(lane, due, block.len);
+        }
+        due
     }
 
     /// Another peer was faster with this block (end-game).
@@ -276,7 +293,7 @@ impl Session {
             Verdict::Bad => {
                 let guilty = t.picker.on_failed(piece);
                 log::warn!("{torrent} piece {piece} does not match its hash and is fetched again");
-                self.punish(torrent, &guilty, now);
+                self.punish(torrent, guilty.as_slice(), now);
                 self.refill_all(torrent, now);
             }
             Verdict::Failed(error) => {
@@ -287,13 +304,13 @@ impl Session {
     }
 
     /// Who sent bytes that are not the torrent's is not spoken to again.
-    fn punish(&mut self, torrent: TorrentId, guilty: &[IpAddr], now: Time) {
-        for ip in guilty {
+    fn punish(&mut self, torrent: TorrentId, guilty: &[SocketAddr], now: Time) {
+        for addr in guilty {
             let Some(t) = self.torrents.get_mut(torrent) else { return };
-            t.known.ban(*ip);
-            t.news.error(Reason::Hash, format!("{ip} sent corrupt data and is banned"));
+            t.known.ban(*addr);
+            t.news.error(Reason::Hash, format!("{addr} sent corrupt data and is banned"));
             for peer in t.peers.clone() {
-                if self.peers.get(peer).is_some_and(|p| p.addr.ip() == *ip) {
+                if self.peers.get(peer).is_some_and(|p| p.addr == *addr) {
                     self.close(peer, Why::Corrupt, now);
                 }
             }
@@ -308,7 +325,12 @@ impl Session {
             let Some(p) = self.peers.get_mut(peer) else { continue };
             if p.has.get(piece) {
                 p.interesting = p.interesting.saturating_sub(1);
+                let starved = p.asked.is_empty();
                 self.update_interest(peer, now);
+                // A finished piece makes room for another to be begun.
+                if starved {
+                    self.refill(peer, now);
+                }
             } else {
                 self.send(peer, Message::Have(piece), now);
             }

@@ -641,7 +641,7 @@ mod tests {
         for seed in 0..8 {
             let mut rng = Rng::new([seed; 32]);
             let (mut known, mut seen, mut now) =
-                (Known::new(rng.fork(b"known")), BTreeMap::new(), Time::ZERO);
+                (Known::new(Rng::new(rng.seed())), BTreeMap::new(), Time::ZERO);
             for turn in 0..20_000 {
                 now += Duration::from_millis(u64::from(rng.below(200)));
                 if turn % 1000 == 0 {

@@ -60,6 +60,13 @@ impl Lanes {
         self.bufs = self.bufs.saturating_sub(1);
     }
 
+    /// A block goes to another worker than the one that it was let in for.
+    pub(super) fn move_over(&mut self, from: u8, to: u8, len: u32) {
+        let lane = &mut self.lanes[usize::from(from)];
+        lane.bytes = lane.bytes.saturating_sub(u64::from(len));
+        self.lanes[usize::from(to)].bytes += u64::from(len);
+    }
+
     /// The next peer in line that may go on. Each call assumes that the peers it named before will take a block.
     pub(super) fn next_in_line(&mut self) -> Option<PeerId> {
         if self.bufs >= self.bufs_max {

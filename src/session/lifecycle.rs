@@ -1,6 +1,7 @@
 //! A torrent from its start to its end: claim the files, check what is there, run, complete, fail, stop; and the end
 //! of all of them.
 
+use super::announce;
 use super::known::{Known, Source};
 use super::picker::Picker;
 use super::torrent::{Checking, News, Phase, Torrent};
@@ -8,6 +9,7 @@ use super::{Finished, Key, Session, Stopping};
 use crate::api::{Action, Call, DiskError, Job, Opened, Reason, Spec, State, TorrentId, TrackerFailure, Why};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
+use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::limits::{CALLS_OUT, CHECK_BYTES, CHECKS_OUT, STOP_BUDGET, TORRENT_TICK};
 use crate::proto::tracker::Response;
@@ -20,16 +22,17 @@ impl Session {
             return;
         }
         let layout = &spec.meta.layout;
-        let picker = Picker::new(layout, &wanted_pieces(&spec), spec.sequential, self.rng.fork(b"picker"));
-        let announcer = super::announce::Announcer::new(&spec.trackers, self.key, &mut self.rng, now);
+        let picker = Picker::new(layout, &wanted_pieces(&spec), spec.sequential, &mut self.rng);
+        let announcer = announce::Announcer::new(&spec.trackers, self.key, &mut self.rng, now);
         let info_hash = spec.meta.info_hash;
         let mut news = News::default();
         news.state(State::Checking, None);
         let torrent = Torrent {
             number,
             phase: Phase::Opening,
+            wanted: picker.left(),
             picker,
-            known: Known::new(),
+            known: Known::new(Rng::new(self.rng.seed())),
             announcer,
             peers: Vec::new(),
             downloaded: 0,
@@ -114,8 +117,9 @@ impl Session {
         match &mut t.phase {
             Phase::Checking(check) => {
                 check.out -= 1;
-                check.done +=
-                    (first..first + count).map(|piece| u64::from(t.spec.meta.layout.piece_len(piece))).sum::<u64>();
+                check.done += (first..first + count)
+                    .map(|piece| u64::from(t.spec.meta.layout.piece_len(piece)))
+                    .sum::<u64>();
                 t.news.moved = true;
                 match result {
                     Ok(good) => {
@@ -138,10 +142,11 @@ impl Session {
         let Some(t) = self.torrents.get_mut(id) else { return };
         let Phase::Checking(check) = &t.phase else { return };
         let (meta, have) = (&t.spec.meta, t.picker.have());
-        let foreign = check.found.iter().find(|file| !meta.layout.file_pieces(**file).any(|piece| have.get(piece)));
+        let foreign =
+            check.found.iter().find(|file| !meta.layout.file_pieces(**file).any(|piece| have.get(piece)));
         if let Some(file) = foreign.filter(|_| !t.spec.overwrite && !t.spec.seed_only) {
             let path: std::path::PathBuf = t.spec.dir.iter().collect();
-            let path = meta.files[*file].path.iter().fold(path, |path, part| path.join(part));
+            let path = meta.files[*file].path.iter().fold(path, |path, part| path.join(&**part));
             let message = format!(
                 "{} is there and nothing in it is of this torrent: move it away, or say --overwrite",
                 crate::proto::metainfo::printable(&path.to_string_lossy())
@@ -169,7 +174,7 @@ impl Session {
             t.news.state(State::Seeding, part);
         }
         if complete {
-            t.announcer.was_complete();
+            t.known.set_seeding(true, now);
             t.news.complete();
         }
         let peers = t.spec.peers.clone();
@@ -183,7 +188,8 @@ impl Session {
     pub(super) fn on_complete(&mut self, id: TorrentId, now: Time) {
         let Some(t) = self.torrents.get_mut(id) else { return };
         log::info!("{id} complete");
-        t.announcer.on_complete();
+        t.announcer.on_complete(now);
+        t.known.set_seeding(true, now);
         t.news.state(State::Seeding, None);
         t.news.complete();
         for peer in t.peers.clone() {
@@ -301,8 +307,13 @@ impl Session {
         self.pump_announces(id, now);
         self.make_room(id, now);
         self.dial(now);
+        self.refill_all(id, now);
         let Some(t) = self.torrents.get(id) else { return };
         let mut next = t.announcer.deadline().unwrap_or(Time::NEVER);
+        // Rates change and the end-game begins without an event of the peer that could help.
+        if t.downloading() && !t.peers.is_empty() {
+            next = next.min(now + TORRENT_TICK);
+        }
         if t.running()
             && let Some(due) = t.known.deadline()
         {
@@ -318,16 +329,16 @@ impl Session {
         loop {
             let Some(t) = self.torrents.get_mut(id) else { return };
             let wanted = if t.running() { max.saturating_sub(t.peers.len()) } else { 0 };
-            let facts = super::announce::Facts {
+            let peers_wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+            let facts = announce::Facts {
                 info_hash: t.spec.meta.info_hash,
                 peer_id: self.config.peer_id,
                 port: self.config.port,
                 uploaded: t.uploaded,
                 downloaded: t.downloaded,
                 left: t.picker.left(),
-                peers_wanted: wanted,
-                peers: t.peers.len(),
-                seeding: !t.downloading(),
+                peers_wanted,
+                dry: t.downloading() && wanted > 0 && t.known.callable() == 0,
             };
             let Some(due) = t.announcer.poll(now, &facts) else { return };
             self.call(Call::Announce {
@@ -348,9 +359,16 @@ impl Session {
         now: Time,
     ) {
         let Some(t) = self.torrents.get_mut(id) else { return };
-        let outcome = t.announcer.on_reply(tracker, result, now, &mut self.rng);
-        for note in outcome.notes {
-            t.news.warning(note);
+        let Some(outcome) = t.announcer.on_reply(tracker, result, now) else { return };
+        match outcome.news {
+            Some(announce::News::Warning { url, words }) => {
+                t.news.warning(format!("tracker {url} says: {words}"))
+            }
+            Some(announce::News::Failed { url, failure, alone }) => {
+                let message = format!("tracker {url}: {failure}");
+                if alone { t.news.error(Reason::Tracker, message) } else { t.news.warning(message) }
+            }
+            None => {}
         }
         t.news.moved = true;
         for addr in outcome.peers {

@@ -63,6 +63,8 @@ pub struct Session {
     round: Round,
     timers: Timers,
     actions: VecDeque<Action>,
+    /// For picks; kept so that none of them allocates.
+    picked: Vec<Block>,
     /// Calls that wait until fewer are out.
     calls: VecDeque<Call>,
     calls_out: usize,
@@ -102,6 +104,7 @@ impl Session {
             round: Round::default(),
             timers: Timers::default(),
             actions: VecDeque::new(),
+            picked: Vec::new(),
             calls: VecDeque::new(),
             calls_out: 0,
             half_open: 0,

@@ -1,5 +1,6 @@
 //! One connection: what both sides have said, what we asked of it and what it asked of us.
 
+use super::picker::Pieces;
 use crate::api::TorrentId;
 use crate::base::bits::Bitfield;
 use crate::base::buf::BLOCK;
@@ -51,6 +52,8 @@ pub(super) struct Peer {
     pub(super) has: Bitfield,
     /// A bitfield may come only before anything else about pieces (BEP 3).
     pub(super) bitfield_late: bool,
+    /// The picker knows it as one that has everything.
+    pub(super) counted_as_seed: bool,
     /// How many of its pieces we want and lack.
     pub(super) interesting: u32,
     pub(super) am_interested: bool,
@@ -100,6 +103,7 @@ impl Peer {
             armed: Time::NEVER,
             has: Bitfield::default(),
             bitfield_late: false,
+            counted_as_seed: false,
             interesting: 0,
             am_interested: false,
             am_choking: true,
@@ -128,16 +132,20 @@ impl Peer {
         self.stage == Stage::Open && !self.has.is_empty() && self.has.all()
     }
 
-    /// Blocks a second, lately.
-    pub(super) fn speed(&self, now: Time) -> u32 {
-        let blocks = self.down.per_second(3, now) / u64::from(BLOCK);
-        u32::try_from(blocks).unwrap_or(u32::MAX)
+    /// What it has, as the picker likes to hear it.
+    pub(super) fn pieces(&self) -> Pieces<'_> {
+        if self.has.all() { Pieces::All } else { Pieces::Some(&self.has) }
+    }
+
+    /// Bytes a second, lately.
+    pub(super) fn rate(&self, now: Time) -> u64 {
+        self.down.per_second(PIPELINE.as_secs(), now)
     }
 
     /// Sets how many requests to keep open: what it sends in [`PIPELINE`], and a few to find out whether it can do
     /// more. That doubles a round trip's worth each round trip until the rate stops growing.
     pub(super) fn tune_depth(&mut self, now: Time) {
-        let ahead = u64::from(self.speed(now)) * PIPELINE.as_secs();
+        let ahead = self.rate(now).saturating_mul(PIPELINE.as_secs()) / u64::from(BLOCK);
         let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
         self.depth = PIPELINE_START.saturating_add(ahead).min(PIPELINE_UNKNOWN);
     }

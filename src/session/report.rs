@@ -17,7 +17,8 @@ impl Session {
     }
 
     pub(super) fn next_report(&mut self, now: Time) -> Option<Report> {
-        let ids: Vec<_> = self.torrents.iter().filter(|(_, t)| t.news.due() <= now).map(|(id, _)| id).collect();
+        let ids: Vec<_> =
+            self.torrents.iter().filter(|(_, t)| t.news.due() <= now).map(|(id, _)| id).collect();
         for id in ids {
             let Some(t) = self.torrents.get_mut(id) else { continue };
             let number = t.number;

@@ -74,6 +74,8 @@ pub(super) struct Torrent {
     pub(super) known: Known,
     pub(super) announcer: Announcer,
     pub(super) peers: Vec<PeerId>,
+    /// Bytes of the pieces under the wanted files.
+    pub(super) wanted: u64,
     /// Payload of this run, in bytes.
     pub(super) downloaded: u64,
     pub(super) uploaded: u64,
@@ -189,7 +191,7 @@ pub(super) fn progress(t: &Torrent, seeds: u32, stuck: Option<String>, now: Time
         Phase::Checking(check) => Some((check.done, check.total)),
         _ => None,
     };
-    let total = t.picker.wanted_bytes();
+    let total = t.wanted;
     Progress {
         total,
         have: total - t.picker.left(),

@@ -1,3 +1,4 @@
-//! The floor under `reactor`, `disk` and `helper`: what they share of the system.
+//! The floor under the reactor, the disk workers and the helpers: what they share of the system.
 
+pub mod guard;
 pub mod socket;

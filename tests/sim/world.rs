@@ -404,7 +404,8 @@ impl World {
     fn call(&mut self, node: NodeId, call: Call) {
         let reply = match call {
             Call::Resolve { torrent, host, port } => {
-                let result = host.parse().map(|ip| vec![SocketAddr::new(ip, port)]).map_err(|_| "no".to_owned());
+                let result =
+                    host.parse().map(|ip| vec![SocketAddr::new(ip, port)]).map_err(|_| "no".to_owned());
                 Reply::Resolved { torrent, host, port, result }
             }
             Call::Announce { torrent, tracker, request, .. } => {
@@ -429,7 +430,8 @@ impl World {
     }
 
     fn connect(&mut self, node: NodeId, peer: PeerId, addr: SocketAddr) {
-        let target = self.by_addr.get(&addr).copied().filter(|t| self.nodes[*t].alive && !self.nodes[*t].exited);
+        let target =
+            self.by_addr.get(&addr).copied().filter(|t| self.nodes[*t].alive && !self.nodes[*t].exited);
         let delay = self.nodes[node].link.delay;
         let Some(target) = target else { return self.later(2 * delay, What::Refused(node, peer)) };
         let conn = self.conns.len();
@@ -438,7 +440,14 @@ impl World {
         self.later(delay + self.nodes[target].link.delay, What::Arrive(conn));
     }
 
-    fn half(&mut self, node: NodeId, peer: PeerId, conn: usize, side: usize, script: Option<Box<dyn Script>>) {
+    fn half(
+        &mut self,
+        node: NodeId,
+        peer: PeerId,
+        conn: usize,
+        side: usize,
+        script: Option<Box<dyn Script>>,
+    ) {
         let half = Half {
             conn,
             side,
@@ -583,7 +592,8 @@ impl World {
                 }
                 let len = input.len().min(payload.left() as usize);
                 let filled = payload.filled as usize;
-                half.buf.as_mut().expect("taken").space()[filled..filled + len].copy_from_slice(&input[..len]);
+                half.buf.as_mut().expect("taken").space()[filled..filled + len]
+                    .copy_from_slice(&input[..len]);
                 input = &input[len..];
                 if half.decoder.advance(len as u32) {
                     let buf = half.buf.take().expect("taken");
@@ -675,7 +685,9 @@ fn kind(action: &Action) -> u64 {
         Action::Connect { .. } => 1,
         Action::Handshake { .. } => 2,
         Action::Expect { .. } => 3,
-        Action::Send { message: Message::Request(b), .. } => 1000 + u64::from(b.piece) * 77 + u64::from(b.begin),
+        Action::Send { message: Message::Request(b), .. } => {
+            1000 + u64::from(b.piece) * 77 + u64::from(b.begin)
+        }
         Action::Send { .. } => 4,
         Action::SendBlock { block, .. } => 2000 + u64::from(block.piece),
         Action::Resume { .. } => 6,

@@ -31,8 +31,8 @@ fn take(places: &mut Places, parent: u32, name: &str) -> bool {
     }
 }
 
-/// Renames files (of safe names) until each has its own place. Gives the indexes of the renamed ones, ascending, with
-/// the path each had. Padding and links take no place: they are never created.
+/// Renames files (of safe names, in the torrent's folder) until each has its own place. Gives the indexes of the renamed
+/// ones, ascending, with the path below that folder that each had. Padding and links take no place: they are never created.
 pub(super) fn settle(files: &mut [File]) -> Vec<(usize, String)> {
     let mut places = Places::new();
     let mut parents = Vec::with_capacity(files.len());
@@ -53,7 +53,7 @@ pub(super) fn settle(files: &mut [File]) -> Vec<(usize, String)> {
     }
     let mut renamed = Vec::with_capacity(late.len());
     for i in late {
-        let from = files[i].display();
+        let from = files[i].path[1..].join("/");
         let Some(name) = files[i].path.last_mut() else { continue };
         let mut attempts = (0..).map(|attempt| names::numbered(name, i + 1, attempt));
         if let Some(free) = attempts.find(|other| take(&mut places, parents[i], other)) {

@@ -177,7 +177,7 @@ fn two_files_in_one_place_are_parted() {
         ]
     );
     assert_eq!(torrent.renamed.len(), 7);
-    assert_eq!(torrent.renamed[0], Renamed { file: Some(0), from: "top/a".into() });
+    assert_eq!(torrent.renamed[0], Renamed { file: Some(0), from: "a".into() });
     assert_eq!(paths(&named(&["A/x", "a/x", "a/y"])), ["top/A/x", "top/a/x.2", "top/a/y"]);
 }
 

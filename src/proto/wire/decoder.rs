@@ -97,8 +97,9 @@ impl Decoder {
         self.bitfield_max = len.min(limits::MESSAGE_MAX);
     }
 
-    /// Takes the next step's bytes off the front of `input`. None: either `input` is used up, or a payload is next
-    /// that waits or is being taken (see [`Decoder::payload`]); its bytes are left in `input`. An error is final.
+    /// Takes the next step's bytes off the front of `input`; when that is empty there is no step. None: `input` is used
+    /// up, or a payload is next that waits or is being taken (see [`Decoder::payload`]); its bytes are left in `input`.
+    /// An error is final.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Step<'a>>, Error> {
         loop {
             match &mut self.phase {
@@ -313,35 +314,31 @@ pub fn fuzz_wire(data: &[u8]) {
     }
 }
 
-/// Every step of a stream that is fed in parts as long as `split` says, the payloads taken with an odd block and
-/// skipped with an even one, and how it ended.
-fn run(
-    mut stream: &[u8],
-    handshake: bool,
-    mut split: impl FnMut() -> usize,
-) -> (Vec<Step<'static>>, Vec<u8>, Option<Error>) {
+/// Feeds a stream in parts as long as `split` says, takes payloads with an odd piece number and skips the others.
+/// Returns the steps, each encoded again, among them the payload taken; and how it ended.
+fn run(mut stream: &[u8], handshake: bool, mut split: impl FnMut() -> usize) -> (Vec<u8>, Option<Error>) {
     let mut decoder = Decoder::new();
     if !handshake {
         decoder.phase = Phase::Head;
     }
-    let (mut steps, mut taken) = (Vec::new(), Vec::new());
+    let mut log = Vec::new();
     while !stream.is_empty() {
         let (mut input, rest) = stream.split_at(stream.len().min(split()));
         stream = rest;
         while !input.is_empty() {
             match decoder.next(&mut input) {
-                Err(error) => return (steps, taken, Some(error)),
-                Ok(Some(Step::Handshake(handshake))) => steps.push(Step::Handshake(handshake)),
-                Ok(Some(Step::Message(message))) => steps.push(Step::Message(message.into_owned())),
+                Err(error) => return (log, Some(error)),
+                Ok(Some(Step::Handshake(handshake))) => log.extend_from_slice(&handshake.encode()),
+                Ok(Some(Step::Message(message))) => message.encode(&mut log),
                 Ok(Some(Step::Piece(block))) => {
                     assert!((1..=BLOCK).contains(&block.len));
-                    steps.push(Step::Piece(block));
+                    Message::Piece(block).encode(&mut log);
                     decoder.decide(if block.piece % 2 == 1 { Fate::Take } else { Fate::Skip });
                 }
                 Ok(None) => {
                     if let Some(payload) = decoder.payload() {
                         let n = input.len().min(payload.left() as usize);
-                        taken.extend_from_slice(&input[..n]);
+                        log.extend_from_slice(&input[..n]);
                         input = &input[n..];
                         decoder.advance(n as u32);
                     }
@@ -351,7 +348,7 @@ fn run(
             assert!(kept <= limits::MESSAGE_MAX as usize && kept <= 8.max(2 * decoder.body.len()));
         }
     }
-    (steps, taken, None)
+    (log, None)
 }
 
 #[cfg(test)]
@@ -371,10 +368,9 @@ mod tests {
         decoder
     }
 
-    /// A stream with every message in it, and random ones after.
-    fn stream(rng: &mut Rng) -> (Vec<u8>, Vec<Step<'static>>, Vec<u8>) {
-        let (mut bytes, mut steps, mut taken) =
-            (hand().encode().to_vec(), vec![Step::Handshake(hand())], vec![]);
+    /// A stream with every message in it, and random ones after; and the log of it that [`run`] has to give.
+    fn stream(rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {
+        let (mut bytes, mut log) = (hand().encode().to_vec(), hand().encode().to_vec());
         for i in 0..300 {
             let block = Block { piece: rng.u32(), begin: rng.u32(), len: rng.below(300) + 1 };
             let message = match if i < 12 { i } else { rng.below(12) } {
@@ -392,32 +388,28 @@ mod tests {
                 _ => Message::Other { id: 10 + rng.below(246) as u8, len: rng.below(100) },
             };
             message.encode(&mut bytes);
-            let mut body = match message {
-                Message::Piece(block) => vec![0; block.len as usize],
-                Message::Other { len, .. } => vec![0; len as usize],
-                _ => vec![],
+            message.encode(&mut log);
+            let (len, taken) = match message {
+                Message::Piece(block) => (block.len, block.piece % 2 == 1),
+                Message::Other { len, .. } => (len, false),
+                _ => (0, false),
             };
+            let mut body = vec![0; len as usize];
             rng.fill(&mut body);
             bytes.extend_from_slice(&body);
-            match message {
-                Message::Piece(block) => {
-                    steps.push(Step::Piece(block));
-                    if block.piece % 2 == 1 {
-                        taken.extend_from_slice(&body);
-                    }
-                }
-                other => steps.push(Step::Message(other)),
+            if taken {
+                log.extend_from_slice(&body);
             }
         }
-        (bytes, steps, taken)
+        (bytes, log)
     }
 
     #[test]
     fn any_split_yields_the_same_steps() {
         for seed in 0..20 {
             let mut rng = Rng::new([seed; 32]);
-            let (bytes, steps, taken) = stream(&mut rng);
-            let expected = (steps, taken, None);
+            let (bytes, log) = stream(&mut rng);
+            let expected = (log, None);
             assert_eq!(run(&bytes, true, || usize::MAX), expected);
             assert_eq!(run(&bytes, true, || 1), expected);
             for most in [2, 5, 18, 100, 3000] {
@@ -431,6 +423,31 @@ mod tests {
             let mut first = true;
             let split = || if std::mem::take(&mut first) { at } else { usize::MAX };
             assert_eq!(run(bytes, true, split), whole, "split at {at}");
+        }
+    }
+
+    #[test]
+    fn every_message_comes_out_as_it_went_in() {
+        let block = Block { piece: 1, begin: 2, len: 3 };
+        for message in [
+            Message::KeepAlive,
+            Message::Choke,
+            Message::Unchoke,
+            Message::Interested,
+            Message::NotInterested,
+            Message::Have(9),
+            Message::Bitfield(Cow::Borrowed(&[1, 2])),
+            Message::Bitfield(Cow::Borrowed(&[])),
+            Message::Request(block),
+            Message::Cancel(block),
+            Message::Port(6881),
+            Message::Other { id: 20, len: 0 },
+        ] {
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes);
+            let mut input = &bytes[..];
+            assert_eq!(ready().next(&mut input), Ok(Some(Step::Message(message))));
+            assert!(input.is_empty());
         }
     }
 

@@ -262,7 +262,12 @@ impl Bands {
 
     /// A piece that `has` and `accept` take: one of the first that the bits show from a random place on (the rarest
     /// of a few when `rare`). It finds one if there is one.
-    pub(super) fn random(&mut self, has: Pieces<'_>, rare: bool, accept: impl Fn(u32) -> bool) -> Option<u32> {
+    pub(super) fn random(
+        &mut self,
+        has: Pieces<'_>,
+        rare: bool,
+        accept: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
         let from = self.roll(self.fresh.len());
         let (mut best, mut seen) = (None::<(u32, u32)>, 0);
         let mut look = |piece: u32| {
@@ -299,10 +304,13 @@ pub(super) fn common(
     to: u32,
     stop: &mut impl FnMut(u32) -> bool,
 ) -> bool {
-    let (a, b) = (a.as_bytes(), match b {
-        Pieces::All => None,
-        Pieces::Some(bits) => Some(bits.as_bytes()),
-    });
+    let (a, b) = (
+        a.as_bytes(),
+        match b {
+            Pieces::All => None,
+            Pieces::Some(bits) => Some(bits.as_bytes()),
+        },
+    );
     let word = |bytes: &[u8], at: usize| -> u64 {
         match bytes.get(at..).and_then(<[u8]>::first_chunk) {
             Some(chunk) => u64::from_be_bytes(*chunk),
@@ -384,7 +392,8 @@ mod tests {
                     }
                     _ => {
                         let (modulus, all) = (1 + rng.below(4), bands.order.clone());
-                        let least = all.iter().filter(|p| **p % modulus == 0).map(|p| counts[*p as usize]).min();
+                        let least =
+                            all.iter().filter(|p| **p % modulus == 0).map(|p| counts[*p as usize]).min();
                         let found = bands.rarest(u32::MAX, |piece| piece % modulus == 0);
                         assert_eq!(found.map(|piece| counts[piece as usize]), least);
                     }
@@ -426,7 +435,8 @@ mod tests {
                 found.push(piece);
                 false
             }));
-            let naive: Vec<u32> = (from..to.max(from)).filter(|piece| a.get(*piece) && b.get(*piece)).collect();
+            let naive: Vec<u32> =
+                (from..to.max(from)).filter(|piece| a.get(*piece) && b.get(*piece)).collect();
             assert_eq!(found, naive);
         }
     }

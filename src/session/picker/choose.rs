@@ -63,10 +63,12 @@ impl Picker {
         if home.is_some() {
             return home;
         }
-        let crowded = self.partials.len() - self.partials.list(Stage::Received).len() >= self.seats.len() * 3 / 2 + 4;
+        let crowded =
+            self.partials.len() - self.partials.list(Stage::Received).len() >= self.seats.len() * 3 / 2 + 4;
         let mut chosen = self.partial(asker, Fit::Well);
         if self.sequential && !crowded {
-            let first = self.bands.first(asker.has, self.head, |piece| !self.blame.suspects(piece, asker.from));
+            let first =
+                self.bands.first(asker.has, self.head, |piece| !self.blame.suspects(piece, asker.from));
             chosen = chosen.filter(|index| first.is_none_or(|first| self.partials.get(*index).piece < first));
         }
         if chosen.is_none() && !crowded {
@@ -101,18 +103,21 @@ impl Picker {
         if self.partials.free() == 0 {
             return None;
         }
-        let stages: &[Stage] = if fit == Fit::Well { &[Stage::Shared] } else { &[Stage::Shared, Stage::Owned] };
+        let stages: &[Stage] =
+            if fit == Fit::Well { &[Stage::Shared] } else { &[Stage::Shared, Stage::Owned] };
         let limit = if fit == Fit::Well && !self.sequential { PARTIAL_WALK } else { usize::MAX };
         self.turn = self.turn.wrapping_add(PARTIAL_WALK);
         for stage in stages {
             let list = self.partials.list(*stage);
             let (then, first) = list.split_at(self.turn % list.len().max(1));
             let walk = first.iter().chain(then).take(limit);
-            let fits = walk.filter(|(index, piece)| asker.has.get(*piece) && self.suits(*index, *piece, asker, fit));
+            let fits =
+                walk.filter(|(index, piece)| asker.has.get(*piece) && self.suits(*index, *piece, asker, fit));
             let key = |(index, piece): &&(u32, u32)| {
                 if self.sequential { *piece } else { self.partials.get(*index).free }
             };
-            if let Some((index, _)) = fits.take(if self.sequential { usize::MAX } else { 8 }).min_by_key(key) {
+            if let Some((index, _)) = fits.take(if self.sequential { usize::MAX } else { 8 }).min_by_key(key)
+            {
                 return Some(*index);
             }
         }
@@ -225,7 +230,11 @@ impl Picker {
         let head = self.head;
         let Place::Partial(index) = self.bands.place(head) else { return };
         let partial = self.partials.get(index);
-        if partial.free > 0 || now.since(partial.touched) < HEAD_LAG || !asker.has.get(head) || self.blame.has(head) {
+        if partial.free > 0
+            || now.since(partial.touched) < HEAD_LAG
+            || !asker.has.get(head)
+            || self.blame.has(head)
+        {
             return;
         }
         for at in 0..partial.blocks() {

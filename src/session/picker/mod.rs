@@ -209,7 +209,8 @@ impl Picker {
     pub fn on_block(&mut self, peer: PeerId, from: Sender, block: Block) -> Arrival {
         let Some(at) = self.layout.block_index(block) else { return Arrival::Unwanted };
         if !self.wants(block) {
-            let here = self.have.get(block.piece) || matches!(self.bands.place(block.piece), Place::Partial(_));
+            let here =
+                self.have.get(block.piece) || matches!(self.bands.place(block.piece), Place::Partial(_));
             return if here { Arrival::Duplicate } else { Arrival::Unwanted };
         }
         let index = match self.bands.place(block.piece) {
@@ -224,7 +225,9 @@ impl Picker {
     /// A request was given up, or the peer rejected it: its block may be asked of others. A no-op for one that the
     /// peer does not have.
     pub fn release(&mut self, peer: PeerId, block: Block) {
-        let (Some(at), Place::Partial(index)) = (self.layout.block_index(block), self.bands.place(block.piece)) else {
+        let (Some(at), Place::Partial(index)) =
+            (self.layout.block_index(block), self.bands.place(block.piece))
+        else {
             return;
         };
         self.partials.give_back(index, at, peer);
@@ -295,7 +298,9 @@ impl Picker {
 
     /// Makes a piece of the bands a partial one.
     fn begin(&mut self, piece: u32) -> u32 {
-        let Place::Band(at) = self.bands.place(piece) else { unreachable!("only pieces of the bands are begun") };
+        let Place::Band(at) = self.bands.place(piece) else {
+            unreachable!("only pieces of the bands are begun")
+        };
         let count = self.bands.remove(at);
         let index = self.partials.begin(piece, self.layout.blocks(piece), count);
         self.bands.set_partial(piece, Some(index));

@@ -268,7 +268,14 @@ impl Partials {
     }
 
     /// A block is here. The peers that were asked for it go to `told`; that are all but the sender.
-    pub(super) fn receive(&mut self, index: u32, block: u32, peer: PeerId, from: Sender, told: &mut [Option<PeerId>]) {
+    pub(super) fn receive(
+        &mut self,
+        index: u32,
+        block: u32,
+        peer: PeerId,
+        from: Sender,
+        told: &mut [Option<PeerId>],
+    ) {
         let others = self.askers(index, block).filter(|other| *other != peer);
         told.iter_mut().zip(others).for_each(|(place, other)| *place = Some(other));
         let piece = self.get(index).piece;
@@ -344,7 +351,8 @@ impl Partials {
                 let partial = self.get(index);
                 assert_eq!((partial.stage as usize, partial.at, partial.piece), (stage, at as u32, piece));
                 assert_eq!(partial.stage, partial.stage_due());
-                let count = |want: fn(Held) -> bool| partial.cells.iter().filter(|cell| want(cell.held())).count();
+                let count =
+                    |want: fn(Held) -> bool| partial.cells.iter().filter(|cell| want(cell.held())).count();
                 assert_eq!(partial.free as usize, count(|held| held == Held::Free));
                 assert_eq!(partial.asked as usize, count(|held| matches!(held, Held::Asked(_))));
                 assert!(partial.cells[..partial.next as usize].iter().all(|cell| cell.held() != Held::Free));

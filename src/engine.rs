@@ -1,0 +1,214 @@
+//! The engine: it makes the channels, starts the threads and joins them, and is the only place that knows them all.
+//! The program says [`Command`]s and hears [`Report`]s.
+
+use crate::api::{Command, Report};
+use crate::base::buf::Pool;
+use crate::base::rng::Rng;
+use crate::base::wake::Wake;
+use crate::disk::{Shared, Worker};
+use crate::limits;
+use crate::proto::wire::handshake::our_peer_id;
+use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, listen};
+use crate::session::Config;
+use crate::sys::socket::Route;
+use crate::helper;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::rand::GetRandomFlags;
+use std::fmt;
+use std::io;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+/// How the engine runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Addresses and device of every socket.
+    pub route: Route,
+    /// Ports to listen on, the first free one; 0 is one of the kernel's choice.
+    pub ports: RangeInclusive<u16>,
+    /// Connections in all.
+    pub max_conn: usize,
+    /// Unchoked peers per torrent.
+    pub max_upload: usize,
+    /// The most torrents that will be added.
+    pub torrents: usize,
+    /// Disk workers, 1 to [`limits::LANES_MAX`]; None: one for each processor, two at least.
+    pub lanes: Option<usize>,
+    /// Take SIGINT and SIGTERM; in one engine of a process only.
+    pub signals: bool,
+}
+
+/// Why the engine did not start, or ended early.
+#[derive(Debug)]
+pub enum Error {
+    /// There is no listener; the message names address and option.
+    Listen(ListenError),
+    /// The system refused something else.
+    System {
+        /// What was tried: "start a thread".
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Listen(error) => error.fmt(f),
+            Error::System { what, source } => write!(f, "cannot {what}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Listen(error) => error.source(),
+            Error::System { source, .. } => Some(source),
+        }
+    }
+}
+
+/// For `map_err`: what was tried.
+fn cannot(what: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::System { what, source }
+}
+
+/// A running engine. One that is dropped without [`Engine::join`] goes on until it has heard [`Command::Quit`].
+pub struct Engine {
+    commands: Sender<Command>,
+    reports: Receiver<Report>,
+    wake: Arc<Wake>,
+    net: JoinHandle<io::Result<()>>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// How many of each thing there are, and how many of each message can be outstanding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Sizes {
+    lanes: usize,
+    receive_bufs: usize,
+    /// Jobs of one worker, checks apart: a write or read holds a block, and a torrent is opened or closed, not both.
+    urgent: usize,
+    /// Checks of one worker: torrents are checked side by side, and workers are not equally fast.
+    checks: usize,
+    /// Answers of all workers: with the last block of a piece a write has two.
+    done: usize,
+}
+
+impl Sizes {
+    fn of(options: &Options) -> Sizes {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let lanes = options.lanes.unwrap_or(cores.max(2)).clamp(1, limits::LANES_MAX);
+        let torrents = options.torrents.clamp(1, limits::TORRENTS_MAX);
+        let coming = options.max_conn.clamp(limits::COMING_BUFS_MIN, limits::COMING_BUFS_MAX);
+        let receive_bufs = coming + lanes * limits::LANE_BUFS;
+        let bufs = receive_bufs + limits::SEND_BUFS;
+        let checks = torrents * limits::CHECKS_OUT * lanes;
+        let done = 2 * (bufs + torrents * lanes + checks);
+        Sizes { lanes, receive_bufs, urgent: bufs + torrents, checks, done }
+    }
+}
+
+impl Engine {
+    /// Listens, then starts the threads; the first reports tell the addresses. An error names what the user can mend.
+    pub fn start(options: Options) -> Result<Engine, Error> {
+        let sizes = Sizes::of(&options);
+        let listeners = listen(&options.route, options.ports.clone()).map_err(Error::Listen)?;
+        let addr = listeners.first().map(|listener| listener.addr());
+        let port = addr.transpose().map_err(cannot("read a listener's address"))?.map_or(0, |addr| addr.port());
+        let signals = if options.signals { Some(Signals::install()) } else { None };
+        let signals = signals.transpose().map_err(cannot("take signals"))?;
+        let poll = Poll::new().map_err(cannot("make a poller"))?;
+        let pool = Pool::new(sizes.receive_bufs + limits::SEND_BUFS).map_err(cannot("reserve memory for blocks"))?;
+        let wake = poll.wake();
+        let (seed, peer_id) = chance()?;
+        let config = Config {
+            peer_id,
+            port,
+            max_conn: options.max_conn.min(limits::CONNECTIONS_MAX),
+            max_upload: options.max_upload,
+            lanes: sizes.lanes as u8,
+            receive_bufs: sizes.receive_bufs,
+        };
+        let (done_tx, done) = bounded(sizes.done);
+        let (workers, lanes) = start_workers(&sizes, &done_tx, &wake)?;
+        let (replies_tx, replies) = bounded(limits::CALLS_OUT);
+        let helpers = helper::Pool::new(options.route.clone(), replies_tx, wake.clone());
+        let (commands, commands_rx) = bounded(limits::COMMANDS_MAX);
+        let (reports_tx, reports) = bounded(limits::REPORTS_MAX);
+        let call = Box::new(move |call| helpers.call(call));
+        let links = Links { lanes, done, call, replies, commands: commands_rx, reports: reports_tx };
+        let (route, bell) = (options.route, wake.clone());
+        let setup = Setup { config, seed, poll, wake: bell, route, listeners, signals, pool, links };
+        let reactor = Reactor::new(setup).map_err(cannot("watch a socket"))?;
+        let net = start("ptorrent-net".to_owned(), move || reactor.run())?;
+        Ok(Engine { commands, reports, wake, net, workers })
+    }
+
+    /// Tells the engine something; waits while [`limits::COMMANDS_MAX`] others are before it. False: it has ended.
+    pub fn command(&self, command: Command) -> bool {
+        let sent = self.commands.send(command).is_ok();
+        self.wake.ring();
+        sent
+    }
+
+    /// What the engine tells. [`Report::Finished`] is the last; after it, or should it end early, the channel closes.
+    pub fn reports(&self) -> &Receiver<Report> {
+        &self.reports
+    }
+
+    /// Waits for the end, that of [`Command::Quit`]. Reports that were not taken are lost. Helper threads are left
+    /// alone: one may hang in a name look-up.
+    pub fn join(self) -> Result<(), Error> {
+        drop(self.reports);
+        let ended = joined(self.net);
+        // The reactor had the other ends of their channels.
+        self.workers.into_iter().for_each(joined);
+        ended.map_err(cannot("wait for sockets"))
+    }
+}
+
+/// The result of a thread; its panic, if it had one, is ours.
+fn joined<T>(thread: JoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// All chance of the process, and our peer id.
+fn chance() -> Result<([u8; 32], [u8; 20]), Error> {
+    let mut seed = [0; 32];
+    let n = rustix::rand::getrandom(&mut seed[..], GetRandomFlags::empty())
+        .map_err(|error| cannot("get random numbers")(error.into()))?;
+    if n < seed.len() {
+        return Err(cannot("get random numbers")(io::ErrorKind::UnexpectedEof.into()));
+    }
+    let peer_id = our_peer_id(&mut Rng::new(seed).fork(b"peer id"));
+    Ok((seed, peer_id))
+}
+
+/// Starts the disk workers; gives the ways to them.
+fn start_workers(
+    sizes: &Sizes,
+    done: &Sender<(u8, crate::api::Done)>,
+    wake: &Arc<Wake>,
+) -> Result<(Vec<JoinHandle<()>>, Vec<Lane>), Error> {
+    let shared = Shared::new(sizes.lanes as u8);
+    let (mut workers, mut lanes) = (Vec::new(), Vec::new());
+    for lane in 0..sizes.lanes as u8 {
+        let (urgent, jobs) = bounded(sizes.urgent);
+        let (checks, checks_rx) = bounded(sizes.checks);
+        let worker = Worker::new(lane, shared.clone(), jobs, checks_rx, done.clone(), wake.clone());
+        workers.push(start(format!("ptorrent-dsk-{lane}"), move || worker.run())?);
+        lanes.push(Lane { urgent, checks });
+    }
+    Ok((workers, lanes))
+}
+
+fn start<T: Send + 'static>(
+    name: String,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Error> {
+    thread::Builder::new().name(name).spawn(body).map_err(cannot("start a thread"))
+}

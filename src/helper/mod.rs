@@ -1,0 +1,417 @@
+//! Calls that may block for long, on threads of their own, so that a name server or tracker that hangs delays
+//! nothing: the engine gives [`Pool::call`] the session's calls, and the replies go to the net thread's channel.
+//!
+//! A call for a named host first waits for the look-up of the name, which is shared with all that want the same, and
+//! then for its turn with the host. Look-ups and announces have threads apart, and one thread is always left that
+//! watches over the time of the calls that wait.
+
+mod http;
+#[cfg(feature = "https")]
+mod https;
+mod lookup;
+
+use crate::api::{Call, Reply, TorrentId, TrackerFailure};
+use crate::base::wake::Wake;
+use crate::limits;
+use crate::proto::tracker::http::announce;
+use crate::proto::tracker::url::{Host, Url};
+use crate::sys::socket::Route;
+use crossbeam_channel::{Sender, TrySendError};
+use http::Fetched;
+use lookup::{Found, Names, NoName};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+type LookUp = dyn Fn(&str) -> Result<Vec<IpAddr>, NoName> + Send + Sync;
+
+/// The helper threads: none at first, `limits::HELPERS_MAX` at most, fewer again when there is nothing to do.
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    route: Route,
+    replies: Sender<Reply>,
+    wake: Arc<Wake>,
+    look_up: Box<LookUp>,
+    state: Mutex<State>,
+    bell: Condvar,
+}
+
+/// A call that waits.
+struct Job {
+    torrent: TorrentId,
+    kind: Kind,
+    deadline: Instant,
+}
+
+enum Kind {
+    Announce {
+        tracker: u32,
+        /// Where to ask now; with the query.
+        url: Url,
+        /// The tracker's own URL and where we were sent since: what may hold a secret.
+        trail: Vec<Url>,
+    },
+    Resolve {
+        host: String,
+        port: u16,
+    },
+}
+
+/// What is known of a tracker's host and port.
+#[derive(Default)]
+struct HostState {
+    calls: u32,
+    failed: bool,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    names: Names,
+    hosts: BTreeMap<String, HostState>,
+    /// Numbers of the threads that live.
+    threads: Vec<bool>,
+    idle: usize,
+    look_ups: usize,
+    asks: usize,
+    /// Of `asks`, those to hosts that failed the last time.
+    strained: usize,
+    closed: bool,
+}
+
+/// What a thread does next.
+enum Next {
+    Reply(Reply),
+    Look(String),
+    Ask { job: Job, host: String, addrs: Vec<IpAddr>, strained: bool },
+    Sleep(Option<Instant>),
+}
+
+impl Pool {
+    /// A pool without threads. `replies` must have room for `limits::CALLS_OUT`; `wake` rings after each reply.
+    pub fn new(route: Route, replies: Sender<Reply>, wake: Arc<Wake>) -> Pool {
+        Pool::with(route, replies, wake, Box::new(lookup::look_up))
+    }
+
+    fn with(route: Route, replies: Sender<Reply>, wake: Arc<Wake>, look_up: Box<LookUp>) -> Pool {
+        let (state, bell) = (Mutex::default(), Condvar::new());
+        Pool { shared: Arc::new(Shared { route, replies, wake, look_up, state, bell }) }
+    }
+
+    /// Takes a call; exactly one reply follows, within the call's time-out or soon after. Never blocks.
+    pub fn call(&self, call: Call) {
+        let now = clock();
+        let job = match call {
+            Call::Announce { torrent, tracker, url, request, timeout } => {
+                let (full, trail) = (announce(&url, &request), vec![url]);
+                Job {
+                    torrent,
+                    kind: Kind::Announce { tracker, url: full, trail },
+                    deadline: now + timeout.min(limits::CALL_MAX),
+                }
+            }
+            Call::Resolve { torrent, host, port } => {
+                Job { torrent, kind: Kind::Resolve { host, port }, deadline: now + limits::RESOLVE_TIMEOUT }
+            }
+        };
+        let mut state = self.shared.lock();
+        state.queue.push_back(job);
+        self.shared.muster(&mut state);
+        drop(state);
+    }
+}
+
+impl Drop for Pool {
+    /// Sends idle threads home. The others end with their call; nobody waits for them, for one may hang in a look-up.
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        state.queue.clear();
+        drop(state);
+        self.shared.bell.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that someone is there for the calls that wait. Who takes one passes this on.
+    fn muster(self: &Arc<Shared>, state: &mut State) {
+        if state.queue.is_empty() {
+            return;
+        }
+        if state.idle > 0 {
+            self.bell.notify_one();
+            return;
+        }
+        let free = state.threads.iter().position(|taken| !taken);
+        let number = free.unwrap_or(state.threads.len());
+        if number >= limits::HELPERS_MAX {
+            return;
+        }
+        let shared = self.clone();
+        let name = format!("ptorrent-trk-{number}");
+        match thread::Builder::new().name(name).stack_size(STACK).spawn(move || shared.work(number)) {
+            Ok(_) if free.is_some() => state.threads[number] = true,
+            Ok(_) => state.threads.push(true),
+            // Others will come to it; where there is none, the calls fail.
+            Err(error) if state.threads.iter().all(|taken| !taken) => {
+                let why = format!("cannot start a thread: {error}");
+                for job in std::mem::take(&mut state.queue) {
+                    self.reply(job.failed(TrackerFailure::Network(why.clone())));
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn reply(&self, reply: Reply) {
+        let full = matches!(self.replies.try_send(reply), Err(TrySendError::Full(_)));
+        debug_assert!(!full, "more calls out than the channel of replies has room for");
+        self.wake.ring();
+    }
+
+    /// The life of a helper thread.
+    fn work(self: &Arc<Shared>, number: usize) {
+        let mut idle_since = clock();
+        let mut state = self.lock();
+        loop {
+            let now = clock();
+            match state.next(now, &self.route) {
+                Next::Sleep(until) => {
+                    let tired = now.saturating_duration_since(idle_since) >= limits::HELPER_IDLE;
+                    if state.closed || tired && (state.queue.is_empty() || state.idle > 0) {
+                        state.threads[number] = false;
+                        return;
+                    }
+                    let rest = idle_since + limits::HELPER_IDLE;
+                    let until = if tired { until } else { Some(until.map_or(rest, |at| at.min(rest))) };
+                    let span = until.map_or(limits::HELPER_IDLE, |at| at.saturating_duration_since(now));
+                    state.idle += 1;
+                    let woken = self.bell.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner);
+                    state = woken.0;
+                    state.idle -= 1;
+                    continue;
+                }
+                Next::Reply(reply) => {
+                    self.muster(&mut state);
+                    drop(state);
+                    self.reply(reply);
+                    state = self.lock();
+                }
+                Next::Look(host) => {
+                    self.muster(&mut state);
+                    drop(state);
+                    let found = (self.look_up)(&host);
+                    state = self.lock();
+                    state.look_ups -= 1;
+                    state.names.end(host, found, clock());
+                }
+                Next::Ask { job, host, addrs, strained } => {
+                    self.muster(&mut state);
+                    drop(state);
+                    let (used, result) = self.ask(&job, &addrs);
+                    state = self.lock();
+                    state.asked(&host, strained, matches!(result, Err(TrackerFailure::Network(_))));
+                    if let Some(ip) = used {
+                        state.names.prefer(&job.host(), ip);
+                    }
+                    state = self.conclude(state, job, result);
+                }
+            }
+            idle_since = clock();
+        }
+    }
+
+    fn ask(&self, job: &Job, addrs: &[IpAddr]) -> (Option<IpAddr>, Result<Fetched, TrackerFailure>) {
+        match &job.kind {
+            Kind::Announce { url, .. } => {
+                http::fetch(&self.route, url, addrs, job.deadline, limits::HTTP_BODY_MAX)
+            }
+            Kind::Resolve { .. } => (None, Err(TrackerFailure::Network(String::new()))),
+        }
+    }
+
+    /// Replies with what was fetched, or has the job wait again where it was redirected.
+    fn conclude<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        mut job: Job,
+        result: Result<Fetched, TrackerFailure>,
+    ) -> MutexGuard<'a, State> {
+        let result = match (result, &mut job.kind) {
+            (Ok(Fetched::Redirect(to)), Kind::Announce { url, trail, .. }) => {
+                if trail.len() <= limits::HTTP_REDIRECTS_MAX {
+                    trail.push(to.clone());
+                    *url = to;
+                    state.queue.push_front(job);
+                    return state;
+                }
+                Err(TrackerFailure::Network("redirected too often".into()))
+            }
+            (Ok(Fetched::Redirect(_)), Kind::Resolve { .. }) => return state,
+            (Ok(Fetched::Answer { status, body }), _) => http::answer(status, &body),
+            (Err(failure), _) => Err(failure),
+        };
+        drop(state);
+        self.reply(job.answered(result));
+        self.lock()
+    }
+}
+
+impl Job {
+    fn host(&self) -> Host {
+        match &self.kind {
+            Kind::Announce { url, .. } => url.host().clone(),
+            Kind::Resolve { host, .. } => match host.parse::<IpAddr>() {
+                Ok(ip) => Host::Ip(ip.to_canonical()),
+                Err(_) => Host::Name(host.to_ascii_lowercase()),
+            },
+        }
+    }
+
+    /// The reply of an announce, with nothing secret in its words.
+    fn answered(self, result: Result<crate::proto::tracker::Response, TrackerFailure>) -> Reply {
+        let Kind::Announce { tracker, trail, .. } = &self.kind else {
+            return self.failed(TrackerFailure::Network(String::new()));
+        };
+        let hide = |text: String| trail.iter().fold(text, |text, url| url.hide_in(&text));
+        let result = match result {
+            Ok(mut response) => {
+                response.warning = response.warning.map(hide);
+                Ok(response)
+            }
+            Err(failure) => Err(match failure {
+                TrackerFailure::Network(text) => TrackerFailure::Network(hide(text)),
+                TrackerFailure::Refused(text) => TrackerFailure::Refused(hide(text)),
+                TrackerFailure::Answer(text) => TrackerFailure::Answer(hide(text)),
+                TrackerFailure::Unsupported(text) => TrackerFailure::Unsupported(hide(text)),
+            }),
+        };
+        Reply::Announced { torrent: self.torrent, tracker: *tracker, result }
+    }
+
+    fn failed(self, failure: TrackerFailure) -> Reply {
+        match self.kind {
+            Kind::Announce { .. } => self.answered(Err(failure)),
+            Kind::Resolve { host, port } => {
+                Reply::Resolved { torrent: self.torrent, host, port, result: Err(failure.to_string()) }
+            }
+        }
+    }
+}
+
+impl State {
+    /// What is to be done now, first come first served, but hosts that failed after the others.
+    fn next(&mut self, now: Instant, route: &Route) -> Next {
+        if let Some(at) = self.queue.iter().position(|job| job.deadline <= now) {
+            let Some(job) = self.queue.remove(at) else { return Next::Sleep(None) };
+            let what =
+                if self.names.is_looking(&job.host()) { "its name was not found" } else { "no answer" };
+            return Next::Reply(job.failed(TrackerFailure::Network(format!("{what} in time"))));
+        }
+        for strained in [false, true] {
+            for at in 0..self.queue.len() {
+                if let Some(next) = self.start(at, strained, now, route) {
+                    return next;
+                }
+            }
+        }
+        Next::Sleep(self.queue.iter().map(|job| job.deadline).min())
+    }
+
+    /// What can be done for the job at this place of the queue.
+    fn start(&mut self, at: usize, strained: bool, now: Instant, route: &Route) -> Option<Next> {
+        let job = self.queue.get(at)?;
+        if let Kind::Announce { url, .. } = &job.kind
+            && let Err(failure) = http::supported(url, route)
+        {
+            return Some(Next::Reply(self.queue.remove(at)?.failed(failure)));
+        }
+        let found = match job.host() {
+            Host::Ip(ip) => Found::Known(vec![ip]),
+            Host::Name(name) => match self.names.find(&name, now) {
+                Found::Unknown if self.look_ups < limits::LOOK_UPS_MAX => {
+                    self.names.begin(name.clone());
+                    self.look_ups += 1;
+                    return Some(Next::Look(name));
+                }
+                found => found,
+            },
+        };
+        let addrs = match found {
+            Found::Known(addrs) => lookup::usable(&addrs, route),
+            Found::Failed(why) => Err(why),
+            Found::Looking | Found::Unknown => return None,
+        };
+        match (addrs, &job.kind) {
+            (Err(why), _) => Some(Next::Reply(self.queue.remove(at)?.failed(TrackerFailure::Network(why)))),
+            (Ok(addrs), Kind::Resolve { .. }) => self.resolved(at, &addrs),
+            (Ok(addrs), Kind::Announce { url, .. }) => {
+                let host = format!("{:?} {}", url.host(), url.port());
+                self.start_ask(at, strained, host, addrs)
+            }
+        }
+    }
+
+    fn resolved(&mut self, at: usize, addrs: &[IpAddr]) -> Option<Next> {
+        let job = self.queue.remove(at)?;
+        let Kind::Resolve { host, port } = job.kind else { return None };
+        let result = Ok(addrs.iter().map(|ip| SocketAddr::new(*ip, port)).collect());
+        Some(Next::Reply(Reply::Resolved { torrent: job.torrent, host, port, result }))
+    }
+
+    /// Two calls a host at most, one after a failure; and hosts that failed leave threads for the others.
+    fn start_ask(&mut self, at: usize, strained: bool, host: String, addrs: Vec<IpAddr>) -> Option<Next> {
+        let known = self.hosts.get(&host);
+        let (calls, failed) = known.map_or((0, false), |known| (known.calls, known.failed));
+        let most = if failed { 1 } else { limits::CALLS_PER_HOST };
+        let room = !failed || self.strained < limits::STRAINED_MAX;
+        if failed != strained || calls >= most || self.asks >= limits::ASKS_MAX || !room {
+            return None;
+        }
+        let job = self.queue.remove(at)?;
+        self.hosts.entry(host.clone()).or_default().calls += 1;
+        self.asks += 1;
+        self.strained += usize::from(strained);
+        Some(Next::Ask { job, host, addrs, strained })
+    }
+
+    /// A call to a host is over.
+    fn asked(&mut self, host: &str, strained: bool, failed: bool) {
+        self.asks -= 1;
+        self.strained -= usize::from(strained);
+        if let Some(known) = self.hosts.get_mut(host) {
+            known.calls -= 1;
+            known.failed = failed;
+        }
+        self.hosts.retain(|_, known| known.calls > 0 || known.failed);
+        if self.hosts.len() > limits::HOSTS_MAX {
+            let idle = self.hosts.iter().find(|(_, known)| known.calls == 0).map(|(name, _)| name.clone());
+            idle.map(|name| self.hosts.remove(&name));
+        }
+    }
+}
+
+/// Enough for a look-up and TLS.
+const STACK: usize = 512 << 10;
+
+#[expect(clippy::disallowed_methods, reason = "calls of this thread end by the clock")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+/// What is left until `deadline`; None when it has passed.
+fn left(deadline: Instant) -> Option<Duration> {
+    deadline.checked_duration_since(clock()).filter(|span| !span.is_zero())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,346 @@
+//! One connection: its socket, the decoder, the block that is coming in and the outbox; and the table of them all.
+
+use super::outbox::Outbox;
+use crate::api::PeerId;
+use crate::base::arena::Handle;
+use crate::base::buf::{Buf, Pool};
+use crate::base::time::Time;
+use crate::proto::layout::Block;
+use crate::proto::wire::{Decoder, Error, Fate, Handshake, Message, Payload, Step};
+use std::io::{self, IoSliceMut, Read};
+use std::net::{SocketAddr, TcpStream};
+
+/// What a connection brings.
+#[derive(Debug)]
+pub(super) enum Found<'a> {
+    /// The handshake.
+    Handshake(Handshake),
+    /// A message, any but a piece.
+    Message(Message<'a>),
+    /// The header of a piece: nothing more comes before [`Conn::take`] or [`Conn::skip`].
+    Piece(Block),
+    /// A taken block is whole.
+    Block(Block, Buf),
+}
+
+/// What one read brought.
+#[derive(Debug)]
+pub(super) struct Got {
+    /// Bytes in all; 0 when the other side has closed.
+    pub(super) bytes: usize,
+    /// Of these, bytes in the scratch space; they follow the block in the stream.
+    pub(super) scratch: usize,
+    /// The block that became whole.
+    pub(super) block: Option<(Block, Buf)>,
+    /// Whether there was more room than bytes: nothing is left in the socket.
+    pub(super) short: bool,
+}
+
+/// One connection.
+pub(super) struct Conn {
+    pub(super) id: PeerId,
+    pub(super) addr: SocketAddr,
+    pub(super) stream: TcpStream,
+    pub(super) decoder: Decoder,
+    pub(super) outbox: Outbox,
+    /// The connection is not made yet.
+    pub(super) connecting: bool,
+    /// The socket takes no more: the poller tells when it does.
+    pub(super) blocked: bool,
+    /// It is in the list of those with something to say.
+    pub(super) dirty: bool,
+    /// It waits for the disk: nothing is read.
+    pub(super) waiting: bool,
+    /// There is a deadline for its outbox to move.
+    pub(super) watched: bool,
+    /// When the outbox last moved, or began to fill.
+    pub(super) moved: Time,
+    /// What the poller reports: readable, writable.
+    pub(super) interest: (bool, bool),
+    /// The block that is coming in.
+    buf: Option<Buf>,
+    /// What was read after the header of a block that has to wait.
+    stash: Vec<u8>,
+}
+
+impl Conn {
+    /// A connection at its start.
+    pub(super) fn new(id: PeerId, addr: SocketAddr, stream: TcpStream, connecting: bool) -> Conn {
+        Conn {
+            id,
+            addr,
+            stream,
+            decoder: Decoder::new(),
+            outbox: Outbox::default(),
+            connecting,
+            blocked: false,
+            dirty: false,
+            waiting: false,
+            watched: false,
+            moved: Time::ZERO,
+            interest: (!connecting, connecting),
+            buf: None,
+            stash: Vec::new(),
+        }
+    }
+
+    /// What the poller should report now: readable, writable.
+    pub(super) fn wants(&self) -> (bool, bool) {
+        (!self.connecting && !self.waiting, self.connecting || self.blocked)
+    }
+
+    /// The block whose way is not decided.
+    pub(super) fn undecided(&self) -> Option<Block> {
+        self.decoder.payload().filter(|payload| payload.fate == Fate::Wait).map(|payload| payload.block)
+    }
+
+    /// The block of the header found last comes into `buf`.
+    pub(super) fn take(&mut self, buf: Buf) {
+        debug_assert!(self.buf.is_none() && self.undecided().is_some());
+        self.buf = Some(buf);
+        self.decoder.decide(Fate::Take);
+    }
+
+    /// The block of the header found last is passed over.
+    pub(super) fn skip(&mut self) {
+        self.decoder.decide(Fate::Skip);
+    }
+
+    /// The block of the header found last has to wait; `rest` was read after it, and is kept.
+    pub(super) fn wait(&mut self, rest: &[u8]) {
+        self.stash = rest.to_vec();
+        self.waiting = true;
+    }
+
+    /// The wait is over: the block to decide on now, and what was kept. None: it did not wait.
+    pub(super) fn go_on(&mut self) -> Option<(Block, Vec<u8>)> {
+        let block = self.undecided().filter(|_| self.waiting)?;
+        self.waiting = false;
+        Some((block, std::mem::take(&mut self.stash)))
+    }
+
+    /// The block that is coming in, and where to.
+    fn coming(&mut self) -> Option<(Payload, &mut Buf)> {
+        Some((self.decoder.payload()?, self.buf.as_mut()?))
+    }
+
+    /// Counts `n` bytes of the block that is coming in; gives it once it is whole.
+    fn advance(&mut self, n: usize) -> Option<(Block, Buf)> {
+        let block = self.decoder.payload()?.block;
+        if self.decoder.advance(n as u32) { Some((block, self.buf.take()?)) } else { None }
+    }
+
+    /// Takes the next thing off the front of `input`. None: all of `input` is used, or a block has to wait.
+    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Found<'a>>, Error> {
+        if let Some((payload, buf)) = self.coming() {
+            let n = input.len().min(payload.left() as usize);
+            let (bytes, rest) = input.split_at(n);
+            let at = payload.filled as usize;
+            buf.space()[at..at + n].copy_from_slice(bytes);
+            *input = rest;
+            return Ok(self.advance(n).map(|(block, buf)| Found::Block(block, buf)));
+        }
+        Ok(self.decoder.next(input)?.map(|step| match step {
+            Step::Handshake(handshake) => Found::Handshake(handshake),
+            Step::Message(message) => Found::Message(message),
+            Step::Piece(block) => Found::Piece(block),
+        }))
+    }
+
+    /// Reads once: the rest of the block that is coming in goes to where it belongs, what follows to `scratch`.
+    pub(super) fn read(&mut self, scratch: &mut [u8]) -> io::Result<Got> {
+        let room = scratch.len();
+        let (n, left) = match self.decoder.payload().zip(self.buf.as_mut()) {
+            Some((payload, buf)) => {
+                let (at, end) = (payload.filled as usize, payload.block.len as usize);
+                let rest = IoSliceMut::new(&mut buf.space()[at..end]);
+                let n = (&self.stream).read_vectored(&mut [rest, IoSliceMut::new(scratch)])?;
+                (n, end - at)
+            }
+            None => ((&self.stream).read(scratch)?, 0),
+        };
+        let block = if left > 0 { self.advance(n.min(left)) } else { None };
+        Ok(Got { bytes: n, scratch: n.saturating_sub(left), block, short: n < left + room })
+    }
+
+    /// The connection ends: every buffer goes home, the socket closes.
+    pub(super) fn close(mut self, pool: &mut Pool) {
+        self.outbox.clear(pool);
+        if let Some(buf) = self.buf.take() {
+            pool.put(buf);
+        }
+    }
+}
+
+/// All connections, each in the slot of its id. A stale id finds nothing.
+#[derive(Default)]
+pub(super) struct Conns {
+    // Boxed: ids wander through many more slots than are taken at a time.
+    slots: Vec<Option<Box<Conn>>>,
+}
+
+impl Conns {
+    /// Adds a connection; the slot of its id must be free.
+    pub(super) fn insert(&mut self, conn: Conn) {
+        let at = usize::from(conn.id.slot());
+        if at >= self.slots.len() {
+            self.slots.resize_with(at + 1, || None);
+        }
+        debug_assert!(self.slots[at].is_none(), "{} is taken", conn.id);
+        self.slots[at] = Some(Box::new(conn));
+    }
+
+    /// The connection of that id, if it is still there.
+    pub(super) fn get_mut(&mut self, id: PeerId) -> Option<&mut Conn> {
+        self.slots.get_mut(usize::from(id.slot()))?.as_deref_mut().filter(|conn| conn.id == id)
+    }
+
+    /// Takes a connection out.
+    pub(super) fn remove(&mut self, id: PeerId) -> Option<Conn> {
+        self.get_mut(id)?;
+        self.slots.get_mut(usize::from(id.slot()))?.take().map(|conn| *conn)
+    }
+
+    /// Takes all connections out.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Conn> + '_ {
+        self.slots.drain(..).flatten().map(|conn| *conn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::Rng;
+    use crate::proto::id::InfoHash;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    fn pair() -> (Conn, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (here, addr) = listener.accept().unwrap();
+        there.set_nodelay(true).unwrap();
+        (Conn::new(PeerId::from_bits(0), addr, here, false), there)
+    }
+
+    fn handshake() -> Vec<u8> {
+        Handshake { reserved: [0; 8], info_hash: InfoHash([1; 20]), peer_id: [2; 20] }.encode().to_vec()
+    }
+
+    fn piece(rng: &mut Rng, piece: u32, len: u32, out: &mut Vec<u8>) {
+        let block = Block { piece, begin: 0, len };
+        Message::Piece(block).encode(out);
+        let mut data = vec![0; len as usize];
+        rng.fill(&mut data);
+        out.extend_from_slice(&data);
+    }
+
+    /// Everything a connection finds, the blocks of odd pieces taken and of even ones skipped, until `upto` bytes came.
+    fn run(conn: &mut Conn, pool: &mut Pool, scratch: &mut [u8], mut upto: usize) -> Vec<String> {
+        let mut found = Vec::new();
+        let name = |block: Block, buf: &Buf| format!("{block:?} {:?}", buf.filled(block.len));
+        while upto > 0 {
+            let got = conn.read(scratch).unwrap();
+            upto -= got.bytes;
+            if let Some((block, buf)) = got.block {
+                found.push(name(block, &buf));
+                pool.put(buf);
+            }
+            let mut input = &scratch[..got.scratch];
+            while let Some(thing) = conn.next(&mut input).unwrap() {
+                match thing {
+                    Found::Piece(block) if block.piece % 2 == 1 => conn.take(pool.take().unwrap()),
+                    Found::Piece(_) => conn.skip(),
+                    Found::Block(block, buf) => {
+                        found.push(name(block, &buf));
+                        pool.put(buf);
+                    }
+                    other => found.push(format!("{other:?}")),
+                }
+            }
+            assert!(input.is_empty());
+        }
+        found
+    }
+
+    #[test]
+    fn any_split_brings_the_same_blocks() {
+        let mut rng = Rng::new([1; 32]);
+        let mut stream = handshake();
+        for n in 0..20 {
+            Message::Have(n).encode(&mut stream);
+            let len = 1 + rng.below(300);
+            piece(&mut rng, n, len, &mut stream);
+        }
+        piece(&mut rng, 21, 16384, &mut stream);
+        let mut pool = Pool::new(2).unwrap();
+        let mut expected = None;
+        for (seed, most, room) in [(1, 1, 68), (2, 100, 500), (3, 3000, 100), (4, 1 << 20, 1 << 16)] {
+            let (mut conn, mut there) = pair();
+            let mut rng = Rng::new([seed; 32]);
+            let (mut rest, mut found, mut scratch) = (&stream[..], Vec::new(), vec![0; room]);
+            while !rest.is_empty() {
+                let (part, tail) = rest.split_at(rest.len().min(1 + rng.index(most)));
+                there.write_all(part).unwrap();
+                found.extend(run(&mut conn, &mut pool, &mut scratch, part.len()));
+                rest = tail;
+            }
+            assert_eq!(found.len(), 1 + 20 + 10 + 1);
+            assert!(*expected.get_or_insert(found.clone()) == found);
+            assert_eq!(pool.out(), 0);
+        }
+    }
+
+    #[test]
+    fn a_block_that_waits_goes_on_from_the_stash() {
+        let mut rng = Rng::new([2; 32]);
+        let mut stream = handshake();
+        piece(&mut rng, 1, 1000, &mut stream);
+        Message::Unchoke.encode(&mut stream);
+        let mut pool = Pool::new(1).unwrap();
+        let (mut conn, _there) = pair();
+        let mut input = &stream[..600];
+        assert!(matches!(conn.next(&mut input), Ok(Some(Found::Handshake(_)))));
+        assert!(matches!(conn.next(&mut input), Ok(Some(Found::Piece(_)))));
+        assert!(matches!(conn.next(&mut input), Ok(None)));
+        conn.wait(input);
+        assert_eq!(conn.wants(), (false, false));
+        let (block, stash) = conn.go_on().unwrap();
+        assert_eq!((block.len, conn.wants(), conn.go_on()), (1000, (true, false), None));
+        conn.take(pool.take().unwrap());
+        assert!(matches!(conn.next(&mut &stash[..]), Ok(None)));
+        let mut input = &stream[600..];
+        let Ok(Some(Found::Block(block, buf))) = conn.next(&mut input) else { panic!("no block") };
+        assert!(buf.filled(block.len) == &stream[68 + 13..68 + 13 + 1000]);
+        assert!(matches!(conn.next(&mut input), Ok(Some(Found::Message(Message::Unchoke)))));
+        pool.put(buf);
+    }
+
+    #[test]
+    fn closing_in_the_middle_of_a_block_brings_its_buffer_home() {
+        let mut stream = handshake();
+        piece(&mut Rng::new([3; 32]), 1, 1000, &mut stream);
+        let mut pool = Pool::new(2).unwrap();
+        let (mut conn, mut there) = pair();
+        there.write_all(&stream[..500]).unwrap();
+        run(&mut conn, &mut pool, &mut [0; 4096], 500);
+        conn.outbox.push_block(Block { piece: 0, begin: 0, len: 10 }, pool.take().unwrap());
+        assert_eq!(pool.out(), 2);
+        conn.close(&mut pool);
+        assert_eq!(pool.out(), 0);
+    }
+
+    #[test]
+    fn a_stale_id_finds_nothing() {
+        let mut conns = Conns::default();
+        let (conn, _there) = pair();
+        let old = conn.id;
+        conns.insert(conn);
+        assert!(conns.get_mut(old).is_some() && conns.remove(old).is_some());
+        let (mut conn, _there) = pair();
+        conn.id = PeerId::from_bits(1 << 16);
+        conns.insert(conn);
+        assert!(conns.get_mut(old).is_none() && conns.remove(old).is_none());
+        assert_eq!(conns.drain().count(), 1);
+    }
+}

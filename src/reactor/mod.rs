@@ -1,0 +1,360 @@
+//! The net thread: it drives the session, owns every socket of peers and every buffer, and reads the clock. A turn
+//! is: wait; read the clock once; take what other threads sent; serve ready sockets, one burst each, and accept;
+//! `Tick` if due; one write for each connection with something to say; then the reports. The order never changes.
+//! One event goes in, all actions are carried out, then the next event.
+
+mod conn;
+mod outbox;
+mod signals;
+mod sockets;
+#[cfg(test)]
+mod tests;
+mod traffic;
+
+pub use signals::Signals;
+pub use sockets::{ListenError, Listener, Poll, listen};
+
+use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, Why};
+use crate::base::buf::Pool;
+use crate::base::time::Time;
+use crate::base::wake::Wake;
+use crate::limits;
+use crate::session::Config;
+#[cfg(not(test))]
+use crate::session::Session;
+use crate::sys::guard;
+use crate::sys::socket::Route;
+use conn::Conns;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use sockets::{Key, Ready};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+#[cfg(test)]
+use tests::script::Session;
+
+/// The way to one disk worker. Each channel has room for all that can be outstanding.
+pub struct Lane {
+    /// For what peers wait for: everything but checks.
+    pub urgent: Sender<Job>,
+    /// For [`Job::Check`].
+    pub checks: Sender<Job>,
+}
+
+/// The ways to the other threads. They ring the bell of [`Poll::wake`] after each send.
+pub struct Links {
+    /// To the disk workers.
+    pub lanes: Vec<Lane>,
+    /// From the disk workers, each by its number.
+    pub done: Receiver<(u8, Done)>,
+    /// To the helpers. It must not block.
+    pub call: Box<dyn FnMut(Call) + Send>,
+    /// From the helpers.
+    pub replies: Receiver<Reply>,
+    /// From the program.
+    pub commands: Receiver<Command>,
+    /// To the program.
+    pub reports: Sender<Report>,
+}
+
+/// What the reactor starts with.
+pub struct Setup {
+    /// The session's configuration.
+    pub config: Config,
+    /// All chance of the session.
+    pub seed: [u8; 32],
+    /// The poller.
+    pub poll: Poll,
+    /// Its bell.
+    pub wake: Arc<Wake>,
+    /// Which way connections go.
+    pub route: Route,
+    /// The listeners.
+    pub listeners: Vec<Listener>,
+    /// Signals, where they are ours to take.
+    pub signals: Option<Signals>,
+    /// The blocks: those of `config.receive_bufs` and [`limits::SEND_BUFS`].
+    pub pool: Pool,
+    /// The other threads.
+    pub links: Links,
+}
+
+/// The net thread's state.
+pub struct Reactor {
+    session: Session,
+    start: Instant,
+    now: Time,
+    poll: Poll,
+    wake: Arc<Wake>,
+    route: Route,
+    listeners: Vec<Listener>,
+    signals: Option<Signals>,
+    pool: Pool,
+    links: Links,
+    conns: Conns,
+    /// Where bytes of all connections are read to that have no better place.
+    scratch: Vec<u8>,
+    /// What is ready in this turn.
+    ready: Vec<Ready>,
+    /// Connections with something to say.
+    dirty: Vec<PeerId>,
+    /// Connections that go on after [`Action::Resume`].
+    resumed: Vec<PeerId>,
+    /// Connections that ended while actions were carried out: the session hears of them after.
+    lost: VecDeque<(PeerId, Why)>,
+    /// Outboxes that have to move by then; one entry for each connection that is `watched`, and of those that are gone.
+    stalls: BinaryHeap<Reverse<(Time, PeerId)>>,
+    /// How many connections wait for the disk.
+    waiting: usize,
+    /// Reports of our own.
+    notes: VecDeque<Report>,
+    /// While the program is behind with its reports: when to look again.
+    retry: Option<Time>,
+    ending: bool,
+    /// Bytes that sockets brought in this turn.
+    came: usize,
+}
+
+impl Reactor {
+    /// A reactor that has not begun. An error is of the poller.
+    #[expect(clippy::disallowed_methods, reason = "the start of all time")]
+    pub fn new(setup: Setup) -> io::Result<Reactor> {
+        let mut notes = VecDeque::new();
+        for (at, listener) in setup.listeners.iter().enumerate() {
+            setup.poll.add(listener.as_fd(), Key::Listener(at), (true, false))?;
+            notes.push_back(Report::Listening { addr: listener.addr()? });
+        }
+        if let Some(signals) = &setup.signals {
+            setup.poll.add(signals.as_fd(), Key::Signals, (true, false))?;
+        }
+        Ok(Reactor {
+            session: Session::new(setup.config, setup.seed, Time::ZERO),
+            start: Instant::now(),
+            now: Time::ZERO,
+            poll: setup.poll,
+            wake: setup.wake,
+            route: setup.route,
+            listeners: setup.listeners,
+            signals: setup.signals,
+            pool: setup.pool,
+            links: setup.links,
+            conns: Conns::default(),
+            scratch: vec![0; limits::SCRATCH],
+            ready: Vec::new(),
+            dirty: Vec::new(),
+            resumed: Vec::new(),
+            lost: VecDeque::new(),
+            stalls: BinaryHeap::new(),
+            waiting: 0,
+            notes,
+            retry: None,
+            ending: false,
+            came: 0,
+        })
+    }
+
+    /// Takes turns until the session says [`Action::Exit`]. An error is of the poller.
+    pub fn run(mut self) -> io::Result<()> {
+        guard::mark_net_thread();
+        self.report();
+        while !self.ending {
+            self.turn()?;
+        }
+        self.end();
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        self.sleep()?;
+        self.read_clock();
+        self.hear();
+        self.serve();
+        self.go_on();
+        if self.session.deadline().is_some_and(|at| at <= self.now) {
+            self.tell(Event::Tick);
+        }
+        self.end_stalls();
+        self.flush();
+        self.report();
+        debug_assert!(self.came <= limits::TURN_BYTES + limits::READY_MAX * crate::base::buf::BLOCK as usize);
+        Ok(())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place where the clock is read, once a turn")]
+    fn read_clock(&mut self) {
+        self.now = Time(u64::try_from((Instant::now() - self.start).as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Sleeps until there is something to do, or not at all when there is.
+    fn sleep(&mut self) -> io::Result<()> {
+        self.wake.doze();
+        let links = &self.links;
+        let mail = !(links.done.is_empty() && links.replies.is_empty() && links.commands.is_empty());
+        let until = if mail || !self.dirty.is_empty() || !self.resumed.is_empty() {
+            Some(Time::ZERO)
+        } else {
+            self.deadline()
+        };
+        // A moment too far for the clock of the system never comes.
+        let until = until.and_then(|at| self.start.checked_add(Duration::from_micros(at.0)));
+        let slept = self.poll.wait(until, &mut self.ready);
+        self.wake.rise();
+        slept
+    }
+
+    /// When the next turn is due, should nothing else happen.
+    fn deadline(&self) -> Option<Time> {
+        // What the session is due with may be a report that finds no room: no spinning on it.
+        let session = self.session.deadline().map(|at| self.retry.map_or(at, |retry| at.max(retry)));
+        let rests = self.listeners.iter().filter_map(|listener| listener.rest).min();
+        let stalls = self.stalls.peek().map(|Reverse((at, _))| *at);
+        [session, self.retry, rests, stalls].into_iter().flatten().min()
+    }
+
+    /// Takes what other threads sent, a bounded number.
+    fn hear(&mut self) {
+        for _ in 0..limits::MAIL_MAX {
+            let Ok((lane, done)) = self.links.done.try_recv() else { break };
+            self.tell(Event::Done { lane, done });
+        }
+        for _ in 0..limits::MAIL_MAX {
+            let Ok(reply) = self.links.replies.try_recv() else { break };
+            self.tell(Event::Reply(reply));
+        }
+        for _ in 0..limits::MAIL_MAX {
+            let Ok(command) = self.links.commands.try_recv() else { break };
+            self.tell(Event::Command(command));
+        }
+    }
+
+    /// Serves what the poller reported, connections first.
+    fn serve(&mut self) {
+        self.came = 0;
+        let ready = std::mem::take(&mut self.ready);
+        let burst = (limits::TURN_BYTES / ready.len().max(1)).clamp(limits::BURST_MIN, limits::BURST);
+        for one in &ready {
+            if let Key::Peer(id) = one.key {
+                self.serve_peer(id, *one, burst);
+            }
+        }
+        for one in &ready {
+            match one.key {
+                Key::Listener(at) => self.accept(at),
+                Key::Signals => self.take_signals(),
+                Key::Peer(_) => {}
+            }
+        }
+        self.ready = ready;
+        self.wake_listeners();
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(signal) = self.signals.as_ref().and_then(Signals::next) {
+            log::info!("signal {signal}: stopping");
+            self.notes.push_back(Report::Signal { signal });
+            self.tell(Event::Command(Command::Quit));
+        }
+    }
+
+    /// Says one thing to the session and does all that it wants then.
+    fn tell(&mut self, event: Event<'_>) {
+        self.session.handle(event, self.now);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        loop {
+            while let Some(action) = self.session.poll() {
+                self.act(action);
+            }
+            let Some((peer, why)) = self.lost.pop_front() else { return };
+            self.session.handle(Event::Closed { peer, why }, self.now);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect { peer, addr } => self.connect(peer, addr),
+            Action::Handshake { peer, handshake } => {
+                self.say(peer, |outbox| outbox.push(&handshake.encode()));
+            }
+            Action::Expect { peer, max } => {
+                if let Some(conn) = self.conns.get_mut(peer) {
+                    conn.decoder.set_max(max);
+                }
+            }
+            Action::Send { peer, message } => self.say(peer, |outbox| outbox.push_message(&message)),
+            Action::SendBlock { peer, block, buf } => {
+                if self.conns.get_mut(peer).is_some() {
+                    self.say(peer, |outbox| outbox.push_block(block, buf));
+                } else {
+                    self.pool.put(buf);
+                }
+            }
+            Action::Resume { peer } => self.resumed.push(peer),
+            Action::Close { peer, why } => self.drop_peer(peer, why),
+            Action::Job { lane, job } => self.give(lane, job),
+            Action::Read { lane, torrent, peer, block } => {
+                #[expect(
+                    clippy::expect_used,
+                    reason = "our own count: the pool holds what the session may ask for"
+                )]
+                let buf = self.pool.take().expect("a buffer for each read");
+                self.give(lane, Job::Read { torrent, peer, block, buf });
+            }
+            Action::Call(call) => (self.links.call)(*call),
+            Action::Release(buf) => self.pool.put(buf),
+            Action::Exit => self.ending = true,
+        }
+    }
+
+    /// Hands a job to a disk worker.
+    fn give(&mut self, lane: u8, job: Job) {
+        let to = &self.links.lanes[usize::from(lane)];
+        let channel = if matches!(job, Job::Check { .. }) { &to.checks } else { &to.urgent };
+        if let Err(error) = channel.try_send(job) {
+            // There is room for all that can be outstanding, and workers end after us.
+            panic!("worker {lane} cannot be given a job: {error}");
+        }
+    }
+
+    /// Gives the program its reports while it has room for them.
+    fn report(&mut self) {
+        while !self.links.reports.is_full() {
+            let next = self.notes.pop_front().or_else(|| self.session.report(self.now));
+            let Some(report) = next else {
+                self.retry = None;
+                return;
+            };
+            match self.links.reports.try_send(report) {
+                // A program that has hung up is about to end; nobody is left to tell.
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+                Err(TrySendError::Full(_)) => debug_assert!(false, "another sender of reports"),
+            }
+        }
+        self.retry = Some(self.now + limits::REPORT_RETRY);
+    }
+
+    /// Everything is closed: the program hears the rest, and here waiting for it delays nobody.
+    fn end(mut self) {
+        while let Some(report) = self.notes.pop_front().or_else(|| self.session.report(self.now)) {
+            if self.links.reports.send(report).is_err() {
+                break;
+            }
+        }
+        for conn in self.conns.drain() {
+            self.poll.remove(conn.stream.as_fd());
+            conn.close(&mut self.pool);
+        }
+        for listener in &self.listeners {
+            self.poll.remove(listener.as_fd());
+        }
+        if let Some(signals) = &self.signals {
+            self.poll.remove(signals.as_fd());
+        }
+        log::debug!("{} of {} buffers are out at the end", self.pool.out(), self.pool.size());
+    }
+}

@@ -1,0 +1,330 @@
+//! Connections from their start to their end, and the bytes in between.
+
+use super::Reactor;
+use super::conn::{Conn, Found};
+use super::outbox::Outbox;
+use super::sockets::{Accepted, Key, Ready};
+use crate::api::{Event, Intake, PeerId, Why};
+use crate::limits;
+use crate::proto::layout::Block;
+use crate::proto::wire::Error;
+use crate::sys::socket;
+use std::cmp::Reverse;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+
+impl Reactor {
+    /// Accepts what waits, a bounded number.
+    pub(super) fn accept(&mut self, at: usize) {
+        for _ in 0..limits::ACCEPTS_MAX {
+            let Some(listener) = self.listeners.get_mut(at) else { return };
+            match listener.accept() {
+                Accepted::Conn(stream, from) => self.take_in(stream, from),
+                Accepted::Gone => {}
+                Accepted::Nothing => return,
+                Accepted::Exhausted(error) => {
+                    log::warn!("cannot accept connections for a while: {error}");
+                    listener.rest = Some(self.now + limits::ACCEPT_REST);
+                    self.heed_listener(at, false);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Asks the session about a connection that came in; one that it refuses is closed by being dropped.
+    fn take_in(&mut self, stream: TcpStream, from: SocketAddr) {
+        let id = self.session.accept(from, self.now);
+        // What it closed to make room may have had the same slot.
+        self.carry_out();
+        if let Some(id) = id {
+            self.watch(Conn::new(id, from, stream, false));
+            self.carry_out();
+        }
+    }
+
+    fn heed_listener(&self, at: usize, on: bool) {
+        if let Some(listener) = self.listeners.get(at)
+            && let Err(error) = self.poll.change(listener.as_fd(), Key::Listener(at), (on, false))
+        {
+            log::error!("cannot change what is reported of a listener: {error}");
+        }
+    }
+
+    /// Listeners whose rest is over go on.
+    pub(super) fn wake_listeners(&mut self) {
+        for at in 0..self.listeners.len() {
+            if self.listeners[at].rest.is_some_and(|until| until <= self.now) {
+                self.listeners[at].rest = None;
+                self.heed_listener(at, true);
+            }
+        }
+    }
+
+    /// Starts a connection.
+    pub(super) fn connect(&mut self, id: PeerId, addr: SocketAddr) {
+        match socket::connect(&self.route, addr) {
+            Ok(stream) => self.watch(Conn::new(id, addr, stream, true)),
+            Err(error) => {
+                log::debug!("{id} cannot connect to {addr}: {error}");
+                self.lost.push_back((id, Why::Unreachable(error.kind())));
+            }
+        }
+    }
+
+    /// Puts a connection into the table and the poller.
+    fn watch(&mut self, conn: Conn) {
+        match self.poll.add(conn.stream.as_fd(), Key::Peer(conn.id), conn.interest) {
+            Ok(()) => self.conns.insert(conn),
+            Err(error) => {
+                log::warn!("{} cannot be watched: {error}", conn.id);
+                self.lost.push_back((conn.id, Why::Io(error.kind())));
+            }
+        }
+    }
+
+    /// Makes the poller report what the connection wants reported now.
+    fn heed(&mut self, id: PeerId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let wants = conn.wants();
+        if wants == conn.interest {
+            return;
+        }
+        conn.interest = wants;
+        if let Err(error) = self.poll.change(conn.stream.as_fd(), Key::Peer(id), wants) {
+            self.lose(id, Why::Io(error.kind()));
+        }
+    }
+
+    /// Forgets a connection: the socket closes, its buffers go home.
+    pub(super) fn drop_peer(&mut self, id: PeerId, why: Why) {
+        let Some(conn) = self.conns.remove(id) else { return };
+        log::debug!("{id} {} closed: {why}", conn.addr);
+        self.waiting -= usize::from(conn.waiting);
+        self.poll.remove(conn.stream.as_fd());
+        conn.close(&mut self.pool);
+    }
+
+    /// Forgets a connection that ended by itself, and tells the session.
+    fn lose(&mut self, id: PeerId, why: Why) {
+        self.drop_peer(id, why);
+        self.tell(Event::Closed { peer: id, why });
+    }
+
+    /// One burst of a connection that the poller reported.
+    pub(super) fn serve_peer(&mut self, id: PeerId, ready: Ready, burst: usize) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.connecting {
+            return self.finish_connect(id);
+        }
+        if ready.writable && conn.blocked {
+            conn.blocked = false;
+            if !conn.dirty {
+                conn.dirty = true;
+                self.dirty.push(id);
+            }
+        }
+        if !ready.readable {
+            return;
+        }
+        if conn.waiting {
+            // Reading is off, so this is a reset: nothing can be read after it, and it would be reported for ever.
+            let why = match conn.stream.take_error() {
+                Ok(Some(error)) | Err(error) => Why::Io(error.kind()),
+                Ok(None) => Why::Eof,
+            };
+            return self.lose(id, why);
+        }
+        self.read(id, burst);
+    }
+
+    fn finish_connect(&mut self, id: PeerId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        match conn.stream.take_error() {
+            Ok(None) => {
+                conn.connecting = false;
+                log::debug!("{id} connected to {}", conn.addr);
+                self.heed(id);
+                self.tell(Event::Connected { peer: id });
+            }
+            Ok(Some(error)) | Err(error) => self.lose(id, Why::Unreachable(error.kind())),
+        }
+    }
+
+    /// Reads until the socket is empty, the burst is used up or the connection has to wait.
+    fn read(&mut self, id: PeerId, burst: usize) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut left = burst;
+        while left > 0 {
+            let Some(conn) = self.conns.get_mut(id) else { break };
+            // Who reads far ahead keeps much if it has to wait: while one does, the others read in small steps.
+            let ahead = if self.waiting == 0 { limits::SCRATCH } else { limits::SCRATCH_SMALL };
+            let got = match conn.read(&mut scratch[..ahead.min(left)]) {
+                Ok(got) => got,
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+                {
+                    break;
+                }
+                Err(error) => {
+                    self.lose(id, Why::Io(error.kind()));
+                    break;
+                }
+            };
+            if got.bytes == 0 {
+                self.lose(id, Why::Eof);
+                break;
+            }
+            self.came += got.bytes;
+            left = left.saturating_sub(got.bytes);
+            if let Some((block, buf)) = got.block {
+                self.tell(Event::Block { peer: id, block, buf });
+            }
+            if !self.digest(id, &scratch[..got.scratch]) || got.short {
+                break;
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Tells the session all that is in `input`. False: the connection is gone, or has to wait and keeps the rest.
+    fn digest(&mut self, id: PeerId, mut input: &[u8]) -> bool {
+        loop {
+            let Some(conn) = self.conns.get_mut(id) else { return false };
+            match conn.next(&mut input) {
+                Ok(Some(Found::Piece(block))) => {
+                    if !self.admit(id, block, input) {
+                        return false;
+                    }
+                }
+                Ok(Some(Found::Block(block, buf))) => self.tell(Event::Block { peer: id, block, buf }),
+                Ok(Some(Found::Message(message))) => self.tell(Event::Message { peer: id, message }),
+                Ok(Some(Found::Handshake(handshake))) => self.tell(Event::Handshake { peer: id, handshake }),
+                Ok(None) => return true,
+                Err(error) => {
+                    log::debug!("{id} sent nonsense: {error}");
+                    self.lose(id, Why::Protocol(fault(error)));
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Asks the session where the payload that is next goes. False: the connection is gone, or has to wait and keeps
+    /// `rest`.
+    fn admit(&mut self, id: PeerId, block: Block, rest: &[u8]) -> bool {
+        let intake = self.session.intake(id, block, self.now);
+        match (self.conns.get_mut(id), intake) {
+            (None, _) => {}
+            (Some(conn), Intake::Skip) => conn.skip(),
+            (Some(conn), Intake::Take) => match self.pool.take() {
+                Some(buf) => conn.take(buf),
+                None => {
+                    debug_assert!(false, "the session let in more blocks than the pool has");
+                    log::error!("{id} no buffer is left");
+                    self.drop_peer(id, Why::Io(io::ErrorKind::OutOfMemory));
+                    self.lost.push_back((id, Why::Io(io::ErrorKind::OutOfMemory)));
+                }
+            },
+            (Some(conn), Intake::Wait) => {
+                conn.wait(rest);
+                self.waiting += 1;
+                self.heed(id);
+            }
+        }
+        self.carry_out();
+        intake != Intake::Wait && self.conns.get_mut(id).is_some()
+    }
+
+    /// Those that waited and may go on ask again, and first use up what they kept. A later wish to go on comes next turn.
+    pub(super) fn go_on(&mut self) {
+        for id in std::mem::take(&mut self.resumed) {
+            let Some((block, stash)) = self.conns.get_mut(id).and_then(Conn::go_on) else { continue };
+            self.waiting -= 1;
+            if self.admit(id, block, &stash) {
+                self.digest(id, &stash);
+            }
+            self.heed(id);
+        }
+    }
+
+    /// Puts something into an outbox.
+    pub(super) fn say(&mut self, id: PeerId, push: impl FnOnce(&mut Outbox)) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.outbox.is_empty() {
+            conn.moved = self.now;
+        }
+        push(&mut conn.outbox);
+        if conn.outbox.small() > limits::OUTBOX_MAX {
+            self.drop_peer(id, Why::Stalled);
+            self.lost.push_back((id, Why::Stalled));
+        } else if !conn.dirty && !conn.blocked {
+            conn.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// One write for each connection with something to say. What that makes others say waits for the next turn.
+    pub(super) fn flush(&mut self) {
+        let mut line = std::mem::take(&mut self.dirty);
+        for id in line.drain(..) {
+            self.write(id);
+        }
+        // The memory serves the next turn, unless somebody is in line again.
+        if self.dirty.is_empty() {
+            self.dirty = line;
+        }
+    }
+
+    fn write(&mut self, id: PeerId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.dirty = false;
+        if conn.connecting || conn.blocked {
+            return;
+        }
+        let sent = match conn.outbox.write(&mut &conn.stream, &mut self.pool, limits::BURST) {
+            Ok(sent) => sent,
+            Err(error) => return self.lose(id, Why::Io(error.kind())),
+        };
+        if sent.bytes > 0 {
+            conn.moved = self.now;
+        }
+        conn.blocked = !conn.outbox.is_empty();
+        if conn.blocked && !conn.watched {
+            conn.watched = true;
+            self.stalls.push(Reverse((conn.moved + limits::STALL, id)));
+        }
+        self.heed(id);
+        if sent.blocks > 0 {
+            self.tell(Event::Sent { peer: id, blocks: sent.blocks, bytes: sent.payload });
+        }
+    }
+
+    /// Closes connections whose outbox has not moved for too long.
+    pub(super) fn end_stalls(&mut self) {
+        while let Some(Reverse((at, id))) = self.stalls.peek().copied()
+            && at <= self.now
+        {
+            self.stalls.pop();
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            let until = conn.moved + limits::STALL;
+            if conn.outbox.is_empty() {
+                conn.watched = false;
+            } else if until > self.now {
+                self.stalls.push(Reverse((until, id)));
+            } else {
+                self.lose(id, Why::Stalled);
+            }
+        }
+    }
+}
+
+/// What a peer did wrong, for the one who remembers it.
+fn fault(error: Error) -> &'static str {
+    match error {
+        Error::NotBitTorrent => "not a BitTorrent handshake",
+        Error::Length { .. } => "a message of the wrong length",
+        Error::TooLong(_) => "a message that is too long",
+    }
+}
