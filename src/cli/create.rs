@@ -201,25 +201,20 @@ fn changed(file: &Found) -> Error {
 
 /// Writes a file that is not there yet: whole or not at all, and never over another one.
 fn write_new(out: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut temporary = out.as_os_str().to_owned();
-    temporary.push(format!(".{}.part", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let write = || -> io::Result<()> {
-        let mut file: File = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
+    let temporary = out.with_file_name(format!(".ptorrent-{}.part", std::process::id()));
+    let cannot = |e: io::Error| failed(format_args!("cannot write {}", shown(out)), &e);
+    let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(cannot)?;
+    let result = fill(file, bytes).and_then(|()| match fs::hard_link(&temporary, out) {
         // Unlike a rename, a link fails where the name is taken meanwhile. FAT has no links.
-        match fs::hard_link(&temporary, out) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists && !out.exists() => {
-                fs::rename(&temporary, out)
-            }
-            result => result,
-        }
-    };
-    let result = write();
-    if !matches!(&result, Err(e) if e.kind() == io::ErrorKind::NotFound) {
-        // After a rename it is gone.
-        let _ = fs::remove_file(&temporary);
-    }
-    result.map_err(|e| failed(format_args!("cannot write {}", shown(out)), &e))
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists && !out.exists() => fs::rename(&temporary, out),
+        linked => linked,
+    });
+    // After a rename it is gone already.
+    let _ = fs::remove_file(&temporary);
+    result.map_err(cannot)
+}
+
+fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.sync_all()
 }

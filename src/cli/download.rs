@@ -9,10 +9,10 @@ use super::torrent::{load, wanted};
 use super::{Error, failed};
 use crate::api::{Command, Reason, Report, Spec, State};
 use crate::engine::{self, Engine};
-use crate::sys::socket::Route;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::tracker::url::Url;
-use crossbeam_channel::{Receiver, never, select};
+use crate::sys::socket::Route;
+use crossbeam_channel::{Receiver, after, never, select};
 use std::fs;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -180,8 +180,10 @@ impl<'w, 'c> Watch<'w, 'c> {
     fn run(&mut self, reports: &Receiver<Report>, quit: &dyn Fn()) -> Option<Result<u8, Error>> {
         let log = self.console.log_lines();
         loop {
-            let wait = if self.dirty { FRAME.saturating_sub(now() - self.drawn) } else { Duration::MAX };
-            let frame = if self.dirty { crossbeam_channel::after(wait) } else { never() };
+            let frame = match self.dirty {
+                true => after(FRAME.saturating_sub(now() - self.drawn)),
+                false => never(),
+            };
             let mut result = Ok(());
             select! {
                 recv(reports) -> report => match report {

@@ -109,7 +109,7 @@ impl View {
             }
             Some(state) => {
                 facts.push(state_word(state).into());
-                facts.extend(self.why().map(str::to_string));
+                facts.extend(self.reason.clone());
             }
             None => facts.push("starting".into()),
         }

@@ -3,7 +3,7 @@
 use super::console::{Console, shown};
 use super::{Error, failed};
 use crate::api::Reason;
-use crate::limits::{FILES_MAX, TORRENT_FILE_MAX};
+use crate::limits::TORRENT_FILE_MAX;
 use crate::proto::metainfo::{Metainfo, printable};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -58,7 +58,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 pub(crate) fn wanted(meta: &Metainfo, select: Option<&[RangeInclusive<usize>]>) -> Result<Vec<bool>, Error> {
     let count = meta.files.len();
     let Some(ranges) = select else { return Ok(vec![true; count]) };
-    let mut wanted = vec![false; count.min(FILES_MAX)];
+    let mut wanted = vec![false; count];
     for range in ranges {
         let (first, last) = (*range.start(), *range.end());
         let Some(files) = wanted.get_mut(first - 1..last) else {
