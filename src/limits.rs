@@ -92,8 +92,8 @@ pub const CALLS_OUT: usize = 64;
 pub const BURST: usize = 256 << 10;
 /// Bytes of small messages that may wait in a connection's outbox; a peer that does not read its answers is closed.
 pub const OUTBOX_MAX: usize = 1 << 20;
-/// The most pieces of a torrent that are begun and not verified: one a peer and half as many more is the aim, and few
-/// torrents have over a thousand peers. A search of all of them is a few microseconds.
+/// The most pieces of a torrent that are begun and not verified: about one a peer has free
+/// blocks, and few torrents have over a thousand peers. A search of all of them is a few microseconds.
 pub const PARTIAL_PIECES_MAX: usize = 2048;
 /// The most blocks that these pieces have in all, at 4 bytes each: 4 MiB, 128 pieces of the longest kind.
 pub const PARTIAL_BLOCKS_MAX: usize = 1 << 20;
@@ -105,7 +105,7 @@ pub const ASKERS_MAX: usize = 3;
 pub const PICK_WALK: u32 = 512;
 /// Partial pieces that a pick looks at for the one that suits best, before any will do.
 pub const PARTIAL_WALK: usize = 64;
-/// Blocks that a pick of the end-game looks at before the piece under its eyes is the last one.
+/// Blocks that a pick of the end-game looks at; one that somebody was asked for counts as 64. About 20 microseconds.
 pub const ENDGAME_WALK: u32 = 4096;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);

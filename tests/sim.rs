@@ -12,7 +12,7 @@ use disk::Disk;
 use ptorrent::api::{Reason, Spec, State, Why};
 use ptorrent::limits::{LANE_HIGH, REQUEST_MAX};
 use ptorrent::proto::metainfo::Metainfo;
-use ptorrent::proto::metainfo::build::{Content, Plan, build};
+use ptorrent::proto::metainfo::{Content, Plan, build};
 use ptorrent::proto::tracker::Event;
 use ptorrent::proto::tracker::url::Url;
 use std::path::PathBuf;

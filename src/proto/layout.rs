@@ -284,6 +284,7 @@ mod tests {
         let over = PIECE_LENGTH_MAX + 1;
         assert_eq!(Layout::new(over, [1]).unwrap_err(), Error::PieceLength(over.into()));
         assert_eq!(Layout::new(1, std::iter::repeat(0)).unwrap_err(), Error::Files);
+        assert_eq!(Layout::new(1, vec![0; FILES_MAX + 1]).unwrap_err(), Error::Files);
         assert_eq!(Layout::new(1, vec![0; FILES_MAX]).unwrap().files(), FILES_MAX);
         assert_eq!(Layout::new(BLOCK, [TOTAL_MAX, 1]).unwrap_err(), Error::Total);
         assert_eq!(Layout::new(BLOCK, [1, u64::MAX]).unwrap_err(), Error::Total);

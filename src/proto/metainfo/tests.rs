@@ -192,9 +192,13 @@ fn padding_and_links_take_no_place() {
             });
         }
         empty(list, "A/b");
+        list.item().raw(b"d4:attr1:p6:lengthi0e4:pathl1:c2:d/ee");
+        empty(list, "c");
     });
     fuzz_metainfo(&bytes);
-    assert_eq!(paths(&Metainfo::parse(&bytes).unwrap()), ["top/a", "top/a", "top/a", "top/a.4", "top/A/b"]);
+    let torrent = Metainfo::parse(&bytes).unwrap();
+    assert_eq!(paths(&torrent), ["top/a", "top/a", "top/a", "top/a.4", "top/A/b", "top/c/d_", "top/c"]);
+    assert_eq!(torrent.renamed, [Renamed { file: Some(3), from: "a".into() }]);
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Bands {
         let mut z = self.dice;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((z ^ (z >> 31)) >> 32) * u64::from(n) >> 32) as u32
+        ((((z ^ (z >> 31)) >> 32) * u64::from(n)) >> 32) as u32
     }
 
     /// Moves what came in at the edge of its band to a random place in it: peers that hear the same announcements
@@ -172,10 +172,8 @@ impl Bands {
             let slice = &mut self.order[start..end];
             let mut front = 0;
             for i in 0..slice.len() {
-                let piece = slice[i];
-                slice[i] = slice[front];
-                slice[front] = piece;
-                front += usize::from(bits.get(piece) == joined);
+                slice.swap(i, front);
+                front += usize::from(bits.get(slice[front]) == joined);
             }
             end = start;
             if joined {
@@ -297,39 +295,37 @@ impl Bands {
 
 /// Calls `stop` with the numbers from `from` to `to` that are in both, ascending, until it says true; tells whether
 /// it did. A word at a time: this is the whole cost for a peer that has nothing for us.
-pub(super) fn common(
-    a: &Bitfield,
-    b: Pieces<'_>,
-    from: u32,
-    to: u32,
-    stop: &mut impl FnMut(u32) -> bool,
-) -> bool {
-    let (a, b) = (
-        a.as_bytes(),
-        match b {
-            Pieces::All => None,
-            Pieces::Some(bits) => Some(bits.as_bytes()),
-        },
-    );
-    let word = |bytes: &[u8], at: usize| -> u64 {
-        match bytes.get(at..).and_then(<[u8]>::first_chunk) {
-            Some(chunk) => u64::from_be_bytes(*chunk),
-            None => (at..at + 8).fold(0, |word, i| word << 8 | u64::from(bytes.get(i).copied().unwrap_or(0))),
-        }
+fn common(a: &Bitfield, b: Pieces<'_>, from: u32, to: u32, stop: &mut impl FnMut(u32) -> bool) -> bool {
+    let has = match b {
+        Pieces::All => None,
+        Pieces::Some(bits) => Some(bits.as_bytes()),
     };
-    for at in from / 64..to.div_ceil(64) {
-        let byte = at as usize * 8;
-        let mut both = word(a, byte) & b.map_or(u64::MAX, |b| word(b, byte));
+    let (words, rest) = a.as_bytes().as_chunks::<8>();
+    let (start, end) = (from / 64, to.div_ceil(64));
+    let whole = words.iter().enumerate().take(end as usize).skip(start as usize);
+    let mut show = |at: usize, mut both: u64| {
         while both != 0 {
             let bit = both.leading_zeros();
             both &= !(1 << (63 - bit));
-            let piece = at * 64 + bit;
+            let piece = at as u32 * 64 + bit;
             if (from..to).contains(&piece) && stop(piece) {
                 return true;
             }
         }
-    }
-    false
+        false
+    };
+    let found = match has {
+        None => whole.map(|(at, a)| (at, u64::from_be_bytes(*a))).any(|(at, a)| show(at, a)),
+        Some(has) => {
+            let pairs = whole.zip(has.as_chunks::<8>().0.iter().skip(start as usize));
+            let mut both = pairs.map(|((at, a), b)| (at, u64::from_ne_bytes(*a) & u64::from_ne_bytes(*b)));
+            both.any(|(at, both)| both != 0 && show(at, u64::from_be(both)))
+        }
+    };
+    let tail =
+        |bytes: &[u8]| (0..8).fold(0, |word, i| word << 8 | u64::from(bytes.get(i).copied().unwrap_or(0)));
+    let other = has.map_or(u64::MAX, |has| tail(has.get(words.len() * 8..).unwrap_or(&[])));
+    found || end as usize > words.len() && show(words.len(), tail(rest) & other)
 }
 
 #[cfg(test)]
@@ -405,7 +401,7 @@ mod tests {
 
     #[test]
     fn ties_are_broken_by_chance_also_after_announcements() {
-        let mut firsts = [0u32; 8];
+        let (mut firsts, mut places) = ([0u32; 8], [0u32; 8]);
         for seed in 0..800u32 {
             let mut entropy = [0; 32];
             entropy[..4].copy_from_slice(&seed.to_be_bytes());
@@ -415,7 +411,9 @@ mod tests {
                 bands.raise(at);
             }
             firsts[bands.rarest(8, |_| true).unwrap() as usize] += 1;
+            places[bands.place[0] as usize] += 1;
         }
+        assert!(places.iter().all(|n| (60..150).contains(n)), "{places:?}");
         assert!(firsts.iter().all(|n| (60..150).contains(n)), "{firsts:?}");
     }
 

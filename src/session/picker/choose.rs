@@ -1,7 +1,7 @@
 //! How a pick chooses, in this order: the piece that the peer is at; a partial piece that suits it; a piece that
 //! nobody has begun; any partial piece; what it is a suspect of; in the end-game, blocks that others were asked for.
 
-use super::bands::Place;
+use super::bands::{Pieces, Place};
 use super::partial::{Held, Stage};
 use super::{Asker, Picker, Seat};
 use crate::api::PeerId;
@@ -18,6 +18,9 @@ const RANDOM_FIRST: u32 = 4;
 /// In order, the first piece that is not here is asked for again when nothing of it was asked for in this time.
 const HEAD_LAG: Duration = Duration::from_secs(2);
 
+/// What looking up who was asked for a block costs, in blocks of which only the state is looked at.
+const ENDGAME_ASKED: u32 = 64;
+
 /// Which partial pieces will do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fit {
@@ -32,7 +35,7 @@ enum Fit {
 impl Picker {
     /// Chooses up to `count` blocks for a peer, notes that it is asked for them, and appends them to `out`. When it
     /// gives fewer, there is nothing more for this peer until something changes: it has a piece more, a block is
-    /// released, a piece fails, or (in the end-game) its rate rises.
+    /// released, or a piece fails. In the end-game, where all is asked for, it looks only at some blocks each time.
     pub fn pick(&mut self, asker: &Asker<'_>, count: usize, now: Time, out: &mut Vec<Block>) {
         let full = out.len().saturating_add(count);
         self.seats.entry(asker.peer).or_insert(Seat { home: None, rate: 0 }).rate = asker.rate;
@@ -63,21 +66,15 @@ impl Picker {
         if home.is_some() {
             return home;
         }
-        let crowded =
-            self.partials.len() - self.partials.list(Stage::Received).len() >= self.seats.len() * 3 / 2 + 4;
         let mut chosen = self.partial(asker, Fit::Well);
-        if self.sequential && !crowded {
+        if self.sequential {
             let first =
                 self.bands.first(asker.has, self.head, |piece| !self.blame.suspects(piece, asker.from));
             chosen = chosen.filter(|index| first.is_none_or(|first| self.partials.get(*index).piece < first));
         }
-        if chosen.is_none() && !crowded {
-            chosen = self.fresh(asker, Fit::Any);
-        }
-        chosen = chosen.or_else(|| self.partial(asker, Fit::Any));
-        if chosen.is_none() && crowded {
-            chosen = self.fresh(asker, Fit::Any);
-        }
+        // At most one piece a peer is kept for it, and what nobody is at comes first: so pieces begun are few.
+        let mut chosen =
+            chosen.or_else(|| self.fresh(asker, Fit::Any)).or_else(|| self.partial(asker, Fit::Any));
         if chosen.is_none() && !self.blame.is_empty() {
             chosen = self.partial(asker, Fit::Suspect).or_else(|| self.fresh(asker, Fit::Suspect));
         }
@@ -149,7 +146,11 @@ impl Picker {
         } else if self.have.count() < RANDOM_FIRST {
             self.bands.random(has, false, accept)
         } else {
-            let rarest = self.bands.rarest(PICK_WALK, |piece| has.get(piece) && accept(piece));
+            // Who has one piece in a thousand has none of the rarest few hundred.
+            let few =
+                matches!(has, Pieces::Some(bits) if bits.count() < self.layout.pieces() / (2 * PICK_WALK));
+            let walk = if few { 0 } else { PICK_WALK };
+            let rarest = self.bands.rarest(walk, |piece| has.get(piece) && accept(piece));
             rarest.or_else(|| self.bands.random(has, true, accept))
         };
         let piece = piece.filter(|piece| self.has_room(*piece))?;
@@ -195,14 +196,22 @@ impl Picker {
         self.turn = self.turn.wrapping_add(1);
         for step in 0..count {
             let (index, piece) = self.partials.list(Stage::Asked)[(self.turn + step) % count];
+            budget = budget.saturating_sub(1);
             if !asker.has.get(piece) || self.blame.has(piece) {
                 continue;
             }
             let blocks = self.partials.get(index).blocks();
-            for at in 0..blocks {
-                if out.len() >= full {
+            for ahead in 0..blocks {
+                if out.len() >= full || budget == 0 {
                     return;
                 }
+                // Each pick starts elsewhere, so that all blocks have their turn.
+                let at = ((self.turn + ahead as usize) % blocks as usize) as u32;
+                let Held::Asked(_) = self.partials.get(index).held(at) else {
+                    budget -= 1;
+                    continue;
+                };
+                budget = budget.saturating_sub(ENDGAME_ASKED);
                 let Some((askers, best)) = self.asked(index, at, asker.peer) else { continue };
                 let helps = match askers {
                     1 => asker.rate.saturating_mul(2) >= best,
@@ -212,10 +221,6 @@ impl Picker {
                     self.partials.ask_again(index, at, asker.peer, now);
                     out.push(self.layout.block(piece, at));
                 }
-            }
-            budget = budget.saturating_sub(blocks);
-            if budget == 0 {
-                return;
             }
         }
     }

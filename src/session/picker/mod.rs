@@ -20,7 +20,7 @@ use crate::base::bits::Bitfield;
 use crate::base::rng::Rng;
 use crate::limits::{ASKERS_MAX, PARTIAL_BLOCKS_MAX, PARTIAL_PIECES_MAX};
 use crate::proto::layout::{Block, Layout};
-use bands::{Bands, Place, common};
+use bands::{Bands, Place};
 use blame::Blame;
 use partial::{Held, Partials, Stage};
 use std::collections::BTreeMap;
@@ -147,12 +147,13 @@ impl Picker {
     /// How many of these pieces are wanted and not verified: a walk over the bits, once a peer. From then on the
     /// session counts: one more when [`Picker::on_have`] says so, one less for each verified piece that the peer has.
     pub fn interesting(&self, has: Pieces<'_>) -> u32 {
-        let mut count = 0;
-        common(&self.missing, has, 0, self.missing.len(), &mut |_| {
-            count += 1;
-            false
-        });
-        count
+        match has {
+            Pieces::All => self.missing.count(),
+            Pieces::Some(bits) => {
+                let pairs = self.missing.as_bytes().iter().zip(bits.as_bytes());
+                pairs.map(|(missing, has)| (missing & has).count_ones()).sum()
+            }
+        }
     }
 
     /// How many peers have a piece that is wanted and not verified; 0 for others.
