@@ -1,7 +1,7 @@
 //! What is shown of a torrent that runs: a status line on a terminal, plain lines elsewhere, JSON for programs.
 
 use super::json::Object;
-use super::text::{cut, fit, percent, rate, size, span, time_left, width};
+use super::text::{count, cut, fit, percent, rate, size, span, time_left, width};
 use crate::api::{Progress, Reason, State};
 use crate::proto::id::InfoHash;
 
@@ -74,9 +74,8 @@ impl View {
     fn peers(&self) -> String {
         let Progress { peers, seeds, .. } = self.progress;
         match seeds {
-            0 => format!("{peers} peers"),
-            1 => format!("{peers} peers (1 seed)"),
-            _ => format!("{peers} peers ({seeds} seeds)"),
+            0 => count(peers, "peer"),
+            _ => format!("{} ({})", count(peers, "peer"), count(seeds, "seed")),
         }
     }
 
