@@ -18,6 +18,7 @@
 
 pub mod api;
 pub mod base;
+pub mod cli;
 pub mod disk;
 pub mod engine;
 pub mod helper;

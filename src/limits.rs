@@ -170,6 +170,11 @@ pub const REDIAL_USER_MAX: Duration = Duration::from_secs(5 * 60);
 /// A second address of a peer that is connected is tried again after this.
 pub const REDIAL_DUPLICATE: Duration = Duration::from_secs(5 * 60);
 
+/// Log lines that may wait for the terminal; more are dropped and counted.
+pub const LOG_LINES: usize = 1024;
+/// The longest log line, in bytes: with `LOG_LINES` it bounds what a stalled terminal costs to 4 MiB.
+pub const LOG_LINE_MAX: usize = 4096;
+
 /// Bytes read ahead of what a connection is known to bring, into one buffer for all of them: fewer calls a block, yet
 /// small enough to stay in the cache until they are sorted.
 pub const SCRATCH: usize = 128 << 10;

@@ -1,0 +1,50 @@
+# ptorrent. Cargo does the building; these are the words for it. `make help` lists them.
+
+CARGO  = cargo
+PREFIX = /usr/local
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/'
+
+debug: ## build with assertions and debug information
+	$(CARGO) build
+
+release: ## build the binary that make install installs
+	$(CARGO) build --release
+
+minimal: ## build without HTTPS trackers: fewer crates, half the size
+	$(CARGO) build --release --no-default-features
+
+test: ## run all tests that need no other program
+	$(CARGO) test
+
+check: ## formatting, lints and tests of both builds, and who imports whom: what to run before a commit
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --no-default-features --all-targets -- -D warnings
+	$(CARGO) test --no-default-features
+
+sim: ## replay the simulator with one seed: make sim SEED=n
+	SEED=$(SEED) $(CARGO) test --no-default-features --test sim -- --nocapture
+
+interop: ## download from and seed to real clients, which scripts/setup-peers.sh installs
+	$(CARGO) test --test interop
+
+bench: ## compare with other clients on this machine
+	$(CARGO) bench --bench clients
+
+demo: release ## two ptorrents on loopback, one feeding the other
+	scripts/demo.sh target/release/ptorrent
+
+size: ## crates, build time and binary size of both builds
+	scripts/size.sh
+
+install: release ## install binary and man page below PREFIX (and DESTDIR)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 target/release/ptorrent $(DESTDIR)$(PREFIX)/bin/ptorrent
+	install -m 644 docs/ptorrent.1 $(DESTDIR)$(PREFIX)/share/man/man1/ptorrent.1
+
+clean: ## remove all that was built
+	$(CARGO) clean
+
+.PHONY: help debug release minimal test check sim interop bench demo size install clean

@@ -1,0 +1,456 @@
+//! The download: torrents to the engine, its reports to the user, an exit status at the end.
+
+use super::console::{Console, Stream, now};
+use super::json::Object;
+use super::options::Download;
+use super::progress::{View, reason_word, status_lines};
+use super::text::count;
+use super::torrent::{load, wanted};
+use super::{Error, failed};
+use crate::api::{Command, Reason, Report, Spec, State};
+use crate::engine::{self, Engine};
+use crate::proto::metainfo::Metainfo;
+use crate::proto::tracker::url::Url;
+use crate::sys::socket::Route;
+use crossbeam_channel::{Receiver, after, never, select};
+use std::fs;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Plain lines of progress are this far apart.
+const PLAIN: Duration = Duration::from_secs(10);
+/// Status lines are drawn this far apart at least: a burst of reports is one picture.
+const FRAME: Duration = Duration::from_millis(100);
+
+/// Runs the torrents until they are complete (`--exit`) or a signal comes.
+pub(crate) fn run(options: &Download, console: &mut Console<'_>) -> Result<u8, Error> {
+    let (specs, failures) = specs(options, console)?;
+    if specs.is_empty() {
+        return Ok(1);
+    }
+    let views = specs.iter().map(|spec| View::new(spec.meta.name.clone(), spec.meta.info_hash)).collect();
+    let engine = Engine::start(engine_options(options, specs.len(), console)).map_err(|e| unable(&e))?;
+    for (number, spec) in (0..).zip(specs) {
+        engine.command(Command::Add { number, spec: Arc::new(spec) });
+    }
+    let mut watch = Watch::new(views, failures, options, console);
+    let status = watch.run(engine.reports(), &|| {
+        // An engine that has ended has closed its reports, too.
+        engine.command(Command::Quit);
+    });
+    engine.join().map_err(|e| unable(&e))?;
+    status.unwrap_or_else(|| Err(Error::Failed(Reason::Io, "the engine ended by itself".into())))
+}
+
+fn unable(error: &engine::Error) -> Error {
+    let reason = if matches!(error, engine::Error::Listen(_)) { Reason::Network } else { Reason::Io };
+    Error::Failed(reason, error.to_string())
+}
+
+fn engine_options(options: &Download, torrents: usize, console: &Console<'_>) -> engine::Options {
+    let mut route = Route { v4: None, v6: None, device: options.device.clone() };
+    for address in &options.bind {
+        match address {
+            IpAddr::V4(v4) => route.v4 = Some(*v4),
+            IpAddr::V6(v6) => route.v6 = Some(*v6),
+        }
+    }
+    engine::Options {
+        route,
+        ports: options.ports.clone(),
+        max_conn: options.max_conn,
+        max_upload: options.max_upload,
+        torrents,
+        lanes: None,
+        signals: console.takes_signals(),
+    }
+}
+
+/// Reads every TORRENT. One that cannot be read is said at once and does not stop the others; the second answer is
+/// whether there is one.
+fn specs(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Spec>, bool), Error> {
+    let (mut specs, mut failures) = (Vec::<Spec>::new(), false);
+    for torrent in &options.torrents {
+        match load(torrent, console) {
+            Ok(meta) if specs.iter().any(|spec| spec.meta.info_hash == meta.info_hash) => {
+                console.warn(&format!("{}: given twice", meta.name));
+            }
+            Ok(meta) => specs.push(spec(meta, options, console)?),
+            Err(Error::Failed(reason, why)) => {
+                failures = true;
+                console.error(&why);
+                if options.json {
+                    let event = Object::event("error").text("message", &why);
+                    console.print(&(event.text("reason", reason_word(reason)).finish() + "\n"))?;
+                }
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    let dir = console.resolve(&options.dir);
+    if !specs.is_empty() && !options.seed {
+        let name = super::console::shown(&dir);
+        fs::create_dir_all(&dir).map_err(|e| failed(format_args!("cannot make the folder {name}"), &e))?;
+    }
+    Ok((specs, failures))
+}
+
+fn spec(meta: Metainfo, options: &Download, console: &mut Console<'_>) -> Result<Spec, Error> {
+    let wanted = wanted(&meta, options.select.as_deref())?;
+    let mut trackers: Vec<Vec<Url>> = Vec::new();
+    for tier in &meta.trackers {
+        let mut urls = Vec::new();
+        for text in tier {
+            match Url::parse(text) {
+                Ok(url) => urls.push(url),
+                Err(why) => console.warn(&format!("{}: left out a tracker: {why}", meta.name)),
+            }
+        }
+        trackers.push(urls);
+    }
+    trackers.retain(|tier| !tier.is_empty());
+    let known = |url: &Url| trackers.iter().flatten().any(|other| other == url);
+    let more: Vec<_> =
+        options.trackers.iter().filter(|url| !known(url)).map(|url| vec![url.clone()]).collect();
+    trackers.extend(more);
+    Ok(Spec {
+        dir: console.resolve(&options.dir),
+        wanted,
+        seed_only: options.seed,
+        overwrite: options.overwrite,
+        prealloc: options.prealloc,
+        disk_io: options.disk_io,
+        sequential: options.sequential,
+        trackers,
+        peers: options.peers.clone(),
+        meta,
+    })
+}
+
+/// What main sees of the engine, and makes of it.
+struct Watch<'w, 'c> {
+    console: &'w mut Console<'c>,
+    views: Vec<View>,
+    /// A TORRENT could not be read.
+    failures: bool,
+    exit: bool,
+    json: bool,
+    /// Status lines on a terminal, in place of plain ones.
+    live: bool,
+    /// The last plain line of each torrent.
+    said: Vec<Instant>,
+    drawn: Instant,
+    /// Status lines are out of date.
+    dirty: bool,
+    /// The engine was told to end, or ends by a signal.
+    quitting: bool,
+    /// It has ended.
+    ended: bool,
+    signal: Option<i32>,
+    /// Standard output is gone: nothing more goes there.
+    closed: bool,
+}
+
+impl<'w, 'c> Watch<'w, 'c> {
+    fn new(
+        views: Vec<View>,
+        failures: bool,
+        options: &Download,
+        console: &'w mut Console<'c>,
+    ) -> Watch<'w, 'c> {
+        Watch {
+            live: console.is_terminal(Stream::Out) && !options.json && !console.is_quiet(),
+            said: vec![now(); views.len()],
+            drawn: now(),
+            console,
+            views,
+            failures,
+            exit: options.exit,
+            json: options.json,
+            dirty: true,
+            quitting: false,
+            ended: false,
+            signal: None,
+            closed: false,
+        }
+    }
+
+    /// Takes reports until the engine has ended, and `quit`s it when it is time. None: it ended without a word.
+    fn run(&mut self, reports: &Receiver<Report>, quit: &dyn Fn()) -> Option<Result<u8, Error>> {
+        let log = self.console.log_lines();
+        loop {
+            let frame = match self.dirty {
+                true => after(FRAME.saturating_sub(now() - self.drawn)),
+                false => never(),
+            };
+            let mut result = Ok(());
+            select! {
+                recv(reports) -> report => match report {
+                    Ok(Report::Finished { unreached }) => {
+                        self.finish(unreached);
+                        return Some(Ok(self.status()));
+                    }
+                    Ok(report) => result = self.on_report(report),
+                    Err(_) => return None,
+                },
+                recv(log) -> line => self.console.log(line.ok()),
+                recv(frame) -> _ => result = self.draw(),
+            }
+            match result {
+                Ok(()) => {}
+                // The reader has gone, so nobody waits for more; a full disk under standard output is an error.
+                Err(Error::Closed) => self.closed = true,
+                Err(Error::Failed(_, why)) => {
+                    self.closed = true;
+                    self.failures = true;
+                    self.console.error(&why);
+                }
+                Err(other) => return Some(Err(other)),
+            }
+            let done =
+                self.views.iter().all(View::settled) && (self.exit || self.views.iter().all(View::failed));
+            if !self.quitting && (self.closed || done) {
+                self.quitting = true;
+                quit();
+            }
+        }
+    }
+
+    fn status(&self) -> u8 {
+        let complete = self.views.iter().all(|view| view.complete);
+        match self.signal {
+            Some(signal) if !complete => 128u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
+            _ if self.failures || !complete || self.views.iter().any(View::failed) => 1,
+            _ => 0,
+        }
+    }
+
+    /// The picture and the tracker's silence, as the last words.
+    fn finish(&mut self, unreached: u32) {
+        self.ended = true;
+        // The engine has ended: an error here changes nothing any more.
+        let _ = self.draw();
+        self.console.log(None);
+        if unreached > 0 {
+            self.console.warn(&format!("{} could not be told that we left", count(unreached, "tracker")));
+        }
+    }
+
+    fn draw(&mut self) -> Result<(), Error> {
+        self.dirty = false;
+        self.drawn = now();
+        if !self.live || self.closed {
+            return Ok(());
+        }
+        let size = self.console.size();
+        let mut lines = status_lines(&self.views, size);
+        if self.quitting && !self.ended {
+            lines.push("stopping: telling trackers...".into());
+        }
+        self.console.show_status(Stream::Out, lines)
+    }
+
+    /// Writes a line to standard output, one of the two by the options.
+    fn line(&mut self, json: impl FnOnce() -> String, plain: impl FnOnce() -> String) -> Result<(), Error> {
+        if self.closed {
+            return Ok(());
+        }
+        if self.json {
+            return self.console.print(&(json() + "\n"));
+        }
+        if self.live || self.console.is_quiet() {
+            return Ok(());
+        }
+        self.console.print(&plain())
+    }
+
+    fn on_report(&mut self, report: Report) -> Result<(), Error> {
+        self.dirty = self.live;
+        match report {
+            Report::Listening { addr } => {
+                log::info!("listening on {addr}");
+                if self.json && !self.closed {
+                    let event = Object::event("listening").text("addr", &addr.to_string()).finish();
+                    self.console.print(&(event + "\n"))?;
+                }
+                Ok(())
+            }
+            Report::Signal { signal } => {
+                self.signal = Some(signal);
+                self.quitting = true;
+                self.line_of_stopping()
+            }
+            Report::State { number, state, reason } => self.on_state(number, state, reason),
+            Report::Progress { number, progress } => {
+                let Some(view) = self.views.get_mut(number as usize) else { return Ok(()) };
+                view.progress = progress;
+                self.on_progress(number as usize)
+            }
+            Report::Complete { number } => self.on_complete(number as usize),
+            Report::Error { number, reason, message } => self.on_error(number as usize, reason, &message),
+            Report::Warning { number, message } => {
+                let name = self.views.get(number as usize).map_or("", |view| &view.name);
+                self.console.warn(&format!("{name}: {message}"));
+                Ok(())
+            }
+            Report::Finished { .. } => Ok(()),
+        }
+    }
+
+    fn line_of_stopping(&mut self) -> Result<(), Error> {
+        if self.json {
+            return Ok(());
+        }
+        self.line(String::new, || "stopping: telling trackers...\n".into())
+    }
+
+    fn on_state(&mut self, number: u32, state: State, reason: Option<String>) -> Result<(), Error> {
+        let Some(view) = self.views.get_mut(number as usize) else { return Ok(()) };
+        view.state = Some(state);
+        view.reason = reason;
+        let (json, plain) = (view.state_json(), view.state_line());
+        self.line(|| json, || plain)
+    }
+
+    /// Every report makes a JSON line; of plain lines there is one in ten seconds.
+    fn on_progress(&mut self, number: usize) -> Result<(), Error> {
+        let (view, now) = (&self.views[number], now());
+        let moving = view.progress.download_rate > 0 || view.progress.upload_rate > 0;
+        let due = (moving || view.state == Some(State::Checking)) && now - self.said[number] >= PLAIN;
+        if !self.json && !due {
+            return Ok(());
+        }
+        self.said[number] = now;
+        let (json, plain) = (view.progress_json(), view.progress_line());
+        self.line(|| json, || plain)
+    }
+
+    fn on_complete(&mut self, number: usize) -> Result<(), Error> {
+        let Some(view) = self.views.get_mut(number) else { return Ok(()) };
+        view.complete = true;
+        let (json, plain) = (view.complete_json(), format!("{}: complete\n", view.name));
+        self.line(|| json, || plain)
+    }
+
+    fn on_error(&mut self, number: usize, reason: Reason, message: &str) -> Result<(), Error> {
+        let Some(view) = self.views.get(number) else { return Ok(()) };
+        let (line, event) = (format!("{}: {message}", view.name), view.error_json(reason, message));
+        self.console.error(&line);
+        if self.json && !self.closed {
+            self.console.print(&(event + "\n"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::console::tests::on_terminal;
+    use super::super::options::{Task, parse};
+    use super::*;
+    use crate::api::Progress;
+    use crate::proto::id::InfoHash;
+    use crossbeam_channel::unbounded;
+    use std::cell::Cell;
+
+    /// What main makes of these reports: exit status, standard output, standard error, and whether it asked for the
+    /// end. `Finished` follows by itself.
+    fn watch(terminal: bool, args: &[&str], reports: Vec<Report>) -> (u8, String, String, bool) {
+        let args: Vec<_> = args.iter().map(Into::into).collect();
+        let Ok((_, Task::Download(options))) = parse(&args) else { panic!("wrong arguments") };
+        let views = options.torrents.iter().map(|name| name.to_string_lossy().into_owned());
+        let views = views.map(|name| View::new(name, InfoHash([1; 20]))).collect();
+        let (sender, receiver) = unbounded();
+        reports.into_iter().for_each(|report| sender.send(report).unwrap());
+        sender.send(Report::Finished { unreached: 0 }).unwrap();
+        let (mut status, asked) = (None, Cell::new(false));
+        let (out, err) = on_terminal(terminal, |console| {
+            let mut watch = Watch::new(views, false, &options, console);
+            let ended = watch.run(&receiver, &|| assert!(!asked.replace(true), "asked twice"));
+            status = ended.unwrap().ok();
+        });
+        (status.unwrap(), out, err, asked.get())
+    }
+
+    fn state(number: u32, state: State) -> Report {
+        Report::State { number, state, reason: None }
+    }
+
+    fn error(number: u32) -> Report {
+        Report::Error { number, reason: Reason::DiskFull, message: "no space in /x".into() }
+    }
+
+    const COMPLETE: Report = Report::Complete { number: 0 };
+
+    #[test]
+    fn exit_waits_for_every_torrent() {
+        let (status, out, _, quit) = watch(false, &["-x", "a", "b"], vec![COMPLETE]);
+        assert_eq!((status, out.as_str(), quit), (1, "a: complete\n", false));
+        let both = vec![COMPLETE, Report::Complete { number: 1 }];
+        let (status, out, _, quit) = watch(false, &["-x", "a", "b"], both);
+        assert_eq!((status, out.as_str(), quit), (0, "a: complete\nb: complete\n", true));
+    }
+
+    #[test]
+    fn a_failed_torrent_makes_the_status_1() {
+        let reports = vec![COMPLETE, error(1), state(1, State::Error)];
+        let (status, out, err, quit) = watch(false, &["-x", "a", "b"], reports);
+        assert_eq!((status, out.as_str(), quit), (1, "a: complete\nb: error\n", true));
+        assert_eq!(err, "ptorrent: b: no space in /x\n");
+        // Without --exit the other one goes on, until there is no other.
+        assert!(!watch(false, &["a", "b"], vec![error(0), state(0, State::Error)]).3);
+        let (status, _, _, quit) = watch(false, &["a"], vec![error(0), state(0, State::Error)]);
+        assert_eq!((status, quit), (1, true));
+    }
+
+    #[test]
+    fn a_signal_is_130_or_143_before_all_is_complete_and_0_after() {
+        let signal = |signal| Report::Signal { signal };
+        let (status, out, _, quit) = watch(false, &["a"], vec![signal(2), state(0, State::Stopped)]);
+        assert_eq!((status, out.as_str(), quit), (130, "stopping: telling trackers...\na: stopped\n", false));
+        assert_eq!(watch(false, &["a"], vec![signal(15)]).0, 143);
+        assert_eq!(watch(false, &["a"], vec![COMPLETE, signal(2), state(0, State::Stopped)]).0, 0);
+        assert_eq!(watch(false, &["a", "b"], vec![COMPLETE, signal(15)]).0, 143);
+    }
+
+    #[test]
+    fn seeding_goes_on_without_exit() {
+        let (status, out, _, quit) = watch(false, &["a"], vec![state(0, State::Seeding), COMPLETE]);
+        assert_eq!((status, out.as_str(), quit), (0, "a: seeding\na: complete\n", false));
+    }
+
+    #[test]
+    fn json_is_one_object_a_line_and_nothing_else() {
+        let progress = Progress { total: 9, have: 4, ..Progress::default() };
+        let reports = vec![
+            Report::Listening { addr: "127.0.0.1:6881".parse().unwrap() },
+            state(0, State::Downloading),
+            Report::Progress { number: 0, progress },
+            error(0),
+            Report::Warning { number: 0, message: "careful".into() },
+            Report::Signal { signal: 2 },
+        ];
+        let (_, out, err, _) = watch(true, &["--json", "a"], reports);
+        let events: Vec<&str> = out.lines().map(|line| line.split('"').nth(3).unwrap()).collect();
+        assert_eq!(events, ["listening", "state", "progress", "error"]);
+        assert!(out.starts_with("{\"event\":\"listening\",\"addr\":\"127.0.0.1:6881\"}\n"));
+        assert!(out.contains(r#""total":9,"have":4,"#) && out.lines().all(|line| line.ends_with('}')));
+        assert_eq!(err, "ptorrent: a: no space in /x\nptorrent: warning: a: careful\n");
+    }
+
+    #[test]
+    fn a_terminal_gets_status_lines_and_a_clean_end() {
+        let progress = Progress { total: 10, have: 10, ..Progress::default() };
+        let reports = vec![state(0, State::Seeding), Report::Progress { number: 0, progress }, COMPLETE];
+        let (_, out, err, _) = watch(true, &["-x", "a"], reports);
+        assert!(out.ends_with("a  100.0%  seeding  0 B/s up  0 peers\n"), "{out:?}");
+        assert_eq!((out.matches("complete").count(), err.as_str()), (0, ""));
+    }
+
+    #[test]
+    fn trackers_that_were_not_told_are_counted() {
+        let (_, _, err, _) = watch(false, &["a"], vec![Report::Finished { unreached: 2 }]);
+        assert_eq!(err, "ptorrent: warning: 2 trackers could not be told that we left\n");
+    }
+}

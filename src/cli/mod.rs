@@ -1,0 +1,129 @@
+//! The command line: arguments in, text and an exit status out. [`run`] is the whole program as a function, so that a
+//! test can call it; the binary hands it the real arguments, streams and environment.
+//!
+//! Main is the one writer of the terminal: `console.rs` holds standard output and standard error, and the log comes to
+//! it through a channel.
+
+mod args;
+mod console;
+mod create;
+mod download;
+mod hash;
+mod json;
+mod log;
+mod options;
+mod progress;
+mod show;
+mod text;
+mod torrent;
+mod values;
+mod verify;
+
+use crate::api::Reason;
+use console::Console;
+use options::Task;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+/// All that the program takes from its process.
+pub struct Env<'a> {
+    /// The arguments, without the program's own name.
+    pub args: Vec<OsString>,
+    /// The folder that relative paths start from.
+    pub dir: PathBuf,
+    /// Standard output.
+    pub out: &'a mut dyn Write,
+    /// Whether it is a terminal.
+    pub out_is_terminal: bool,
+    /// Standard error.
+    pub err: &'a mut dyn Write,
+    /// Whether it is a terminal.
+    pub err_is_terminal: bool,
+    /// The size of the terminal as columns and rows, as it is now; None when there is none or it does not tell.
+    pub size: fn() -> Option<(u16, u16)>,
+    /// `COLUMNS`, the width where the terminal does not tell.
+    pub columns: Option<u16>,
+    /// Whether SIGINT and SIGTERM are ours to take: in a process of our own.
+    pub takes_signals: bool,
+    /// `RUST_LOG`, levels of the log by module.
+    pub rust_log: Option<String>,
+}
+
+impl<'a> Env<'a> {
+    /// The environment of this process, read once.
+    #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+    pub fn of_process(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Env<'a> {
+        Env {
+            args: std::env::args_os().skip(1).collect(),
+            dir: PathBuf::new(),
+            out,
+            out_is_terminal: io::stdout().is_terminal(),
+            err,
+            err_is_terminal: io::stderr().is_terminal(),
+            size: terminal_size,
+            columns: std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()),
+            takes_signals: true,
+            rust_log: std::env::var("RUST_LOG").ok(),
+        }
+    }
+}
+
+/// Of whichever of the two streams is a terminal.
+fn terminal_size() -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(io::stdout())
+        .or_else(|_| rustix::termios::tcgetwinsize(io::stderr()))
+        .ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
+}
+
+/// Why a command ends early: what the user can mend. One line on standard error each.
+#[derive(Debug)]
+enum Error {
+    /// The command line is wrong: status 2 and a pointer to `--help`.
+    Usage(String),
+    /// Something is wrong with what the command line names: status 1.
+    Failed(Reason, String),
+    /// Standard output is closed: a quiet end.
+    Closed,
+}
+
+/// A failure of the file system or of a stream.
+fn failed(what: impl std::fmt::Display, error: &io::Error) -> Error {
+    let reason = if error.kind() == io::ErrorKind::StorageFull { Reason::DiskFull } else { Reason::Io };
+    Error::Failed(reason, format!("{what}: {error}"))
+}
+
+/// Runs the program. The answer is its exit status: see the man page.
+pub fn run(env: &mut Env<'_>) -> u8 {
+    let parsed = options::parse(&env.args);
+    let mut console = Console::new(env);
+    let result = match parsed {
+        Ok((common, task)) => console.open_log(&common).and_then(|()| perform(task, &mut console)),
+        Err(error) => Err(error),
+    };
+    let status = match result {
+        Ok(status) => status,
+        Err(Error::Usage(why)) => {
+            console.error(&format!("{why}; see 'ptorrent --help'"));
+            2
+        }
+        Err(Error::Failed(_, why)) => {
+            console.error(&why);
+            1
+        }
+        Err(Error::Closed) => 0,
+    };
+    console.finish();
+    status
+}
+
+fn perform(task: Task, console: &mut Console<'_>) -> Result<u8, Error> {
+    match task {
+        Task::Print(text) => console.print(&text).map(|()| 0),
+        Task::Create(options) => create::run(&options, console),
+        Task::Show { torrent, json } => show::run(&torrent, json, console),
+        Task::Verify { torrent, dir } => verify::run(&torrent, &dir, console),
+        Task::Download(options) => download::run(&options, console),
+    }
+}

@@ -1,0 +1,316 @@
+//! The command line: which options there are, and their values.
+
+use super::Error;
+use super::args::{from_text, to_text};
+use super::values;
+use crate::api::{DiskIo, Prealloc};
+use crate::proto::tracker::url::Url;
+use getopts::{Fail, HasArg, Matches, Occur};
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+/// How an option is given.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Once, without a value.
+    Flag,
+    /// Any number of times, without a value.
+    Count,
+    /// Once, with a value of this name.
+    Value(&'static str),
+    /// Any number of times, with a value of this name.
+    Values(&'static str),
+}
+
+/// One option: short name (may be empty), long name (empty: none), kind, what `--help` says.
+type Opt = (&'static str, &'static str, Kind, &'static str);
+
+const COMMON: &[Opt] = &[
+    ("v", "verbose", Kind::Count, "say more; twice: debug, three times: trace"),
+    ("q", "quiet", Kind::Flag, "say nothing but errors"),
+    ("", "log-file", Kind::Value("FILE"), "append the log to FILE (default: standard error)"),
+    ("h", "help", Kind::Flag, "print this and exit"),
+    ("V", "version", Kind::Flag, "print the version and exit"),
+];
+
+const DOWNLOAD: &[Opt] = &[
+    ("d", "dir", Kind::Value("PATH"), "download directory, made when missing (default: .)"),
+    ("s", "seed", Kind::Flag, "seed what is on disk; never download, never write"),
+    ("x", "exit", Kind::Flag, "end as soon as every torrent is complete"),
+    ("", "select", Kind::Value("LIST"), "only these files, by the numbers that 'show' prints: 1,3-5"),
+    ("", "sequential", Kind::Flag, "pieces in order rather than rarest first"),
+    ("", "overwrite", Kind::Flag, "take over files that are there and are not this torrent's"),
+    (
+        "",
+        "prealloc",
+        Kind::Value("full|sparse"),
+        "reserve a file's space first, or as it fills (default: full)",
+    ),
+    ("", "disk-io", Kind::Value("auto|mmap|pwrite"), "how pieces reach the files (default: auto)"),
+    ("p", "port", Kind::Value("PORT[-PORT]"), "listen port; 0: any that is free (default: 6881-6889)"),
+    ("b", "bind", Kind::Values("ADDR"), "listen on and connect from ADDR; once for IPv4, once for IPv6"),
+    ("", "bind-device", Kind::Value("IF"), "every socket on this network device, or none"),
+    ("c", "max-conn", Kind::Value("N"), "connections in all (default: 50)"),
+    ("u", "max-upload", Kind::Value("N"), "upload slots of each torrent (default: 4)"),
+    ("", "peer", Kind::Values("HOST:PORT"), "connect to this peer too"),
+    ("", "tracker", Kind::Values("URL"), "announce there too"),
+    ("", "encryption", Kind::Value("disabled"), "no encryption: the one choice of this version"),
+    ("", "no-dht", Kind::Flag, "no DHT (this version has none)"),
+    ("", "no-pex", Kind::Flag, "no peer exchange (this version has none)"),
+    ("", "no-lsd", Kind::Flag, "no local discovery (this version has none)"),
+    ("", "json", Kind::Flag, "one JSON object a line in place of the progress lines"),
+];
+
+const CREATE: &[Opt] = &[
+    ("o", "", Kind::Value("FILE"), "write FILE (default: the name of PATH and .torrent, here)"),
+    ("a", "", Kind::Values("URL"), "tracker, each a tier of its own; commas join one tier"),
+    ("w", "", Kind::Values("URL"), "web seed"),
+    ("l", "", Kind::Value("PIECE_LENGTH"), "a power of two from 16K to 64M (default: by the size)"),
+    ("n", "", Kind::Value("NAME"), "the torrent's name (default: the file name of PATH)"),
+    ("c", "", Kind::Value("COMMENT"), "a comment"),
+    ("P", "", Kind::Flag, "private: peers from its trackers only"),
+];
+
+const SHOW: &[Opt] = &[("", "json", Kind::Flag, "print one JSON object")];
+
+const VERIFY: &[Opt] = &[("d", "dir", Kind::Value("PATH"), "where the files are (default: .)")];
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Print this.
+    Print(String),
+    /// Download, then seed.
+    Download(Box<Download>),
+    /// Make a .torrent.
+    Create(Create),
+    /// Say what a .torrent holds.
+    Show { torrent: OsString, json: bool },
+    /// Hash what is on disk.
+    Verify { torrent: OsString, dir: PathBuf },
+}
+
+/// What every command can be told.
+#[derive(Debug, Default)]
+pub(crate) struct Common {
+    /// How often `-v` was given.
+    pub(crate) verbose: usize,
+    pub(crate) quiet: bool,
+    pub(crate) log_file: Option<PathBuf>,
+}
+
+/// The options of a download.
+#[derive(Debug)]
+pub(crate) struct Download {
+    pub(crate) torrents: Vec<OsString>,
+    pub(crate) dir: PathBuf,
+    pub(crate) seed: bool,
+    pub(crate) exit: bool,
+    pub(crate) select: Option<Vec<RangeInclusive<usize>>>,
+    pub(crate) sequential: bool,
+    pub(crate) overwrite: bool,
+    pub(crate) prealloc: Prealloc,
+    pub(crate) disk_io: DiskIo,
+    pub(crate) ports: RangeInclusive<u16>,
+    pub(crate) bind: Vec<IpAddr>,
+    pub(crate) device: Option<String>,
+    pub(crate) max_conn: usize,
+    pub(crate) max_upload: usize,
+    pub(crate) peers: Vec<(String, u16)>,
+    pub(crate) trackers: Vec<Url>,
+    pub(crate) json: bool,
+}
+
+/// The options of `create`.
+#[derive(Debug)]
+pub(crate) struct Create {
+    pub(crate) path: PathBuf,
+    pub(crate) out: Option<PathBuf>,
+    pub(crate) trackers: Vec<Vec<String>>,
+    pub(crate) web_seeds: Vec<String>,
+    pub(crate) piece_length: Option<u32>,
+    pub(crate) name: Option<String>,
+    pub(crate) comment: Option<String>,
+    pub(crate) private: bool,
+}
+
+/// Reads the arguments (without the program's own name).
+pub(crate) fn parse(args: &[OsString]) -> Result<(Common, Task), Error> {
+    let texts: Vec<String> = args.iter().map(|arg| to_text(arg)).collect();
+    let (command, rest) = match texts.split_first() {
+        Some((first, rest)) => (first.as_str(), rest),
+        None => ("", &[][..]),
+    };
+    match command {
+        "create" => parsed(rest, &[CREATE, COMMON], CREATE_USAGE, create),
+        "show" => parsed(rest, &[SHOW, COMMON], SHOW_USAGE, show),
+        "verify" => parsed(rest, &[VERIFY, COMMON], VERIFY_USAGE, verify),
+        "edit" | "scrape" | "tracker" | "dht" | "config" | "replay" => {
+            Err(Error::Usage(format!("the command {command} is not in this version")))
+        }
+        _ => parsed(&texts, &[DOWNLOAD, COMMON], USAGE, download),
+    }
+}
+
+const USAGE: &str = "\
+Usage: ptorrent [options] TORRENT...       download, then seed
+       ptorrent COMMAND [options] ...      create, show or verify; each has its own --help
+
+A TORRENT is the path of a .torrent file. A file named like a command is written ./create.";
+const CREATE_USAGE: &str = "\
+Usage: ptorrent create [options] PATH
+Make a .torrent of a file or folder; print its magnet URI.";
+const SHOW_USAGE: &str = "\
+Usage: ptorrent show [options] TORRENT
+Print what a .torrent holds.";
+const VERIFY_USAGE: &str = "\
+Usage: ptorrent verify [options] TORRENT
+Hash what is on disk; print a line for each file that is bad or missing; exit with 0 only when all is there.";
+
+fn parsed(
+    args: &[String],
+    groups: &[&[Opt]],
+    usage: &str,
+    task: fn(&Matches) -> Result<Task, Error>,
+) -> Result<(Common, Task), Error> {
+    let mut options = getopts::Options::new();
+    for (short, long, kind, about) in groups.iter().flat_map(|group| group.iter()) {
+        let (hint, has, occur) = match kind {
+            Kind::Flag => ("", HasArg::No, Occur::Optional),
+            Kind::Count => ("", HasArg::No, Occur::Multi),
+            Kind::Value(hint) => (*hint, HasArg::Yes, Occur::Optional),
+            Kind::Values(hint) => (*hint, HasArg::Yes, Occur::Multi),
+        };
+        options.opt(short, long, about, hint, has, occur);
+    }
+    let matches = options.parse(args).map_err(|fail| Error::Usage(wrong(&fail)))?;
+    if matches.opt_present("help") {
+        return Ok((Common::default(), Task::Print(options.usage(usage))));
+    }
+    if matches.opt_present("version") {
+        return Ok((Common::default(), Task::Print(format!("ptorrent {}\n", env!("CARGO_PKG_VERSION")))));
+    }
+    let common = Common {
+        verbose: matches.opt_count("verbose"),
+        quiet: matches.opt_present("quiet"),
+        log_file: path(&matches, "log-file"),
+    };
+    if common.quiet && common.verbose > 0 {
+        return Err(Error::Usage("--quiet and --verbose contradict each other".into()));
+    }
+    Ok((common, task(&matches)?))
+}
+
+/// An option as the user would type it.
+fn dashed(name: &str) -> String {
+    let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+    format!("{dashes}{}", values::shown(name))
+}
+
+fn wrong(fail: &Fail) -> String {
+    match fail {
+        Fail::ArgumentMissing(name) => format!("{} needs a value", dashed(name)),
+        Fail::UnrecognizedOption(name) => format!("unknown option {}", dashed(name)),
+        Fail::OptionMissing(name) => format!("{} is needed", dashed(name)),
+        Fail::OptionDuplicated(name) => format!("{} is given more than once", dashed(name)),
+        Fail::UnexpectedArgument(name) => format!("{} takes no value", dashed(name)),
+    }
+}
+
+fn path(matches: &Matches, name: &str) -> Option<PathBuf> {
+    matches.opt_str(name).map(|text| PathBuf::from(from_text(&text)))
+}
+
+/// The value of an option, or the default; `read` says what is wrong with it.
+fn value<T>(
+    matches: &Matches,
+    name: &str,
+    default: T,
+    read: fn(&str) -> Result<T, String>,
+) -> Result<T, Error> {
+    match matches.opt_str(name) {
+        Some(text) => read_value(name, &text, read),
+        None => Ok(default),
+    }
+}
+
+fn each<T>(matches: &Matches, name: &str, read: fn(&str) -> Result<T, String>) -> Result<Vec<T>, Error> {
+    matches.opt_strs(name).iter().map(|text| read_value(name, text, read)).collect()
+}
+
+fn read_value<T>(name: &str, text: &str, read: fn(&str) -> Result<T, String>) -> Result<T, Error> {
+    read(text)
+        .map_err(|why| Error::Usage(format!("{} '{}': {why}", dashed(name), values::shown_safely(text))))
+}
+
+/// The one argument of a command.
+fn only(matches: &Matches, what: &str) -> Result<OsString, Error> {
+    match matches.free.as_slice() {
+        [one] if !one.is_empty() => Ok(from_text(one)),
+        [] => Err(Error::Usage(format!("{what} is missing"))),
+        [_] => Err(Error::Usage(format!("{what} is empty"))),
+        [_, second, ..] => Err(Error::Usage(format!("one {what} only, not '{}' too", values::shown(second)))),
+    }
+}
+
+fn download(matches: &Matches) -> Result<Task, Error> {
+    let usage = |text: &str| Err(Error::Usage(text.into()));
+    let bind = each(matches, "bind", values::address)?;
+    if bind.iter().filter(|a| a.is_ipv4()).count() > 1 || bind.iter().filter(|a| a.is_ipv6()).count() > 1 {
+        return usage("--bind is given twice for one family; allowed are one IPv4 and one IPv6 address");
+    }
+    value(matches, "encryption", (), values::encryption)?;
+    let options = Download {
+        dir: path(matches, "dir").unwrap_or_else(|| PathBuf::from(".")),
+        seed: matches.opt_present("seed"),
+        exit: matches.opt_present("exit"),
+        select: value(matches, "select", None, |text| values::select(text).map(Some))?,
+        sequential: matches.opt_present("sequential"),
+        overwrite: matches.opt_present("overwrite"),
+        prealloc: value(matches, "prealloc", Prealloc::default(), values::prealloc)?,
+        disk_io: value(matches, "disk-io", DiskIo::default(), values::disk_io)?,
+        ports: value(matches, "port", 6881..=6889, values::ports)?,
+        bind,
+        device: value(matches, "bind-device", None, |text| values::device(text).map(Some))?,
+        max_conn: value(matches, "max-conn", 50, values::connections)?,
+        max_upload: value(matches, "max-upload", 4, values::connections)?,
+        peers: each(matches, "peer", values::peer)?,
+        trackers: each(matches, "tracker", values::tracker)?,
+        json: matches.opt_present("json"),
+        torrents: matches.free.iter().map(|text| from_text(text)).collect(),
+    };
+    if options.torrents.is_empty() {
+        return usage("no TORRENT is given");
+    }
+    if options.torrents.iter().any(|torrent| torrent.is_empty()) {
+        return usage("an empty TORRENT is given");
+    }
+    if options.seed && options.exit {
+        return usage("--seed and --exit contradict each other");
+    }
+    Ok(Task::Download(Box::new(options)))
+}
+
+fn create(matches: &Matches) -> Result<Task, Error> {
+    Ok(Task::Create(Create {
+        path: only(matches, "PATH")?.into(),
+        out: path(matches, "o"),
+        trackers: each(matches, "a", values::tier)?,
+        web_seeds: each(matches, "w", values::web_seed)?,
+        piece_length: value(matches, "l", None, |text| values::piece_length(text).map(Some))?,
+        name: value(matches, "n", None, |text| values::name(text).map(Some))?,
+        comment: value(matches, "c", None, |text| values::comment(text).map(Some))?,
+        private: matches.opt_present("P"),
+    }))
+}
+
+fn show(matches: &Matches) -> Result<Task, Error> {
+    Ok(Task::Show { torrent: only(matches, "TORRENT")?, json: matches.opt_present("json") })
+}
+
+fn verify(matches: &Matches) -> Result<Task, Error> {
+    let dir = path(matches, "dir").unwrap_or_default();
+    Ok(Task::Verify { torrent: only(matches, "TORRENT")?, dir })
+}

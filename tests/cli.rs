@@ -1,0 +1,474 @@
+//! The program as a function: arguments and a folder in, output and status out.
+
+use ptorrent::cli::{Env, run};
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Lines, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// A folder that is gone after the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> &Folder {
+        let path = self.0.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+        self
+    }
+
+    fn call(&self, args: &[&str]) -> Output {
+        self.call_os(args.iter().map(OsString::from).collect())
+    }
+
+    fn call_os(&self, args: Vec<OsString>) -> Output {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let status = call(&self.0, args, &mut out, &mut err);
+        Output { status, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Output {
+    status: u8,
+    out: String,
+    err: String,
+}
+
+impl Output {
+    #[track_caller]
+    fn ok(&self) -> &str {
+        assert_eq!((self.status, self.err.as_str()), (0, ""), "{}", self.out);
+        &self.out
+    }
+
+    /// One line in the program's name, and nothing on standard output.
+    #[track_caller]
+    fn fails(&self, status: u8) -> &str {
+        assert_eq!((self.status, self.out.as_str()), (status, ""), "{}", self.err);
+        assert_eq!(self.err.lines().count(), 1, "{}", self.err);
+        self.err.strip_prefix("ptorrent: ").expect(&self.err)
+    }
+}
+
+fn call(dir: &Path, args: Vec<OsString>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    run(&mut Env {
+        args,
+        dir: dir.into(),
+        out,
+        out_is_terminal: false,
+        err,
+        err_is_terminal: false,
+        size: || None,
+        columns: None,
+        takes_signals: false,
+        rust_log: None,
+    })
+}
+
+/// Bytes that do not repeat.
+fn noise(len: usize, seed: u32) -> Vec<u8> {
+    let mut x = seed | 1;
+    let mut next = || {
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        x as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+#[test]
+fn wrong_usage_is_one_line_that_names_option_value_and_what_is_allowed() {
+    let folder = Folder::new("usage");
+    for (args, due) in [
+        (&[][..], &["no TORRENT"][..]),
+        (&["--nonsense", "x"], &["unknown option --nonsense"]),
+        (&["-z"], &["unknown option -z"]),
+        (&["--dht-bootstrap", "x:1", "t"], &["unknown option --dht-bootstrap"]),
+        (&["--seed-ratio", "2", "t"], &["unknown option --seed-ratio"]),
+        (&["--super-seed", "t"], &["unknown option --super-seed"]),
+        (&["t", "--dir"], &["--dir needs a value"]),
+        (&["-d", "a", "-d", "b", "t"], &["more than once"]),
+        (&["--exit=yes", "t"], &["--exit takes no value"]),
+        (&["-s", "-x", "t"], &["--seed", "--exit", "contradict"]),
+        (&["-q", "-v", "t"], &["--quiet", "--verbose"]),
+        (&["-p", "70000", "t"], &["port", "'70000'", "65535"]),
+        (&["--port", "9-8", "t"], &["--port", "'9-8'", "rising"]),
+        (&["-b", "host", "t"], &["bind", "'host'", "IPv4 or IPv6"]),
+        (&["-b", "1.2.3.4", "--bind", "::ffff:1.2.3.5", "t"], &["--bind", "twice"]),
+        (&["--bind-device", "a/b", "t"], &["--bind-device", "'a/b'"]),
+        (&["-c", "0", "t"], &["max-conn", "'0'", "20000"]),
+        (&["-u", "many", "t"], &["max-upload", "'many'", "number"]),
+        (&["--peer", "::1:6881", "t"], &["--peer", "'::1:6881'", "brackets"]),
+        (&["--tracker", "gopher://me:word@x/key", "t"], &["--tracker", "'gopher://x/...'", "http://"]),
+        (&["--select", "1,x-3", "t"], &["--select", "'x-3'", "1,3-5"]),
+        (&["--prealloc", "some", "t"], &["--prealloc", "'some'", "full or sparse"]),
+        (&["--disk-io", "aio", "t"], &["--disk-io", "'aio'", "auto, mmap or pwrite"]),
+        (&["--encryption", "required", "t"], &["--encryption", "'required'", "disabled"]),
+        (&["-d", "x", ""], &["empty TORRENT"]),
+        (&["scrape", "t"], &["scrape", "not in this version"]),
+        (&["create"], &["PATH is missing"]),
+        (&["create", "a", "b"], &["one PATH only", "'b'"]),
+        (&["create", "-l", "17K", "a"], &["-l", "'17K'", "power of two"]),
+        (&["create", "-n", "a/b", "a"], &["-n", "'a/b'"]),
+        (&["create", "-a", "x", "a"], &["-a", "'x'"]),
+        (&["create", "-w", "ftp://x", "a"], &["-w", "http://"]),
+        (&["show"], &["TORRENT is missing"]),
+        (&["show", "--dir", "x", "t"], &["unknown option --dir"]),
+        (&["verify", "a", "b"], &["one TORRENT only"]),
+    ] {
+        let output = folder.call(args);
+        let line = output.fails(2);
+        assert!(due.iter().all(|part| line.contains(part)), "{args:?}: {line}");
+        assert!(line.contains("--help"), "{line}");
+    }
+}
+
+#[test]
+fn help_and_version() {
+    let folder = Folder::new("help");
+    for args in [&["-h"][..], &["t", "--help"], &["create", "--help"], &["show", "-h"], &["verify", "-h"]] {
+        let output = folder.call(args);
+        assert!(output.ok().starts_with("Usage: ptorrent "), "{args:?}");
+    }
+    assert_eq!(folder.call(&["-V"]).ok(), format!("ptorrent {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+/// The long options in a text, and the short ones of `create`.
+fn options_in(text: &str) -> Vec<String> {
+    let plain =
+        ["\\fB", "\\fI", "\\fR"].iter().fold(text.replace("\\-", "-"), |text, font| text.replace(font, " "));
+    let words = plain.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    let mut options: Vec<String> =
+        words.filter(|word| word.starts_with("--") && word.len() > 2).map(str::to_string).collect();
+    options.sort_unstable();
+    options.dedup();
+    options
+}
+
+#[test]
+fn help_and_man_page_name_the_same_options() {
+    let folder = Folder::new("man");
+    let commands = [&["-h"][..], &["create", "-h"], &["show", "-h"], &["verify", "-h"]];
+    let helps: String = commands.iter().map(|args| folder.call(args).out).collect();
+    let manual = include_str!("../docs/ptorrent.1");
+    assert_eq!(options_in(&helps), options_in(manual));
+    for short in helps.lines().filter_map(|line| line.trim_start().strip_prefix('-')?.chars().next()) {
+        let escaped = format!("\\-{short}");
+        assert!(short == '-' || manual.contains(&escaped), "-{short} is not in the man page");
+    }
+}
+
+#[test]
+fn what_is_no_file_is_refused_for_now() {
+    let folder = Folder::new("foreign");
+    for torrent in ["magnet:?xt=urn:btih:x", "http://127.0.0.1:1/key.torrent", &"ab".repeat(20)] {
+        for args in [&["show", torrent][..], &["verify", torrent], &[torrent]] {
+            let output = folder.call(args);
+            assert!(output.fails(1).contains("not supported yet"), "{}", output.err);
+        }
+    }
+    assert!(
+        folder.call(&["show", "none.torrent"]).fails(1).contains("cannot read none.torrent: No such file")
+    );
+    assert!(folder.call(&["show", "."]).fails(1).contains("cannot read ."));
+}
+
+#[test]
+fn create_show_and_verify_agree() {
+    let folder = Folder::new("round");
+    folder.file("data/b/deep/one", &noise(100_000, 1)).file("data/a", &noise(50_000, 2));
+    folder.file("data/b/empty", b"").file("data/z", &noise(1, 3));
+    let args = ["create", "-l", "16K", "-a", "http://x/a,http://y/a", "-a", "udp://z:1", "-P"];
+    let magnet = folder.call(&[&args[..], &["-w", "http://w/", "-c", "words", "data"]].concat());
+    let shown = folder.call(&["show", "data.torrent"]);
+    assert!(shown.ok().contains(magnet.ok().trim_end()), "{}", shown.out);
+    for line in [
+        "Name:       data\n",
+        "146.5 KiB (150001 bytes) in 4 files\n",
+        "10 of 16.0 KiB (16384 bytes)\n",
+        "Private:    yes\n",
+        "Comment:    words\n",
+        "http://y/a (tier 1)\n",
+        "udp://z:1 (tier 2)\n",
+        "Web seed:   http://w/\n",
+        "     1   48.8 KiB  data/a\n",
+        "     2   97.7 KiB  data/b/deep/one\n",
+        "     3        0 B  data/b/empty\n",
+        "     4        1 B  data/z\n",
+    ] {
+        let line = line.replace("146.5", "146");
+        assert!(shown.out.contains(&line), "{line}{}", shown.out);
+    }
+    let json = folder.call(&["show", "--json", "data.torrent"]);
+    assert!(json.ok().starts_with(r#"{"name":"data","info_hash":""#) && json.out.lines().count() == 1);
+    assert!(
+        json.out
+            .contains(r#""trackers":[["http://x/a","http://y/a"],["udp://z:1"]],"web_seeds":["http://w/"]"#)
+    );
+    assert!(json.out.contains(r#"{"number":2,"path":"data/b/deep/one","size":100000}"#), "{}", json.out);
+    assert_eq!(folder.call(&["verify", "data.torrent"]).ok(), "data: complete, 4 files\n");
+    fs::create_dir(folder.0.join("else")).unwrap();
+    fs::rename(folder.0.join("data"), folder.0.join("else/data")).unwrap();
+    assert_eq!(folder.call(&["verify", "data.torrent", "-d", "else"]).ok(), "data: complete, 4 files\n");
+    let missing = folder.call(&["verify", "data.torrent"]);
+    assert_eq!((missing.status, missing.out.lines().count()), (1, 5));
+}
+
+#[test]
+fn create_gives_the_same_torrent_each_time_and_never_overwrites() {
+    let folder = Folder::new("again");
+    folder.file("data/x", &noise(70_000, 5)).file("data/y", &noise(7, 6));
+    let first = folder.call(&["create", "data"]);
+    let second = folder.call(&["create", "data/../data", "-o", "second"]);
+    assert_eq!(first.ok(), second.ok());
+    let before = fs::read(folder.0.join("second")).unwrap();
+    assert!(folder.call(&["create", "data", "-o", "second"]).fails(1).contains("second exists already"));
+    assert_eq!(fs::read(folder.0.join("second")).unwrap(), before);
+    let renamed = folder.call(&["create", "-n", "other", "data/x"]);
+    assert!(renamed.ok().contains("&dn=other"));
+    assert!(folder.0.join("other.torrent").exists());
+    let names = fs::read_dir(&folder.0).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.ends_with(".part")).count(), 0);
+}
+
+#[test]
+fn create_leaves_out_links_and_refuses_what_no_torrent_can_be() {
+    let folder = Folder::new("refuse");
+    folder.file("data/x", b"x").file("empty/none", b"");
+    std::os::unix::fs::symlink("/etc/passwd", folder.0.join("data/link")).unwrap();
+    let output = folder.call(&["create", "data"]);
+    assert_eq!(output.status, 0);
+    assert!(output.err.contains("data/link: a symbolic link"), "{}", output.err);
+    assert!(!folder.call(&["show", "data.torrent"]).ok().contains("link"));
+    assert!(folder.call(&["create", "empty"]).fails(1).contains("has no data"));
+    assert!(folder.call(&["create", "none"]).fails(1).contains("cannot read"));
+    assert!(folder.call(&["create", "/dev/null"]).fails(1).contains("neither a file nor a folder"));
+    let odd = OsString::from_vec(b"odd/n\xffme".to_vec());
+    fs::create_dir(folder.0.join("odd")).unwrap();
+    fs::write(folder.0.join(&odd), b"x").unwrap();
+    assert!(folder.call(&["create", "odd"]).fails(1).contains("not UTF-8"));
+}
+
+#[test]
+fn verify_names_each_file_that_is_not_right() {
+    let folder = Folder::new("verify");
+    for (seed, name) in ["bad", "gone", "good", "long", "short"].into_iter().enumerate() {
+        // Three pieces each, so that no two files share one.
+        folder.file(&format!("data/{name}"), &noise(3 << 14, seed as u32 + 9));
+    }
+    folder.call(&["create", "-l", "16K", "data"]).ok();
+    let path = |name: &str| folder.0.join("data").join(name);
+    let mut bytes = fs::read(path("bad")).unwrap();
+    bytes[20_000] ^= 1;
+    fs::write(path("bad"), bytes).unwrap();
+    fs::remove_file(path("gone")).unwrap();
+    fs::File::options().append(true).open(path("long")).unwrap().write_all(b"more").unwrap();
+    fs::File::options().write(true).open(path("short")).unwrap().set_len(20_000).unwrap();
+    let output = folder.call(&["verify", "data.torrent"]);
+    assert_eq!((output.status, output.err.as_str()), (1, ""));
+    let lines: Vec<String> =
+        output.out.lines().map(|line| line.replace(&format!("{}/data/", folder.0.display()), "")).collect();
+    assert_eq!(
+        lines,
+        [
+            "bad: bad (1 of 3 pieces)",
+            "missing: gone",
+            "too long: long (49156 in place of 49152 bytes)",
+            "too short: short (20000 of 49152 bytes)",
+            "data: 4 of 5 files not as they should be"
+        ]
+    );
+}
+
+#[test]
+fn a_hostile_torrent_controls_no_terminal() {
+    let folder = Folder::new("hostile");
+    let torrent = b"d8:announce23:http://x/\x1b]0;owned\x07/abc7:comment8:\x1b[2Jc\x07\n\x0010:created by4:\xff\x9b\x1bm\
+        4:infod5:filesld6:lengthi1e4:pathl9:\x1b[31mred\n3:../eed6:lengthi2e4:pathl2:..6:passwdeee4:name6:\x07evil\n\
+        12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+    folder.file("t.torrent", torrent);
+    for args in [&["show", "t.torrent"][..], &["show", "--json", "t.torrent"], &["verify", "t.torrent"]] {
+        let output = folder.call(args);
+        let foul = |c: char| c.is_control() && c != '\n';
+        assert!(
+            !output.out.contains(foul) && !output.err.contains(foul),
+            "{:?} {:?}",
+            output.out,
+            output.err
+        );
+        assert!(output.out.contains("evil"), "{} {}", output.out, output.err);
+        assert!(!output.out.contains("../"), "{}", output.out);
+    }
+    for junk in [&b""[..], b"d", b"i1e", b"de", &[b'l'; 100_000], b"d4:infod6:pieces1:xee", &noise(5000, 4)] {
+        folder.file("j.torrent", junk);
+        assert!(folder.call(&["show", "j.torrent"]).fails(1).starts_with("j.torrent: "));
+    }
+}
+
+#[test]
+fn arguments_stand_in_any_order_and_need_not_be_utf8() {
+    let folder = Folder::new("order");
+    folder.file("-x", b"data").file("create", b"other");
+    folder.call(&["create", "-o", "t", "--", "-x"]).ok();
+    assert_eq!(folder.call(&["verify", "t", "-d", "."]).ok(), "-x: complete, 1 file\n");
+    folder.call(&["create", "./create", "-n", "n"]).ok();
+    fs::rename(folder.0.join("t"), folder.0.join(OsString::from_vec(b"t\xff\xfe".to_vec()))).unwrap();
+    let odd = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    folder.call_os(vec![odd(b"show"), odd(b"t\xff\xfe")]).ok();
+    let output = folder.call_os(vec![odd(b"show"), odd(b"--json"), odd(b"u\xff\x1b")]);
+    assert!(output.fails(1).starts_with("cannot read u"));
+    assert!(!output.err.contains('\x1b'));
+    folder.call_os(vec![odd(b"-p"), odd(b"\xff"), odd(b"t")]).fails(2);
+}
+
+#[test]
+fn a_selection_outside_the_torrent_is_wrong_usage() {
+    let folder = Folder::new("select");
+    folder.file("data/a", b"a").file("data/b", b"b");
+    folder.call(&["create", "data"]).ok();
+    let output = folder.call(&["--select", "1,2-3", "data.torrent"]);
+    assert!(output.fails(2).contains("--select '2-3': data has files 1 to 2"), "{}", output.err);
+}
+
+#[test]
+fn json_says_what_could_not_be_read() {
+    let folder = Folder::new("json");
+    let output = folder.call(&["-x", "--json", "none.torrent"]);
+    assert_eq!(output.status, 1);
+    assert!(
+        output.out.starts_with(r#"{"event":"error","message":"cannot read none.torrent: "#),
+        "{}",
+        output.out
+    );
+    assert!(output.out.ends_with("\"reason\":\"io\"}\n"), "{}", output.out);
+    assert!(output.err.starts_with("ptorrent: cannot read none.torrent"));
+}
+
+/// A pipe that nobody reads any more.
+struct Closed<'a>(&'a RefCell<u32>);
+
+impl Write for Closed<'_> {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        *self.0.borrow_mut() += 1;
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[test]
+fn a_closed_standard_output_is_a_quiet_end() {
+    let folder = Folder::new("pipe");
+    folder.file("data", b"data");
+    folder.call(&["create", "data"]).ok();
+    for args in [&["--help"][..], &["show", "data.torrent"], &["verify", "data.torrent"]] {
+        let (tries, mut err) = (RefCell::new(0), Vec::new());
+        let args = args.iter().map(OsString::from).collect();
+        assert_eq!(call(&folder.0, args, &mut Closed(&tries), &mut err), 0);
+        assert_eq!((*tries.borrow(), err), (1, Vec::new()));
+    }
+    // Nor does a standard error that is gone stop anything.
+    let (tries, mut out) = (RefCell::new(0), Vec::new());
+    assert_eq!(call(&folder.0, vec!["none".into()], &mut out, &mut Closed(&tries)), 1);
+}
+
+#[test]
+fn a_log_file_is_appended_to() {
+    let folder = Folder::new("log");
+    folder.file("log", b"before\n");
+    let output = folder.call(&["show", "none", "--log-file", "log"]);
+    assert!(output.fails(1).contains("cannot read none"));
+    let log = fs::read_to_string(folder.0.join("log")).unwrap();
+    assert!(log.starts_with("before\n") && log.contains("Z ERROR ptorrent: cannot read none"), "{log}");
+    assert!(folder.call(&["show", "none", "--log-file", "no/log"]).fails(1).contains("cannot open"));
+}
+
+/// The real program, killed at the latest when the test ends.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(folder: &Folder, args: &[&str]) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
+        command.current_dir(&folder.0).args(["--json", "-b", "127.0.0.1", "-p", "0"]).args(args);
+        command.args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Running { child, lines }
+    }
+
+    /// Reads to the first line with this text.
+    #[track_caller]
+    fn line_with(&mut self, text: &str) -> String {
+        let found = self.lines.by_ref().map(Result::unwrap).find(|line| line.contains(text));
+        found.unwrap_or_else(|| panic!("it ended without {text}"))
+    }
+
+    /// The exit status, after the rest of its output.
+    fn end(mut self) -> Option<i32> {
+        self.lines.by_ref().map_while(Result::ok).for_each(drop);
+        self.child.wait().unwrap().code()
+    }
+
+    fn interrupt(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn two_programs_feed_each_other_and_end_as_they_should() {
+    let folder = Folder::new("feed");
+    let data = noise(3_000_001, 77);
+    folder.file("there/file", &data);
+    folder.call(&["create", "-o", "t", "there/file"]).ok();
+    let mut seeder = Running::start(&folder, &["--seed", "-d", "there", "t"]);
+    let line = seeder.line_with("listening");
+    let (_, addr) = line.split_once(r#""addr":""#).unwrap();
+    let addr = addr.trim_end_matches(r#""}"#);
+    let mut leech = Running::start(&folder, &["-x", "-d", "new/here", "--peer", addr, "t"]);
+    leech.line_with(r#""event":"complete""#);
+    assert_eq!(leech.end(), Some(0));
+    assert!(fs::read(folder.0.join("new/here/file")).unwrap() == data);
+    seeder.interrupt();
+    assert_eq!(seeder.end(), Some(0));
+}
+
+#[test]
+fn an_interrupted_download_ends_with_130() {
+    let folder = Folder::new("interrupt");
+    folder.file("file", &noise(100_000, 78));
+    folder.call(&["create", "-o", "t", "file"]).ok();
+    let mut leech = Running::start(&folder, &["-x", "-d", "here", "t"]);
+    leech.line_with(r#""state":"downloading""#);
+    leech.interrupt();
+    assert_eq!(leech.end(), Some(130));
+}
