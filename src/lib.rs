@@ -18,6 +18,7 @@
 
 pub mod api;
 pub mod base;
+pub mod disk;
 pub mod helper;
 pub mod limits;
 pub mod proto;
