@@ -111,6 +111,23 @@ pub const ENDGAME_WALK: u32 = 4096;
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize && TORRENTS_MAX < u16::MAX as usize);
 
+/// Blocks that a disk worker takes from its queue at a time, to store neighbours in one call: half of `LANE_HIGH`.
+pub const DISK_BATCH: usize = 64;
+/// Descriptors that one disk worker keeps open at most; fewer where RLIMIT_NOFILE is low.
+pub const DESCRIPTORS: usize = 64;
+/// Bytes of one read while hashing: large enough that the call costs nothing, small enough for the second cache.
+pub const READ_CHUNK: usize = 256 << 10;
+/// Bytes of a file that are looked at for anything but zeros before it counts as holding data.
+pub const FOUND_LOOK: u64 = 1 << 20;
+/// Address space of one mapped window; less where there are but 32 bits of it.
+pub const WINDOW_LEN: usize = if cfg!(target_pointer_width = "64") { 16 << 20 } else { 4 << 20 };
+/// Windows that one disk worker has at most: one for each of the pieces that it is likely to have in hand.
+pub const WINDOWS: usize = if cfg!(target_pointer_width = "64") { 64 } else { 8 };
+/// Bytes that all windows of one disk worker may hold resident.
+pub const POPULATED_MAX: usize = 16 << 20;
+
+const _: () = assert!(LANE_HIGH >= DISK_BATCH as u64 * BLOCK as u64);
+const _: () = assert!(WINDOW_LEN / 64 <= POPULATED_MAX && WINDOW_LEN.is_power_of_two());
 /// Connections being made at a time: home routers choke on more.
 pub const HALF_OPEN_MAX: usize = 32;
 /// How long a connection may take to be made.

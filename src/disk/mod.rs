@@ -1,0 +1,313 @@
+//! The disk workers: everything that may wait for a disk, and all hashing of pieces.
+//!
+//! A [`Worker`] takes [`Job`]s from two queues, answers each with a [`Done`] and rings the net thread's bell. Urgent
+//! jobs (open, write, read, close) come first, in order; a check is done a read at a time in between. What the workers
+//! share is in [`Shared`]: which torrents are open, and whose each file is.
+
+mod check;
+mod claims;
+mod error;
+mod files;
+mod open;
+mod partfile;
+mod piece;
+mod plain;
+mod sigbus;
+mod storage;
+mod window;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use crate::api::{DiskError, Done, Job, PeerId, TorrentId};
+use crate::base::buf::Buf;
+use crate::base::wake::Wake;
+use crate::limits::{DISK_BATCH, LANES_MAX, READ_CHUNK};
+use crate::proto::layout::Block;
+use check::{Check, Zeros};
+use claims::Claims;
+use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError};
+use error::fail;
+use files::Files;
+use piece::Piece;
+use std::collections::BTreeMap;
+use std::io::{Error, ErrorKind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use storage::{Place, Storage, locked};
+use window::Windows;
+use write::{Write, closed};
+
+/// What all workers know.
+pub struct Shared {
+    lanes: u8,
+    torrents: Mutex<BTreeMap<TorrentId, Arc<Storage>>>,
+    claims: Mutex<Claims>,
+}
+
+impl Shared {
+    /// For this many workers; each torrent is closed once all of them have closed it.
+    ///
+    /// # Panics
+    /// When there are none, or more than `limits::LANES_MAX`.
+    pub fn new(lanes: u8) -> Arc<Shared> {
+        assert!(lanes > 0 && usize::from(lanes) <= LANES_MAX, "1 to {LANES_MAX} workers");
+        Arc::new(Shared { lanes, torrents: Mutex::default(), claims: Mutex::default() })
+    }
+
+    fn add(&self, storage: Storage) {
+        locked(&self.torrents).insert(storage.torrent, Arc::new(storage));
+    }
+
+    /// The torrent, if it is open for this lane.
+    fn find(&self, torrent: TorrentId, lane: u8) -> Option<Arc<Storage>> {
+        let storage = locked(&self.torrents).get(&torrent)?.clone();
+        (storage.closed.load(Ordering::Acquire) & 1 << lane == 0).then_some(storage)
+    }
+
+    /// One lane closes it; the last one gives its files free.
+    fn close(&self, torrent: TorrentId, lane: u8) {
+        let mut torrents = locked(&self.torrents);
+        let Some(storage) = torrents.get(&torrent) else { return };
+        let closed = storage.closed.fetch_or(1 << lane, Ordering::AcqRel) | 1 << lane;
+        if closed.count_ones() >= u32::from(self.lanes)
+            && let Some(storage) = torrents.remove(&torrent)
+        {
+            drop(torrents);
+            storage.release(&mut locked(&self.claims));
+        }
+    }
+}
+
+/// One disk worker: the pieces in hand, its own descriptors and windows.
+pub struct Worker {
+    lane: u8,
+    shared: Arc<Shared>,
+    jobs: Receiver<Job>,
+    checks: Receiver<Job>,
+    done: Sender<(u8, Done)>,
+    wake: Arc<Wake>,
+    open: BTreeMap<TorrentId, Arc<Storage>>,
+    pieces: BTreeMap<(TorrentId, u32), Piece>,
+    hands: Hands,
+    check: Option<Check>,
+}
+
+/// What a worker works with.
+struct Hands {
+    files: Files,
+    windows: Windows,
+    /// For what is read back and hashed.
+    chunk: Box<[u8]>,
+    zeros: Zeros,
+}
+
+impl Worker {
+    /// Worker number `lane` (from 0). `jobs` brings open, write, read and close, `checks` checks alone; each answer
+    /// goes to `done` with the number of the lane, and `wake` is rung after. `done` must have room for all answers
+    /// that can be outstanding.
+    pub fn new(
+        lane: u8,
+        shared: Arc<Shared>,
+        jobs: Receiver<Job>,
+        checks: Receiver<Job>,
+        done: Sender<(u8, Done)>,
+        wake: Arc<Wake>,
+    ) -> Worker {
+        let chunk = vec![0; READ_CHUNK].into();
+        let (files, windows, zeros) = (Files::new(), Windows::new(), Zeros::default());
+        let hands = Hands { files, windows, chunk, zeros };
+        let (open, pieces) = (BTreeMap::new(), BTreeMap::new());
+        Worker { lane, shared, jobs, checks, done, wake, open, pieces, hands, check: None }
+    }
+
+    /// Works until the sender of `jobs` is gone and all urgent jobs are done. A check under way then is dropped.
+    pub fn run(mut self) {
+        loop {
+            if self.check.is_none() {
+                let mut select = Select::new();
+                select.recv(&self.jobs);
+                select.recv(&self.checks);
+                if select.ready() == 1 && self.jobs.is_empty() && !self.next_check() {
+                    // No more checks will come: only jobs can.
+                    let Ok(job) = self.jobs.recv() else { return };
+                    self.serve(vec![job]);
+                    self.wake.ring();
+                    continue;
+                }
+            }
+            let mut batch = Vec::new();
+            let mut over = false;
+            while batch.len() < DISK_BATCH {
+                match self.jobs.try_recv() {
+                    Ok(job) => batch.push(job),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => {
+                        over = true;
+                        break;
+                    }
+                }
+            }
+            let idle = batch.is_empty();
+            if !idle {
+                self.serve(batch);
+                self.wake.ring();
+            } else if over {
+                return;
+            }
+            if self.check.is_some() && self.step() {
+                self.wake.ring();
+            }
+        }
+    }
+
+    /// Takes up the next check; false when no more will come.
+    fn next_check(&mut self) -> bool {
+        match self.checks.try_recv() {
+            Ok(Job::Check { torrent, first, count }) => {
+                match self.storage(torrent) {
+                    Some(storage) => self.check = Some(Check::new(storage, first, count)),
+                    None => {
+                        self.answer(Done::Checked { torrent, first, count, result: Err(closed()) });
+                        self.wake.ring();
+                    }
+                }
+                true
+            }
+            Ok(job) => {
+                debug_assert!(false, "not a check: {job:?}");
+                self.serve(vec![job]);
+                self.wake.ring();
+                true
+            }
+            Err(TryRecvError::Empty) => true,
+            Err(TryRecvError::Disconnected) => false,
+        }
+    }
+
+    /// Does a bit of the check in hand; tells whether that ended it.
+    fn step(&mut self) -> bool {
+        let Some(check) = &mut self.check else { return false };
+        let result = match check.step(&mut self.hands) {
+            Ok(false) => return false,
+            Ok(true) => Ok(std::mem::take(&mut check.right)),
+            Err(error) => Err(error),
+        };
+        let (torrent, first, count) = (check.torrent, check.first, check.count);
+        self.check = None;
+        self.answer(Done::Checked { torrent, first, count, result });
+        true
+    }
+
+    /// Does urgent jobs in their order; writes in a row are done together.
+    fn serve(&mut self, batch: Vec<Job>) {
+        let mut writes = Vec::new();
+        for job in batch {
+            if let Job::Write { torrent, block, buf } = job {
+                writes.push(Write { torrent, block, buf });
+                continue;
+            }
+            self.write(std::mem::take(&mut writes));
+            // What is answered need not wait for a job that may take long.
+            self.wake.ring();
+            match job {
+                Job::Open { torrent, spec } => {
+                    let result = open::open(&self.shared, torrent, &spec);
+                    self.answer(Done::Opened { torrent, result });
+                }
+                Job::Read { torrent, peer, block, buf } => self.read(torrent, peer, block, buf),
+                Job::Close { torrent } => self.close(torrent),
+                Job::Check { torrent, first, count } => {
+                    debug_assert!(false, "a check among the urgent jobs");
+                    self.answer(Done::Checked { torrent, first, count, result: Err(closed()) });
+                }
+                Job::Write { .. } => {}
+            }
+        }
+        self.write(writes);
+    }
+
+    fn read(&mut self, torrent: TorrentId, peer: PeerId, block: Block, mut buf: Buf) {
+        let result = match self.storage(torrent) {
+            None => Err(closed()),
+            Some(storage) if !storage.spec.meta.layout.contains(block) => {
+                let source = Error::new(ErrorKind::InvalidInput, "not a block of this torrent");
+                Err(fail("read", storage.path(Place::Part), source))
+            }
+            Some(storage) => {
+                let space = &mut buf.space()[..block.len as usize];
+                let result = read(&mut self.hands.files, &storage, block.piece, block.begin, space);
+                if result.is_err() {
+                    storage.set_right(block.piece, false);
+                }
+                result
+            }
+        };
+        self.answer(Done::Read { torrent, peer, block, buf, result });
+    }
+
+    fn close(&mut self, torrent: TorrentId) {
+        if let Some(check) = self.check.take_if(|check| check.torrent == torrent) {
+            let (first, count) = (check.first, check.count);
+            self.answer(Done::Checked { torrent, first, count, result: Err(closed()) });
+        }
+        self.open.remove(&torrent);
+        self.pieces.retain(|(other, _), _| *other != torrent);
+        self.hands.windows.close(torrent);
+        self.hands.files.close(torrent);
+        self.shared.close(torrent, self.lane);
+        self.answer(Done::Closed { torrent });
+    }
+
+    /// The files of a torrent, if it is open.
+    fn storage(&mut self, torrent: TorrentId) -> Option<Arc<Storage>> {
+        if let Some(storage) = self.open.get(&torrent) {
+            return Some(storage.clone());
+        }
+        let storage = self.shared.find(torrent, self.lane)?;
+        self.open.insert(torrent, storage.clone());
+        Some(storage)
+    }
+
+    fn answer(&self, done: Done) {
+        match self.done.try_send((self.lane, done)) {
+            // Nobody is left to hear it: the engine is on its way out.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(answer)) => {
+                debug_assert!(false, "no room for an answer: {answer:?}");
+                self.wake.ring();
+                let _ = self.done.send(answer);
+            }
+        }
+    }
+}
+
+/// Reads bytes of a piece, across files. A file that ends too early is an error.
+fn read(
+    files: &mut Files,
+    storage: &Storage,
+    piece: u32,
+    begin: u32,
+    buf: &mut [u8],
+) -> Result<(), DiskError> {
+    let mut rest = buf;
+    for run in storage.runs(piece, begin, rest.len() as u32) {
+        let (now, later) = rest.split_at_mut(run.len as usize);
+        match run.place {
+            Place::Zeros => now.fill(0),
+            Place::Nowhere(_) => {
+                let source = Error::new(ErrorKind::NotFound, "the file is not selected");
+                return Err(fail("read", storage.path(run.place), source));
+            }
+            Place::File(_) | Place::Part => {
+                let fd = files.get(storage, run.place, false)?;
+                plain::read_exact(fd, now, run.offset)
+                    .map_err(|e| fail("read", storage.path(run.place), e))?;
+            }
+        }
+        rest = later;
+    }
+    debug_assert!(rest.is_empty(), "a read past the end of the torrent");
+    Ok(())
+}

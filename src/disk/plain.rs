@@ -1,0 +1,39 @@
+//! Reading and storing by `pread` and `pwritev`: works everywhere, and every failure is an error code.
+
+use rustix::io::{Errno, pread, pwritev, retry_on_intr};
+use std::fs::File;
+use std::io::{self, IoSlice};
+
+/// Fills `buf` from `offset` of a file. A file that ends before that is `UnexpectedEof`.
+pub(super) fn read_exact(file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
+    crate::sys::guard::assert_may_block();
+    let mut at = 0;
+    while at < buf.len() {
+        let rest = &mut buf[at..];
+        match retry_on_intr(|| pread(file, &mut *rest, offset + at as u64))? {
+            0 => return Err(cut_short()),
+            n => at += n,
+        }
+    }
+    Ok(())
+}
+
+/// Stores all of `slices` at `offset` of a file, one after the other.
+pub(super) fn write_all(file: &File, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+    crate::sys::guard::assert_may_block();
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        let n = retry_on_intr(|| pwritev(file, slices, offset))?;
+        if n == 0 {
+            return Err(Errno::NOSPC.into());
+        }
+        offset += n as u64;
+        IoSlice::advance_slices(&mut slices, n);
+    }
+    Ok(())
+}
+
+/// What a file is that ends before the bytes that we stored in it.
+pub(super) fn cut_short() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut short")
+}

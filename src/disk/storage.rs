@@ -1,0 +1,312 @@
+//! The files of a torrent: where its bytes lie, which inode each file is, and what all workers know of it.
+
+use super::claims::{Claims, Id};
+use super::error::{fail, say};
+use super::partfile;
+use super::plain::cut_short;
+use crate::api::{DiskError, Prealloc, Spec, TorrentId};
+use crate::sys::guard::assert_may_block;
+use rustix::fs::{AtFlags, SeekFrom, seek};
+use rustix::fs::{CWD, FallocateFlags, FileType, Mode, OFlags, fallocate, fstat, ftruncate, openat, statat};
+use rustix::io::{Errno, retry_on_intr};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a run of bytes lies in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// The file of that number.
+    File(usize),
+    /// The part file.
+    Part,
+    /// Nothing: padding, zeros.
+    Zeros,
+    /// Nothing: a file that is not wanted, outside of the pieces that a wanted one has a share in.
+    Nowhere(usize),
+}
+
+/// Bytes that lie together in one place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Run {
+    pub(super) place: Place,
+    /// Where they start in it.
+    pub(super) offset: u64,
+    /// How many; never 0.
+    pub(super) len: u64,
+}
+
+/// What is under a piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ground {
+    /// Part of a file is missing or not long enough.
+    Missing,
+    /// Nothing was ever stored there.
+    Hole,
+    /// Some data.
+    Data,
+}
+
+/// What is known of a piece that failed.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Failed {
+    /// How many tries failed. What a worker has of an earlier try, it has to forget.
+    pub(super) tries: u32,
+    /// The last try is on disk as a whole: the next one is compared with it.
+    pub(super) compare: bool,
+}
+
+/// An open torrent; every worker has a share in it.
+pub(super) struct Storage {
+    pub(super) torrent: TorrentId,
+    pub(super) spec: Arc<Spec>,
+    /// Which inode each file is; None for those that are not opened (not wanted, padding, missing when seeding).
+    pub(super) ids: Vec<Option<Id>>,
+    /// Files that have their length and space. Those that were there with data get theirs before the first store:
+    /// until a piece proves right they may not be ours.
+    pub(super) prepared: Vec<AtomicBool>,
+    /// The inode of the part file, once there is one.
+    pub(super) part: Mutex<Option<Id>>,
+    /// The pieces with a slot in the part file.
+    pub(super) borders: Vec<u32>,
+    /// Whether mapping is wanted and works.
+    pub(super) mapped: AtomicBool,
+    /// The pieces that failed.
+    pub(super) failed: Mutex<BTreeMap<u32, Failed>>,
+    /// How many tries failed, of any piece: who has seen none fail since need not look at `failed`.
+    pub(super) fails: AtomicU32,
+    /// A bit for each piece that is right: such a piece is never stored into.
+    pub(super) right: Vec<AtomicU32>,
+    /// The lanes that have closed it, a bit each.
+    pub(super) closed: AtomicU32,
+    /// What is locked against other processes.
+    pub(super) lock: Option<Id>,
+}
+
+/// The lock's value, whatever became of a thread that held it: every change under these locks is a single step.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The path of a file of a torrent.
+pub(super) fn path_of(spec: &Spec, file: usize) -> PathBuf {
+    let mut path = spec.dir.clone();
+    path.extend(spec.meta.files[file].path.iter().map(|name| &**name));
+    path
+}
+
+/// How files are opened, but for what is done with them: no symbolic link is followed, no device waits.
+pub(super) const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+impl Storage {
+    pub(super) fn path(&self, place: Place) -> PathBuf {
+        match place {
+            Place::File(file) | Place::Nowhere(file) => path_of(&self.spec, file),
+            Place::Part | Place::Zeros => self.spec.dir.join(partfile::name(&self.spec.meta)),
+        }
+    }
+
+    /// The runs that `len` bytes from `begin` of a piece lie in. They must not leave the piece.
+    pub(super) fn runs(&self, piece: u32, begin: u32, len: u32) -> impl Iterator<Item = Run> + '_ {
+        let layout = &self.spec.meta.layout;
+        let mut within = u64::from(begin);
+        layout.spans(layout.piece_offset(piece) + within, len.into()).map(move |span| {
+            let file = &self.spec.meta.files[span.file];
+            let (place, offset) = if !file.is_stored() {
+                (Place::Zeros, 0)
+            } else if self.spec.wanted.get(span.file).copied().unwrap_or(false) {
+                (Place::File(span.file), span.offset)
+            } else if let Ok(slot) = self.borders.binary_search(&piece) {
+                (Place::Part, slot as u64 * u64::from(layout.piece_length()) + within)
+            } else {
+                (Place::Nowhere(span.file), 0)
+            };
+            within += span.len;
+            Run { place, offset, len: span.len }
+        })
+    }
+
+    /// Opens the file of a place again, or the part file for the first time. It must be the inode that it was.
+    pub(super) fn open(&self, place: Place, write: bool) -> Result<File, DiskError> {
+        assert_may_block();
+        let mut part = (place == Place::Part).then(|| locked(&self.part));
+        let known = match (place, &part) {
+            (Place::File(file), _) => self.ids[file],
+            (_, Some(part)) => **part,
+            _ => None,
+        };
+        let missing = || fail("open", self.path(place), Errno::NOENT);
+        let access = if self.spec.seed_only { OFlags::RDONLY } else { OFlags::RDWR };
+        let create = known.is_none() && write && part.is_some();
+        if known.is_none() && !create {
+            return Err(missing());
+        }
+        let flags = if create { access | OPEN | OFlags::CREATE | OFlags::EXCL } else { access | OPEN };
+        let path = self.path(place);
+        let file = match retry_on_intr(|| openat(CWD, &path, flags, Mode::from_raw_mode(0o666))) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) if !create => return Err(removed(path)),
+            Err(Errno::LOOP) => return Err(replaced(path)),
+            Err(errno) => return Err(fail("open", path, errno)),
+        };
+        let id = Id::of(&fstat(&file).map_err(|e| fail("look at", &path, e))?);
+        match part.as_deref_mut() {
+            Some(part) if create => *part = Some(id),
+            _ if known != Some(id) => return Err(replaced(path)),
+            _ => {}
+        }
+        Ok(file)
+    }
+
+    /// Gives a file its length and space, if it has not had them.
+    fn prepare(&self, file: usize, fd: &File) -> Result<(), DiskError> {
+        let prepared = &self.prepared[file];
+        if prepared.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        // Only one at a time: the lock that is there serves.
+        let _one = locked(&self.part);
+        if !prepared.load(Ordering::Acquire) {
+            let len = self.spec.meta.files[file].len;
+            let path = || path_of(&self.spec, file);
+            reserve(fd, len, self.spec.prealloc).map_err(|e| fail("reserve space for", path(), e))?;
+            prepared.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a file still has a name and its length, before something is stored in it.
+    pub(super) fn before_store(&self, place: Place, fd: &File) -> Result<(), DiskError> {
+        let Place::File(file) = place else { return Ok(()) };
+        self.prepare(file, fd)?;
+        let stat = fstat(fd).map_err(|e| fail("look at", self.path(place), e))?;
+        if stat.st_nlink == 0 {
+            return Err(removed(self.path(place)));
+        }
+        if (stat.st_size as u64) < self.spec.meta.files[file].len {
+            return Err(fail("write", self.path(place), cut_short()));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the files of a piece are where they were: a piece that is right, in a file that is gone, is not
+    /// had.
+    pub(super) fn still_ours(&self, piece: u32) -> Result<(), DiskError> {
+        let mut before = None;
+        for run in self.runs(piece, 0, self.spec.meta.layout.piece_len(piece)) {
+            let known = match run.place {
+                Place::File(file) => self.ids[file],
+                Place::Part => *locked(&self.part),
+                Place::Zeros | Place::Nowhere(_) => continue,
+            };
+            if before.replace(run.place) == Some(run.place) {
+                continue;
+            }
+            let path = self.path(run.place);
+            let end = match run.place {
+                Place::File(file) => self.spec.meta.files[file].len,
+                _ => run.offset + run.len,
+            };
+            match retry_on_intr(|| statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW)) {
+                Ok(stat) if known != Some(Id::of(&stat)) => return Err(replaced(path)),
+                Ok(stat) if (stat.st_size as u64) < end => return Err(fail("write", path, cut_short())),
+                Ok(_) => {}
+                Err(Errno::NOENT) => return Err(removed(path)),
+                Err(errno) => return Err(fail("look at", path, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a run has data, from what the file system tells without reading.
+    pub(super) fn ground(&self, run: Run, fd: &File) -> Ground {
+        let end = run.offset + run.len;
+        match fstat(fd) {
+            Ok(stat) if stat.st_size as u64 >= end => {}
+            _ => return Ground::Missing,
+        }
+        match seek(fd, SeekFrom::Data(run.offset)) {
+            Ok(data) if data >= end => Ground::Hole,
+            Err(Errno::NXIO) => Ground::Hole,
+            _ => Ground::Data,
+        }
+    }
+
+    /// Whether its files go through windows.
+    pub(super) fn is_mapped(&self) -> bool {
+        self.mapped.load(Ordering::Relaxed)
+    }
+
+    /// What is known of the failures of a piece.
+    pub(super) fn failed(&self, piece: u32) -> Failed {
+        locked(&self.failed).get(&piece).copied().unwrap_or_default()
+    }
+
+    /// A try failed; `compare` when all of it is on disk.
+    pub(super) fn set_failed(&self, piece: u32, compare: bool) {
+        let mut all = locked(&self.failed);
+        let failed = all.entry(piece).or_default();
+        *failed = Failed { tries: failed.tries + 1, compare };
+        self.fails.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether a piece is known to be right.
+    pub(super) fn is_right(&self, piece: u32) -> bool {
+        self.right[piece as usize / 32].load(Ordering::Acquire) & 1 << (piece % 32) != 0
+    }
+
+    /// Says whether a piece is right.
+    pub(super) fn set_right(&self, piece: u32, right: bool) {
+        let (word, bit) = (&self.right[piece as usize / 32], 1 << (piece % 32));
+        if right {
+            word.fetch_or(bit, Ordering::AcqRel)
+        } else {
+            word.fetch_and(!bit, Ordering::AcqRel)
+        };
+    }
+
+    /// Gives free what is claimed and locked.
+    pub(super) fn release(&self, claims: &mut Claims) {
+        self.ids.iter().flatten().for_each(|id| claims.release(*id));
+        if let Some(lock) = self.lock {
+            claims.unlock(lock);
+        }
+    }
+}
+
+/// Gives a file this length, and its space where `prealloc` says so. It never makes a file shorter. `OPNOTSUPP`
+/// (or one of its kin) when there is no preallocation here: the length is then set all the same.
+pub(super) fn reserve(fd: &File, len: u64, prealloc: Prealloc) -> Result<(), Errno> {
+    assert_may_block();
+    if prealloc == Prealloc::Full && len > 0 {
+        match retry_on_intr(|| fallocate(fd, FallocateFlags::empty(), 0, len)) {
+            Err(errno) if cannot_reserve(errno) => {}
+            other => return other,
+        }
+    }
+    if (fstat(fd)?.st_size as u64) < len {
+        retry_on_intr(|| ftruncate(fd, len))?;
+    }
+    Ok(())
+}
+
+/// Whether this is how a file system says that it has no preallocation.
+pub(super) fn cannot_reserve(errno: Errno) -> bool {
+    matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV)
+}
+
+/// Whether a file of this kind can be one of a torrent.
+pub(super) fn is_regular(mode: u32) -> bool {
+    FileType::from_raw_mode(mode) == FileType::RegularFile
+}
+
+fn removed(path: PathBuf) -> DiskError {
+    say("use", path, ErrorKind::NotFound, "it was removed while in use")
+}
+
+fn replaced(path: PathBuf) -> DiskError {
+    say("use", path, ErrorKind::Other, "it was replaced while in use")
+}
