@@ -13,52 +13,52 @@ use std::time::Duration;
 
 /// What an announce says about the torrent as it is now.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(super) struct Facts {
     /// The torrent.
-    pub info_hash: InfoHash,
+    pub(super) info_hash: InfoHash,
     /// Our id in handshakes.
-    pub peer_id: [u8; 20],
+    pub(super) peer_id: [u8; 20],
     /// The port that others can reach us at.
-    pub port: u16,
+    pub(super) port: u16,
     /// Payload bytes sent in this run.
-    pub uploaded: u64,
+    pub(super) uploaded: u64,
     /// Payload bytes received in this run.
-    pub downloaded: u64,
+    pub(super) downloaded: u64,
     /// Bytes still missing.
-    pub left: u64,
+    pub(super) left: u64,
     /// How many more peers are of use; 0 when full, or when seeding with enough.
-    pub peers_wanted: u32,
+    pub(super) peers_wanted: u32,
     /// Peers are wanted and no known address is left to call: ask before the interval is over.
-    pub dry: bool,
+    pub(super) dry: bool,
 }
 
 /// An announce to carry out. Exactly one [`Announcer::on_reply`] must follow.
 #[derive(Clone, Debug)]
-pub struct Announce {
+pub(super) struct Announce {
     /// The tracker's number within the torrent.
-    pub tracker: u32,
+    pub(super) tracker: u32,
     /// Where.
-    pub url: Url,
+    pub(super) url: Url,
     /// What.
-    pub request: Request,
+    pub(super) request: Request,
     /// Give up after this long.
-    pub timeout: Duration,
+    pub(super) timeout: Duration,
 }
 
 /// What an answer brought.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// Peers that the tracker named.
-    pub peers: Vec<SocketAddr>,
+    pub(super) peers: Vec<SocketAddr>,
     /// Our address as the tracker sees it (BEP 24).
-    pub external_ip: Option<IpAddr>,
+    pub(super) external_ip: Option<IpAddr>,
     /// What the user should be told, when it is something else than the last time.
-    pub news: Option<News>,
+    pub(super) news: Option<News>,
 }
 
 /// Something about a tracker that the user was not told yet. URLs are redacted.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum News {
+pub(super) enum News {
     /// The announce went well, but the tracker has words for the user.
     Warning {
         /// The tracker.
@@ -98,7 +98,7 @@ struct Tracker {
 
 /// The state of one torrent's announces. It speaks to one tracker at a time, the first by BEP 12 that works; at the
 /// end to all that know us.
-pub struct Announcer {
+pub(super) struct Announcer {
     /// Numbers into `trackers`: tiers in order, each in the order in which it is tried.
     tiers: Vec<Vec<usize>>,
     trackers: Vec<Tracker>,
@@ -132,7 +132,7 @@ enum Completed {
 impl Announcer {
     /// For a torrent with these tiers of trackers. The order within a tier is drawn now (BEP 12); a URL that comes
     /// twice, and those past `limits::TRACKERS_MAX`, are left out. `key` is the process's secret of BEP 7.
-    pub fn new(trackers: &[Vec<Url>], key: u32, rng: &mut Rng, now: Time) -> Announcer {
+    pub(super) fn new(trackers: &[Vec<Url>], key: u32, rng: &mut Rng, now: Time) -> Announcer {
         let mut all: Vec<Tracker> = Vec::new();
         let mut tiers = Vec::new();
         for urls in trackers {
@@ -168,7 +168,7 @@ impl Announcer {
 
     /// The next announce that is due. To be called until it gives None, after every change and at
     /// [`Announcer::deadline`].
-    pub fn poll(&mut self, now: Time, facts: &Facts) -> Option<Announce> {
+    pub(super) fn poll(&mut self, now: Time, facts: &Facts) -> Option<Announce> {
         if self.stopping {
             return self.poll_stop(facts, now);
         }
@@ -200,7 +200,7 @@ impl Announcer {
     }
 
     /// Brings the answer to what [`Announcer::poll`] gave. None when nothing was asked of that tracker.
-    pub fn on_reply(
+    pub(super) fn on_reply(
         &mut self,
         tracker: u32,
         result: Result<Response, TrackerFailure>,
@@ -216,7 +216,7 @@ impl Announcer {
 
     /// The download became complete: `completed` is due at once, once. Without effect for who was complete at the
     /// first announce.
-    pub fn on_complete(&mut self, now: Time) {
+    pub(super) fn on_complete(&mut self, now: Time) {
         if self.incomplete && self.completed == Completed::No {
             self.completed = Completed::Due;
             if self.current.is_some() {
@@ -227,23 +227,23 @@ impl Announcer {
 
     /// The torrent ends: `completed` if that is due, then `stopped`, to those that know us and to no other. Each call
     /// is short, but one that was out before may last: the caller waits only as long as it likes.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.stopping = true;
     }
 
     /// Whether, after [`Announcer::stop`], all is said that can be.
-    pub fn stopping_done(&self) -> bool {
+    pub(super) fn stopping_done(&self) -> bool {
         let said = |t: &Tracker| t.out.is_none() && (!t.started || t.stopped);
         self.stopping && self.trackers.iter().all(said)
     }
 
     /// How many trackers believe that we are there still.
-    pub fn unreached(&self) -> u32 {
+    pub(super) fn unreached(&self) -> u32 {
         self.trackers.iter().filter(|t| t.started).count() as u32
     }
 
     /// When [`Announcer::poll`] is to be called again though nothing happens.
-    pub fn deadline(&self) -> Option<Time> {
+    pub(super) fn deadline(&self) -> Option<Time> {
         if self.stopping || self.trackers.iter().any(|t| t.out.is_some()) {
             return None;
         }
@@ -252,7 +252,7 @@ impl Announcer {
     }
 
     /// What the trackers have to say that explains why nothing moves.
-    pub fn status(&self) -> Option<String> {
+    pub(super) fn status(&self) -> Option<String> {
         if let Some(words) = &self.warning {
             return Some(format!("the tracker says: {words}"));
         }

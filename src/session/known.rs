@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Who named an address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Source {
+pub(super) enum Source {
     /// The user (`--peer`): called again for ever.
     User,
     /// A tracker.
@@ -76,7 +76,7 @@ impl Bans {
 
 /// The candidates of one torrent, `limits::KNOWN_MAX` at most. Every operation is O(log n) but for a ban and
 /// [`Known::set_seeding`], which are rare.
-pub struct Known {
+pub(super) struct Known {
     all: BTreeMap<SocketAddr, Candidate>,
     ready: BTreeSet<(Key, SocketAddr)>,
     waiting: BTreeSet<(Time, SocketAddr)>,
@@ -90,7 +90,7 @@ pub struct Known {
 
 impl Known {
     /// An empty table; `rng` decides among equals and spreads the calls.
-    pub fn new(rng: Rng) -> Known {
+    pub(super) fn new(rng: Rng) -> Known {
         Known {
             all: BTreeMap::new(),
             ready: BTreeSet::new(),
@@ -105,7 +105,7 @@ impl Known {
 
     /// Someone names an address. Tells whether it is new; not so when it is known, banned, ourselves or no address
     /// of a peer, or when the table is full of better ones.
-    pub fn add(&mut self, addr: SocketAddr, source: Source, now: Time) -> bool {
+    pub(super) fn add(&mut self, addr: SocketAddr, source: Source, now: Time) -> bool {
         let addr = canonical(addr);
         if !is_callable(addr) || self.bans.has(addr) || self.ours.has(addr) {
             return false;
@@ -131,7 +131,7 @@ impl Known {
     }
 
     /// The best candidate that is due, if any. It counts as called until [`Known::on_closed`].
-    pub fn next(&mut self, now: Time) -> Option<SocketAddr> {
+    pub(super) fn next(&mut self, now: Time) -> Option<SocketAddr> {
         while let Some(&(due, addr)) = self.waiting.first() {
             if due > now || due == Time::NEVER {
                 break;
@@ -147,7 +147,7 @@ impl Known {
 
     /// When [`Known::next`] has something, the past when at once; None when it will not by itself. To be asked only
     /// with room for a connection.
-    pub fn deadline(&self) -> Option<Time> {
+    pub(super) fn deadline(&self) -> Option<Time> {
         if !self.ready.is_empty() {
             return Some(Time::ZERO);
         }
@@ -156,7 +156,7 @@ impl Known {
 
     /// There is a connection with this address, whoever called. An address that nobody named (the far port of an
     /// incoming connection) is not one to call and changes nothing.
-    pub fn on_connected(&mut self, addr: SocketAddr) {
+    pub(super) fn on_connected(&mut self, addr: SocketAddr) {
         let addr = canonical(addr);
         if self.all.contains_key(&addr) {
             self.place(addr, Place::Out);
@@ -164,7 +164,7 @@ impl Known {
     }
 
     /// The connection, or the attempt at one, ended. `useful`: payload moved, or it was up for long.
-    pub fn on_closed(&mut self, addr: SocketAddr, why: Why, useful: bool, now: Time) {
+    pub(super) fn on_closed(&mut self, addr: SocketAddr, why: Why, useful: bool, now: Time) {
         let addr = canonical(addr);
         let source = self.all.get(&addr).map(|c| c.source);
         match why {
@@ -212,7 +212,7 @@ impl Known {
 
     /// Never again: neither this address (on whatever port, but for the loopback device, where every port is another
     /// client of the same user), nor any candidate with it.
-    pub fn ban(&mut self, addr: SocketAddr) {
+    pub(super) fn ban(&mut self, addr: SocketAddr) {
         let addr = canonical(addr);
         if addr.ip().is_loopback() {
             self.bans.add(addr, limits::BANS_MAX);
@@ -232,12 +232,12 @@ impl Known {
     }
 
     /// Whether connections from this address are refused.
-    pub fn is_banned(&self, ip: IpAddr) -> bool {
+    pub(super) fn is_banned(&self, ip: IpAddr) -> bool {
         self.bans.set.contains(&SocketAddr::new(ip.to_canonical(), 0))
     }
 
     /// We have everything, or no longer so. Who has everything too is not called as long as we have.
-    pub fn set_seeding(&mut self, seeding: bool, now: Time) {
+    pub(super) fn set_seeding(&mut self, seeding: bool, now: Time) {
         let was = std::mem::replace(&mut self.seeding, seeding);
         if seeding || !was {
             return;
@@ -255,27 +255,27 @@ impl Known {
     }
 
     /// How many addresses are known.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.all.len()
     }
 
     /// Whether none is known.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
     /// How many are called or connected now.
-    pub fn out(&self) -> usize {
+    pub(super) fn out(&self) -> usize {
         self.out
     }
 
     /// How many may be called, now or after their back-off.
-    pub fn callable(&self) -> usize {
+    pub(super) fn callable(&self) -> usize {
         self.ready.len() + self.waiting.range(..(Time::NEVER, LEAST)).count()
     }
 
     /// How many addresses are banned.
-    pub fn banned(&self) -> usize {
+    pub(super) fn banned(&self) -> usize {
         self.bans.set.len()
     }
 

@@ -18,7 +18,7 @@ fn pattern(block: Block) -> [u8; 8] {
 }
 
 /// Writes what belongs there.
-pub fn fill(block: Block, out: &mut [u8]) {
+pub(crate) fn fill(block: Block, out: &mut [u8]) {
     let pattern = pattern(block);
     for chunk in out.chunks_mut(8) {
         chunk.copy_from_slice(&pattern[..chunk.len()]);
@@ -33,7 +33,7 @@ fn fingerprint(block: Block, bytes: &[u8]) -> u64 {
 }
 
 /// What a node keeps and how fast.
-pub struct Disk {
+pub(crate) struct Disk {
     spec: Option<Arc<Spec>>,
     /// Verified pieces.
     good: Bitfield,
@@ -43,16 +43,16 @@ pub struct Disk {
     failed: BTreeMap<u32, BTreeMap<u32, u64>>,
     differed: BTreeMap<u32, Vec<u32>>,
     busy: Vec<Time>,
-    pub latency: Duration,
+    pub(crate) latency: Duration,
     /// Bytes a second and worker.
-    pub rate: u64,
+    pub(crate) rate: u64,
     /// Bytes that fit.
-    pub space: u64,
+    pub(crate) space: u64,
     /// Serves wrong bytes in blocks where this says so.
-    pub lies: fn(Block) -> bool,
-    pub stored: u64,
+    pub(crate) lies: fn(Block) -> bool,
+    pub(crate) stored: u64,
     /// The most bytes that waited for one worker.
-    pub queue_max: u64,
+    pub(crate) queue_max: u64,
 }
 
 impl Disk {
@@ -74,20 +74,20 @@ impl Disk {
     }
 
     /// Nothing on it.
-    pub fn empty(pieces: u32, lanes: u8) -> Disk {
+    pub(crate) fn empty(pieces: u32, lanes: u8) -> Disk {
         Disk::with(Bitfield::new(pieces), lanes)
     }
 
     /// Everything on it.
-    pub fn full(pieces: u32, lanes: u8) -> Disk {
+    pub(crate) fn full(pieces: u32, lanes: u8) -> Disk {
         Disk::with(Bitfield::full(pieces), lanes)
     }
 
-    pub fn verified(&self, piece: u32) -> bool {
+    pub(crate) fn verified(&self, piece: u32) -> bool {
         self.good.get(piece)
     }
 
-    pub fn have(&self) -> &Bitfield {
+    pub(crate) fn have(&self) -> &Bitfield {
         &self.good
     }
 
@@ -96,7 +96,7 @@ impl Disk {
     }
 
     /// Does a job; the answers come at their times.
-    pub fn job(&mut self, lane: u8, job: Job, now: Time) -> Vec<(Time, Done)> {
+    pub(crate) fn job(&mut self, lane: u8, job: Job, now: Time) -> Vec<(Time, Done)> {
         let bytes = match &job {
             Job::Write { block, .. } | Job::Read { block, .. } => u64::from(block.len),
             Job::Check { count, .. } => u64::from(*count) * u64::from(self.layout().piece_length()),
@@ -180,7 +180,7 @@ impl Disk {
 
 impl Disk {
     /// These pieces are there.
-    pub fn set_good(&mut self, pieces: std::ops::Range<u32>) {
+    pub(crate) fn set_good(&mut self, pieces: std::ops::Range<u32>) {
         for piece in pieces {
             self.good.set(piece);
         }

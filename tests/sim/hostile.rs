@@ -17,12 +17,12 @@ fn put(out: &mut Vec<u8>, message: &Message<'_>) {
 }
 
 /// Has everything, unchokes, and never sends a block.
-pub struct Mute {
+pub(crate) struct Mute {
     hello: Vec<u8>,
 }
 
 impl Mute {
-    pub fn new(info_hash: InfoHash, pieces: u32) -> Mute {
+    pub(crate) fn new(info_hash: InfoHash, pieces: u32) -> Mute {
         let mut hello = hello(info_hash, 7);
         put(&mut hello, &Message::Bitfield(Cow::Borrowed(Bitfield::full(pieces).as_bytes())));
         put(&mut hello, &Message::Unchoke);
@@ -40,16 +40,16 @@ impl Script for Mute {
 }
 
 /// How many kinds of [`Foul`] there are.
-pub const KINDS: u8 = 11;
+pub(crate) const KINDS: u8 = 11;
 
 /// Does one foul thing after its handshake.
-pub struct Foul {
+pub(crate) struct Foul {
     open: Vec<u8>,
     again: Vec<u8>,
 }
 
 impl Foul {
-    pub fn new(info_hash: InfoHash, pieces: u32, kind: u8) -> Foul {
+    pub(crate) fn new(info_hash: InfoHash, pieces: u32, kind: u8) -> Foul {
         let mut open = hello(info_hash, 50 + kind);
         let mut again = Vec::new();
         let full = Bitfield::full(pieces);

@@ -20,18 +20,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The number of a node, in the order in which they were added.
-pub type NodeId = usize;
+pub(crate) type NodeId = usize;
 
 /// What a connection holds on its way at most: a TCP window.
 const WINDOW: usize = 256 << 10;
 
 /// How a node is connected to the rest.
 #[derive(Clone, Copy, Debug)]
-pub struct Link {
+pub(crate) struct Link {
     /// One way.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// Bytes a second, each way.
-    pub rate: u64,
+    pub(crate) rate: u64,
 }
 
 impl Default for Link {
@@ -41,7 +41,7 @@ impl Default for Link {
 }
 
 /// A peer that does as it likes: it gets bytes and says bytes.
-pub trait Script {
+pub(crate) trait Script {
     /// The connection is there.
     fn open(&mut self) -> Vec<u8>;
     /// Bytes came.
@@ -54,37 +54,37 @@ enum Mind {
 }
 
 /// One host.
-pub struct Node {
+pub(crate) struct Node {
     mind: Mind,
-    pub addr: SocketAddr,
-    pub link: Link,
-    pub disk: Disk,
-    pub pool: Pool,
+    pub(crate) addr: SocketAddr,
+    pub(crate) link: Link,
+    pub(crate) disk: Disk,
+    pub(crate) pool: Pool,
     halves: BTreeMap<PeerId, Half>,
     /// Scripts have no ids of their own.
     next_id: u32,
-    pub alive: bool,
-    pub exited: bool,
+    pub(crate) alive: bool,
+    pub(crate) exited: bool,
     wake: Time,
     /// The link to the world is busy until then, out and in.
     busy: [Time; 2],
-    pub seen: Seen,
+    pub(crate) seen: Seen,
 }
 
 /// What a node's program heard.
 #[derive(Default, Debug)]
-pub struct Seen {
-    pub complete: Option<Time>,
-    pub state: Option<State>,
-    pub errors: Vec<(Reason, String)>,
-    pub finished: bool,
-    pub downloaded: u64,
-    pub uploaded: u64,
-    pub peers: u32,
-    pub peers_max: usize,
-    pub announces: Vec<(tracker::Event, u64)>,
-    pub closed: Vec<Why>,
-    pub messages: BTreeMap<&'static str, u64>,
+pub(crate) struct Seen {
+    pub(crate) complete: Option<Time>,
+    pub(crate) state: Option<State>,
+    pub(crate) errors: Vec<(Reason, String)>,
+    pub(crate) finished: bool,
+    pub(crate) downloaded: u64,
+    pub(crate) uploaded: u64,
+    pub(crate) peers: u32,
+    pub(crate) peers_max: usize,
+    pub(crate) announces: Vec<(tracker::Event, u64)>,
+    pub(crate) closed: Vec<Why>,
+    pub(crate) messages: BTreeMap<&'static str, u64>,
 }
 
 /// A node's end of a connection.
@@ -128,10 +128,10 @@ enum What {
 }
 
 /// Everything.
-pub struct World {
-    pub now: Time,
-    pub rng: Rng,
-    pub nodes: Vec<Node>,
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) rng: Rng,
+    pub(crate) nodes: Vec<Node>,
     conns: Vec<Conn>,
     queue: BinaryHeap<Reverse<(Time, u64)>>,
     what: BTreeMap<u64, What>,
@@ -140,12 +140,12 @@ pub struct World {
     /// What the tracker knows.
     swarm: Vec<SocketAddr>,
     /// A digest of all that happened.
-    pub trace: u64,
-    pub events: u64,
+    pub(crate) trace: u64,
+    pub(crate) events: u64,
 }
 
 impl World {
-    pub fn new(seed: u64) -> World {
+    pub(crate) fn new(seed: u64) -> World {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_be_bytes());
         World {
@@ -164,7 +164,7 @@ impl World {
     }
 
     /// Adds a ptorrent; `config` may change what is given.
-    pub fn add(&mut self, link: Link, disk: Disk, config: impl FnOnce(&mut Config)) -> NodeId {
+    pub(crate) fn add(&mut self, link: Link, disk: Disk, config: impl FnOnce(&mut Config)) -> NodeId {
         let mut peer_id = *b"-PT0100-............";
         self.rng.fill(&mut peer_id[8..]);
         let mut c = Config { peer_id, port: 6881, max_conn: 50, max_upload: 4, lanes: 2, receive_bufs: 512 };
@@ -177,7 +177,11 @@ impl World {
     }
 
     /// Adds a peer that runs a script on each connection.
-    pub fn add_script(&mut self, link: Link, script: impl Fn() -> Box<dyn Script> + 'static) -> NodeId {
+    pub(crate) fn add_script(
+        &mut self,
+        link: Link,
+        script: impl Fn() -> Box<dyn Script> + 'static,
+    ) -> NodeId {
         let pool = Pool::new(0).expect("memory");
         self.push(Mind::Script(Box::new(script)), link, Disk::empty(1, 1), pool)
     }
@@ -205,26 +209,26 @@ impl World {
     }
 
     /// Makes the tracker know a node before it announces itself (scripts never do).
-    pub fn list(&mut self, node: NodeId) {
+    pub(crate) fn list(&mut self, node: NodeId) {
         let addr = self.nodes[node].addr;
         self.swarm.push(addr);
     }
 
-    pub fn start(&mut self, node: NodeId, spec: &Arc<Spec>, after: Duration) {
+    pub(crate) fn start(&mut self, node: NodeId, spec: &Arc<Spec>, after: Duration) {
         self.later(after, What::Start(node, spec.clone()));
     }
 
-    pub fn quit(&mut self, node: NodeId, after: Duration) {
+    pub(crate) fn quit(&mut self, node: NodeId, after: Duration) {
         self.later(after, What::Quit(node));
     }
 
     /// The node is gone without a word: others notice by a reset.
-    pub fn kill(&mut self, node: NodeId, after: Duration) {
+    pub(crate) fn kill(&mut self, node: NodeId, after: Duration) {
         self.later(after, What::Kill(node));
     }
 
     /// All its connections break; it lives.
-    pub fn cut(&mut self, node: NodeId, after: Duration) {
+    pub(crate) fn cut(&mut self, node: NodeId, after: Duration) {
         self.later(after, What::Cut(node));
     }
 
@@ -239,7 +243,7 @@ impl World {
     }
 
     /// Runs until `done` or for `span` at most; tells whether it was `done`.
-    pub fn run(&mut self, span: Duration, done: impl Fn(&World) -> bool) -> bool {
+    pub(crate) fn run(&mut self, span: Duration, done: impl Fn(&World) -> bool) -> bool {
         let end = self.now + span;
         loop {
             if done(self) {
