@@ -278,6 +278,19 @@ pub struct Spec {
     pub trackers: Vec<Vec<Url>>,
     /// Peers to connect to, as `HOST:PORT` was given (`--peer`).
     pub peers: Vec<(String, u16)>,
+    /// Where its resume record is; None: it has none.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// What the resume record keeps for the session.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Saved {
+    /// Payload bytes sent, in all runs.
+    pub uploaded: u64,
+    /// Payload bytes received, in all runs.
+    pub downloaded: u64,
+    /// Peers that were good, the best last; `limits::RESUME_PEERS` at most.
+    pub peers: Vec<SocketAddr>,
 }
 
 /// Work for a disk worker. A worker does writes and reads before checks, each kind in order.
@@ -320,7 +333,15 @@ pub enum Job {
         /// Where to put it.
         buf: Buf,
     },
-    /// Forget the torrent: drop its pieces in hand, windows, descriptors and, with the last worker, its claims.
+    /// Keep this in the resume record.
+    Save {
+        /// Whose.
+        torrent: TorrentId,
+        /// What.
+        saved: Saved,
+    },
+    /// Forget the torrent: drop its pieces in hand, windows, descriptors and, with the last worker, its claims. The
+    /// last answer comes when all data is on the medium and the resume record says so.
     Close {
         /// Whose.
         torrent: TorrentId,
@@ -381,6 +402,18 @@ pub enum Done {
         /// Whether it did.
         result: Result<(), DiskError>,
     },
+    /// Of [`Job::Save`].
+    Saved {
+        /// Whose.
+        torrent: TorrentId,
+    },
+    /// Data that was stored could not be made durable; the pieces with it are lost.
+    Unsynced {
+        /// Whose.
+        torrent: TorrentId,
+        /// What the system said.
+        error: DiskError,
+    },
     /// Of [`Job::Close`].
     Closed {
         /// Whose.
@@ -389,11 +422,17 @@ pub enum Done {
 }
 
 /// What [`Job::Open`] found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Opened {
+    /// Pieces that are right by the resume record: they need not be hashed.
+    pub have: Bitfield,
+    /// Pieces of which some blocks are there by the resume record: which ones.
+    pub partial: Vec<(u32, Bitfield)>,
+    /// What earlier runs saved.
+    pub saved: Saved,
     /// Pieces that may be there (a file with data lies under them) and must be hashed before anything is asked for.
     pub candidates: Bitfield,
-    /// Files that were there with data: unless a piece in one turns out right, or `overwrite` was said, it is not
+    /// Files that were there with data and are not this torrent's by the resume record: unless a piece in one turns out right, or `overwrite` was said, it is not
     /// this torrent's and must not be written.
     pub found: Vec<usize>,
     /// What the user should be told (no preallocation on this file system, and the like).
@@ -631,6 +670,8 @@ pub struct Progress {
     pub downloaded: u64,
     /// Payload bytes sent in this run.
     pub uploaded: u64,
+    /// Payload bytes sent in all runs.
+    pub uploaded_ever: u64,
     /// Bytes a second.
     pub download_rate: u64,
     /// Bytes a second.

@@ -5,7 +5,7 @@ use crate::api::{Command, Report};
 use crate::base::buf::Pool;
 use crate::base::rng::Rng;
 use crate::base::wake::Wake;
-use crate::disk::{Shared, Worker};
+use crate::disk::{Shared, Syncer, Worker};
 use crate::helper;
 use crate::limits;
 use crate::proto::wire::handshake::our_peer_id;
@@ -90,11 +90,14 @@ pub struct Engine {
 struct Sizes {
     lanes: usize,
     receive_bufs: usize,
-    /// Jobs of one worker, checks apart: a write or read holds a block, and a torrent is opened or closed, not both.
+    /// Jobs of one worker, checks apart: a write or read holds a block, and of a torrent there may be an open or a
+    /// close, not both, and two saves.
     urgent: usize,
     /// Checks of one worker: torrents are checked side by side, and workers are not equally fast.
     checks: usize,
-    /// Answers of all workers: with the last block of a piece a write has two.
+    /// Jobs of the sync thread: a checkpoint and a close of each torrent.
+    syncs: usize,
+    /// Answers of all workers and the sync thread: with the last block of a piece a write has two.
     done: usize,
 }
 
@@ -107,8 +110,8 @@ impl Sizes {
         let receive_bufs = coming + lanes * limits::LANE_BUFS;
         let bufs = receive_bufs + limits::SEND_BUFS;
         let checks = torrents * limits::CHECKS_OUT * lanes;
-        let done = 2 * (bufs + torrents * lanes + checks);
-        Sizes { lanes, receive_bufs, urgent: bufs + torrents, checks, done }
+        let done = 2 * (bufs + torrents * (lanes + 3) + checks);
+        Sizes { lanes, receive_bufs, urgent: bufs + 3 * torrents, checks, syncs: 2 * torrents, done }
     }
 }
 
@@ -198,10 +201,14 @@ fn start_workers(
 ) -> Result<(Vec<JoinHandle<()>>, Vec<Lane>), Error> {
     let shared = Shared::new(sizes.lanes as u8);
     let (mut workers, mut lanes) = (Vec::new(), Vec::new());
+    let (syncs, syncs_rx) = bounded(sizes.syncs);
+    let syncer = Syncer::new(shared.clone(), syncs_rx, done.clone(), wake.clone());
+    workers.push(start("ptorrent-sync".to_owned(), move || syncer.run())?);
     for lane in 0..sizes.lanes as u8 {
         let (urgent, jobs) = bounded(sizes.urgent);
         let (checks, checks_rx) = bounded(sizes.checks);
-        let worker = Worker::new(lane, shared.clone(), jobs, checks_rx, done.clone(), wake.clone());
+        let (done, syncs, wake) = (done.clone(), syncs.clone(), wake.clone());
+        let worker = Worker::new(lane, shared.clone(), jobs, checks_rx, done, syncs, wake);
         workers.push(start(format!("ptorrent-dsk-{lane}"), move || worker.run())?);
         lanes.push(Lane { urgent, checks });
     }

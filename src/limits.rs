@@ -126,6 +126,25 @@ pub const WINDOWS: usize = if cfg!(target_pointer_width = "64") { 64 } else { 8 
 /// Bytes that all windows of one disk worker may hold resident.
 pub const POPULATED_MAX: usize = 16 << 20;
 
+/// Entries of a resume record at most: half of them between two checkpoints, 128 KiB.
+pub const RESUME_ENTRIES_MAX: u64 = 4096;
+/// And at least: small torrents beat as often as others.
+pub const RESUME_ENTRIES_MIN: u64 = 256;
+/// Bytes of a resume record for blocks of partial pieces: more than a hundred peers begin.
+pub const RESUME_PARTIAL_BYTES: usize = 64 << 10;
+/// Peers that a resume record keeps: enough to find a swarm again.
+pub const RESUME_PEERS: usize = 64;
+/// How long after its beat a process may store without another: a file that others change within this time after the
+/// process was killed is not found out.
+pub const RESUME_BEAT: Duration = Duration::from_millis(500);
+/// How much later than the store itself a store through a mapping may move the time of its file: the system writes
+/// dirty pages back after 30 s, and looks each 5 s.
+pub const RESUME_SLACK: Duration = Duration::from_secs(45);
+/// Data is made durable, and a checkpoint written, this long after it was stored: what a loss of power costs.
+pub const SYNC_AFTER: Duration = Duration::from_secs(30);
+/// Totals and good peers are handed to the disk workers this long after they changed.
+pub const SAVE_AFTER: Duration = Duration::from_secs(30);
+
 const _: () = assert!(LANE_HIGH >= DISK_BATCH as u64 * BLOCK as u64);
 const _: () = assert!(WINDOW_LEN / 64 <= POPULATED_MAX && WINDOW_LEN.is_power_of_two());
 /// Connections being made at a time: home routers choke on more.

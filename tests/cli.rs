@@ -78,6 +78,7 @@ fn call(dir: &Path, args: Vec<OsString>, out: &mut dyn Write, err: &mut dyn Writ
         columns: None,
         takes_signals: false,
         rust_log: None,
+        state_dir: Some(dir.join("state")),
     })
 }
 
@@ -411,7 +412,10 @@ struct Running {
 impl Running {
     fn start(folder: &Folder, args: &[&str]) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
-        command.current_dir(&folder.0).args(["--json", "-b", "127.0.0.1", "-p", "0"]).args(args);
+        command
+            .current_dir(&folder.0)
+            .args(["--json", "-b", "127.0.0.1", "-p", "0", "--state-dir", "state"])
+            .args(args);
         command.args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();

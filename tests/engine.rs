@@ -78,6 +78,7 @@ fn spec(torrent: &[u8], dir: &Path, peer: Option<SocketAddr>) -> Arc<Spec> {
         sequential: false,
         trackers: vec![],
         peers: peer.map(|addr| (addr.ip().to_string(), addr.port())).into_iter().collect(),
+        state_dir: None,
     })
 }
 

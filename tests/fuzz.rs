@@ -10,7 +10,7 @@ mod heap;
 mod mutate;
 
 use ptorrent::base::rng::Rng;
-use ptorrent::proto::{bencode, compact, http, metainfo, tracker, wire};
+use ptorrent::proto::{bencode, compact, http, metainfo, resume, tracker, wire};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -25,6 +25,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("announce", tracker::http::fuzz_announce),
     ("url", tracker::url::fuzz_url),
     ("http", http::fuzz_http),
+    ("resume", resume::fuzz_resume),
 ];
 
 /// How many mutations each target gets: all targets take a few seconds.

@@ -60,6 +60,7 @@ fn spec(pieces: u32, piece_length: u32, change: impl FnOnce(&mut Spec)) -> Arc<S
         sequential: false,
         trackers: vec![vec![Url::parse("http://tracker.sim/announce").expect("a URL")]],
         peers: vec![],
+        state_dir: None,
     };
     change(&mut spec);
     Arc::new(spec)

@@ -45,6 +45,7 @@ pub(crate) struct Console<'c> {
     rust_log: Option<&'c str>,
     takes_signals: bool,
     dir: &'c Path,
+    state_dir: Option<&'c Path>,
     level: LevelFilter,
     log: Source,
     file: Option<File>,
@@ -67,6 +68,7 @@ impl<'c> Console<'c> {
             rust_log: env.rust_log.as_deref(),
             takes_signals: env.takes_signals,
             dir: &env.dir,
+            state_dir: env.state_dir.as_deref(),
             level: LevelFilter::Warn,
             log: Source::none(),
             file: None,
@@ -102,6 +104,11 @@ impl<'c> Console<'c> {
     }
 
     /// Whether SIGINT and SIGTERM are ours to take.
+    /// The state folder, where no option names one.
+    pub(crate) fn state_dir(&self) -> Option<PathBuf> {
+        self.state_dir.map(Path::to_path_buf)
+    }
+
     pub(crate) fn takes_signals(&self) -> bool {
         self.takes_signals
     }
@@ -261,6 +268,7 @@ pub(crate) mod tests {
             columns: None,
             takes_signals: false,
             rust_log: None,
+            state_dir: None,
         };
         f(&mut Console::new(&mut env));
         (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())

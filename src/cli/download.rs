@@ -88,6 +88,14 @@ fn specs(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Spec>, bo
             Err(other) => return Err(other),
         }
     }
+    let state_dir = match &options.state_dir {
+        Some(path) => Some(console.resolve(path)),
+        None => console.state_dir(),
+    };
+    if !specs.is_empty() && state_dir.is_none() {
+        console.warn("there is no HOME, so nothing is remembered for the next run; see --state-dir");
+    }
+    specs.iter_mut().for_each(|spec| spec.state_dir.clone_from(&state_dir));
     let dir = console.resolve(&options.dir);
     if !specs.is_empty() && !options.seed {
         let name = super::console::shown(&dir);
@@ -124,6 +132,7 @@ fn spec(meta: Metainfo, options: &Download, console: &mut Console<'_>) -> Result
         sequential: options.sequential,
         trackers,
         peers: options.peers.clone(),
+        state_dir: None,
         meta,
     })
 }

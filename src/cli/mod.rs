@@ -48,6 +48,8 @@ pub struct Env<'a> {
     pub takes_signals: bool,
     /// `RUST_LOG`, levels of the log by module.
     pub rust_log: Option<String>,
+    /// The state folder where `--state-dir` names none: `$XDG_STATE_HOME/ptorrent`, or `~/.local/state/ptorrent`.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl<'a> Env<'a> {
@@ -65,8 +67,16 @@ impl<'a> Env<'a> {
             columns: std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()),
             takes_signals: true,
             rust_log: std::env::var("RUST_LOG").ok(),
+            state_dir: state_dir(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME")),
         }
     }
+}
+
+/// The state folder, by the XDG base directory specification: paths that are not absolute do not count.
+fn state_dir(state_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute(state_home).or_else(|| Some(absolute(home)?.join(".local/state")))?;
+    Some(state.join("ptorrent"))
 }
 
 /// Of whichever of the two streams is a terminal.

@@ -49,6 +49,12 @@ const DOWNLOAD: &[Opt] = &[
         "reserve a file's space first, or as it fills (default: full)",
     ),
     ("", "disk-io", Kind::Value("auto|mmap|pwrite"), "how pieces reach the files (default: auto)"),
+    (
+        "",
+        "state-dir",
+        Kind::Value("PATH"),
+        "resume records are here (default: $XDG_STATE_HOME/ptorrent, or ~/.local/state/ptorrent)",
+    ),
     ("p", "port", Kind::Value("PORT[-PORT]"), "listen port; 0: any that is free (default: 6881-6889)"),
     ("b", "bind", Kind::Values("ADDR"), "listen on and connect from ADDR; once for IPv4, once for IPv6"),
     ("", "bind-device", Kind::Value("IF"), "every socket on this network device, or none"),
@@ -121,6 +127,7 @@ pub(crate) struct Download {
     pub(crate) peers: Vec<(String, u16)>,
     pub(crate) trackers: Vec<Url>,
     pub(crate) json: bool,
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 /// The options of `create`.
@@ -279,6 +286,7 @@ fn download(matches: &Matches) -> Result<Task, Error> {
         peers: each(matches, "peer", values::peer)?,
         trackers: each(matches, "tracker", values::tracker)?,
         json: matches.opt_present("json"),
+        state_dir: path(matches, "state-dir"),
         torrents: matches.free.iter().map(|text| from_text(text)).collect(),
     };
     if options.torrents.is_empty() {

@@ -103,7 +103,7 @@ impl View {
                 facts.push("seeding".into());
                 facts.push(format!("{} up", rate(p.upload_rate)));
                 facts.push(self.peers());
-                facts.push(format!("ratio {}", ratio(p.uploaded, p.total)));
+                facts.push(format!("ratio {}", ratio(p.uploaded_ever, p.total)));
                 facts.extend(self.why().map(str::to_string));
             }
             Some(state) => {
@@ -272,7 +272,7 @@ mod tests {
         view.progress.stuck = None;
         assert!(view.status_line(80).ends_with("]  50.0%  checking"), "{}", view.status_line(80));
         view.state = Some(State::Seeding);
-        view.progress.uploaded = 500 << 20;
+        view.progress.uploaded_ever = 500 << 20;
         assert!(view.status_line(100).contains("ratio 0.50"));
     }
 

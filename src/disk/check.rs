@@ -77,9 +77,13 @@ impl Check {
         if self.at != 0 {
             (self.at, self.hasher) = (0, Sha1::new());
         }
-        self.storage.set_right(self.first + self.done, right);
+        let piece = self.first + self.done;
         if right {
+            // When its files were changed was looked at when they were opened.
+            self.storage.set_right(piece, i64::MIN);
             self.right.set(self.done);
+        } else {
+            self.storage.set_wrong(piece);
         }
         self.done += 1;
         self.done == self.count

@@ -8,19 +8,24 @@ mod check;
 mod claims;
 mod error;
 mod files;
+mod journal;
 mod open;
 mod partfile;
 mod piece;
 mod plain;
+mod resume;
 mod sigbus;
 mod storage;
+mod sync;
 mod window;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
-use crate::api::{DiskError, Done, Job, PeerId, TorrentId};
+pub use sync::{SyncJob, Syncer};
+
+use crate::api::{DiskError, Done, Job, PeerId, Saved, TorrentId};
 use crate::base::buf::Buf;
 use crate::base::wake::Wake;
 use crate::limits::{DISK_BATCH, LANES_MAX, READ_CHUNK};
@@ -36,6 +41,7 @@ use std::io::{Error, ErrorKind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use storage::{Place, Storage, locked};
+use sync::Stored;
 use window::Windows;
 use write::{Write, closed};
 
@@ -66,17 +72,15 @@ impl Shared {
         (storage.closed.load(Ordering::Acquire) & 1 << lane == 0).then_some(storage)
     }
 
-    /// One lane closes it; the last one gives its files free.
-    fn close(&self, torrent: TorrentId, lane: u8) {
+    /// One lane closes it. The last one gets it: its files have to be given free.
+    fn close(&self, torrent: TorrentId, lane: u8) -> Option<Arc<Storage>> {
         let mut torrents = locked(&self.torrents);
-        let Some(storage) = torrents.get(&torrent) else { return };
+        let storage = torrents.get(&torrent)?;
         let closed = storage.closed.fetch_or(1 << lane, Ordering::AcqRel) | 1 << lane;
-        if closed.count_ones() >= u32::from(self.lanes)
-            && let Some(storage) = torrents.remove(&torrent)
-        {
-            drop(torrents);
-            storage.release(&mut locked(&self.claims));
+        if closed.count_ones() < u32::from(self.lanes) {
+            return None;
         }
+        torrents.remove(&torrent)
     }
 }
 
@@ -87,6 +91,7 @@ pub struct Worker {
     jobs: Receiver<Job>,
     checks: Receiver<Job>,
     done: Sender<(u8, Done)>,
+    syncs: Sender<SyncJob>,
     wake: Arc<Wake>,
     open: BTreeMap<TorrentId, Arc<Storage>>,
     pieces: BTreeMap<(TorrentId, u32), Piece>,
@@ -104,22 +109,23 @@ struct Hands {
 }
 
 impl Worker {
-    /// Worker number `lane` (from 0). `jobs` brings open, write, read and close, `checks` checks alone; each answer
-    /// goes to `done` with the number of the lane, and `wake` is rung after. `done` must have room for all answers
-    /// that can be outstanding.
+    /// Worker number `lane` (from 0). `jobs` brings open, write, read, save and close, `checks` checks alone; each
+    /// answer goes to `done` with the number of the lane, and `wake` is rung after. `syncs` leads to the [`Syncer`].
+    /// `done` must have room for all answers that can be outstanding.
     pub fn new(
         lane: u8,
         shared: Arc<Shared>,
         jobs: Receiver<Job>,
         checks: Receiver<Job>,
         done: Sender<(u8, Done)>,
+        syncs: Sender<SyncJob>,
         wake: Arc<Wake>,
     ) -> Worker {
         let chunk = vec![0; READ_CHUNK].into();
         let (files, windows, zeros) = (Files::new(), Windows::new(), Zeros::default());
         let hands = Hands { files, windows, chunk, zeros };
         let (open, pieces) = (BTreeMap::new(), BTreeMap::new());
-        Worker { lane, shared, jobs, checks, done, wake, open, pieces, hands, check: None }
+        Worker { lane, shared, jobs, checks, done, syncs, wake, open, pieces, hands, check: None }
     }
 
     /// Works until the sender of `jobs` is gone and all urgent jobs are done. A check under way then is dropped.
@@ -196,6 +202,9 @@ impl Worker {
         };
         let (torrent, first, count) = (check.torrent, check.first, check.count);
         self.check = None;
+        if let Some(storage) = self.storage(torrent) {
+            self.ask_sync(&storage);
+        }
         self.answer(Done::Checked { torrent, first, count, result });
         true
     }
@@ -214,9 +223,13 @@ impl Worker {
             match job {
                 Job::Open { torrent, spec } => {
                     let result = open::open(&self.shared, torrent, &spec);
+                    if let Some(storage) = self.storage(torrent) {
+                        self.ask_sync(&storage);
+                    }
                     self.answer(Done::Opened { torrent, result });
                 }
                 Job::Read { torrent, peer, block, buf } => self.read(torrent, peer, block, buf),
+                Job::Save { torrent, saved } => self.save(torrent, saved),
                 Job::Close { torrent } => self.close(torrent),
                 Job::Check { torrent, first, count } => {
                     debug_assert!(false, "a check among the urgent jobs");
@@ -239,7 +252,7 @@ impl Worker {
                 let space = &mut buf.space()[..block.len as usize];
                 let result = read(&mut self.hands.files, &storage, block.piece, block.begin, space);
                 if result.is_err() {
-                    storage.set_right(block.piece, false);
+                    storage.set_wrong(block.piece);
                 }
                 result
             }
@@ -252,12 +265,60 @@ impl Worker {
             let (first, count) = (check.first, check.count);
             self.answer(Done::Checked { torrent, first, count, result: Err(closed()) });
         }
+        if let Some(storage) = self.storage(torrent) {
+            self.leave_pieces(&storage);
+        }
         self.open.remove(&torrent);
         self.pieces.retain(|(other, _), _| *other != torrent);
         self.hands.windows.close(torrent);
         self.hands.files.close(torrent);
-        self.shared.close(torrent, self.lane);
-        self.answer(Done::Closed { torrent });
+        match self.shared.close(torrent, self.lane) {
+            Some(storage) if storage.journal.is_some() => {
+                self.tell_sync(SyncJob::Close(Stored(storage), self.lane))
+            }
+            Some(storage) => {
+                storage.release(&mut locked(&self.shared.claims));
+                self.answer(Done::Closed { torrent });
+            }
+            None => self.answer(Done::Closed { torrent }),
+        }
+    }
+
+    /// The record keeps which blocks of the pieces in hand are stored.
+    fn leave_pieces(&self, storage: &Storage) {
+        let Some(journal) = &storage.journal else { return };
+        let from = (storage.torrent, 0);
+        for (&(_, piece), state) in self.pieces.range(from..).take_while(|((t, _), _)| *t == storage.torrent)
+        {
+            // What is of a try that failed elsewhere is not on disk any more.
+            if storage.failed(piece).tries == state.before.tries {
+                storage.soil(piece);
+                locked(journal).leave(piece, state.blocks().clone());
+            }
+        }
+    }
+
+    fn save(&mut self, torrent: TorrentId, saved: Saved) {
+        if let Some(storage) = self.storage(torrent)
+            && let Some(journal) = &storage.journal
+        {
+            locked(journal).save(saved);
+        }
+        self.answer(Done::Saved { torrent });
+    }
+
+    /// Sees to it that what is stored is made durable some time.
+    fn ask_sync(&self, storage: &Arc<Storage>) {
+        if storage.wants_sync() {
+            self.tell_sync(SyncJob::Soon(Stored(storage.clone())));
+        }
+    }
+
+    fn tell_sync(&self, job: SyncJob) {
+        if let Err(TrySendError::Full(job)) = self.syncs.try_send(job) {
+            debug_assert!(false, "no room for a job of the sync thread");
+            let _ = self.syncs.send(job);
+        }
     }
 
     /// The files of a torrent, if it is open.

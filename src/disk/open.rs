@@ -6,6 +6,7 @@ use super::claims::{Id, Refused};
 use super::error::{fail, say};
 use super::partfile;
 use super::plain::read_exact;
+use super::resume::Resume;
 use super::storage::{OPEN, Storage, cannot_reserve, is_regular, locked, path_of, reserve};
 use crate::api::{DiskError, DiskIo, Opened, Prealloc, Spec, TorrentId};
 use crate::base::bits::Bitfield;
@@ -20,14 +21,15 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 use std::sync::{Arc, Mutex};
 
 /// What is there of one file.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct There {
     id: Id,
     size: u64,
+    stat: Stat,
     /// Bytes that are reserved for it.
     reserved: u64,
 }
@@ -65,6 +67,7 @@ struct Opening<'a> {
     found: Vec<usize>,
     candidates: Bitfield,
     warnings: Vec<String>,
+    resume: Resume,
 }
 
 impl<'a> Opening<'a> {
@@ -75,11 +78,14 @@ impl<'a> Opening<'a> {
         }
         let root = openat(CWD, dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| fail("open", dir, e))?;
+        let root = File::from(root);
+        let mut warnings = Vec::new();
+        let resume = Resume::new(spec, &root, &mut warnings);
         Ok(Opening {
             shared,
             torrent,
             spec,
-            folders: Folders { root: root.into(), dir: dir.clone(), stack: Vec::new(), made: Vec::new() },
+            folders: Folders { root, dir: dir.clone(), stack: Vec::new(), made: Vec::new() },
             who: spec.meta.name.as_str().into(),
             there: vec![None; count],
             ids: vec![None; count],
@@ -90,7 +96,8 @@ impl<'a> Opening<'a> {
             reserves: true,
             found: Vec::new(),
             candidates: Bitfield::new(spec.meta.layout.pieces()),
-            warnings: Vec::new(),
+            warnings,
+            resume,
         })
     }
 
@@ -103,16 +110,16 @@ impl<'a> Opening<'a> {
             self.there[file] = self.look(file)?;
         }
         for &file in &files {
-            if let Some(there) = self.there[file] {
-                self.claim(file, there.id)?;
+            if let Some(id) = self.there[file].as_ref().map(|there| there.id) {
+                self.claim(file, id)?;
             }
         }
         if !self.spec.seed_only {
             self.check_space(&files)?;
         }
         for &file in &files {
-            match self.there[file] {
-                Some(there) => self.take_over(file, there)?,
+            match self.there[file].take() {
+                Some(there) => self.take_over(file, &there)?,
                 None if !self.spec.seed_only => self.make(file)?,
                 None => {}
             }
@@ -179,13 +186,14 @@ impl<'a> Opening<'a> {
             let way_out = if self.spec.seed_only { "" } else { "; move it away or say --overwrite" };
             return Err(say("use", path, ErrorKind::AlreadyExists, format!("{words}{way_out}")));
         }
-        Ok(Some(There { id: Id::of(&stat), size, reserved: (stat.st_blocks as u64).saturating_mul(512) }))
+        let reserved = (stat.st_blocks as u64).saturating_mul(512);
+        Ok(Some(There { id: Id::of(&stat), size, stat, reserved }))
     }
 
     /// Compares what is still needed with what is free, before anything is filled.
     fn check_space(&mut self, files: &[usize]) -> Result<(), DiskError> {
         let missing = |file: &usize| {
-            let reserved = self.there[*file].map_or(0, |there| there.reserved);
+            let reserved = self.there[*file].as_ref().map_or(0, |there| there.reserved);
             self.spec.meta.files[*file].len.saturating_sub(reserved)
         };
         let needed: u64 = files.iter().map(missing).sum();
@@ -244,7 +252,7 @@ impl<'a> Opening<'a> {
     }
 
     /// Looks into a file that was there.
-    fn take_over(&mut self, file: usize, there: There) -> Result<(), DiskError> {
+    fn take_over(&mut self, file: usize, there: &There) -> Result<(), DiskError> {
         let (path, len) = (self.path(file), self.spec.meta.files[file].len);
         let access = if self.spec.seed_only { OFlags::RDONLY } else { OFlags::RDWR };
         let fd = retry_on_intr(|| openat(CWD, &path, access | OPEN, Mode::empty()))
@@ -255,6 +263,12 @@ impl<'a> Opening<'a> {
         }
         if self.spec.meta.single {
             self.lock(fd.try_clone().map_err(|e| fail("lock", &path, e))?, path.clone())?;
+        }
+        if self.resume.look(file, &there.stat) {
+            if !self.resume.tells_all(file) {
+                self.mark(file, &fd, there.size);
+            }
+            return Ok(());
         }
         if there.size > len {
             ftruncate(&fd, len).map_err(|e| fail("cut", &path, e))?;
@@ -311,19 +325,22 @@ impl<'a> Opening<'a> {
         self.folders.made.iter().rev().for_each(|path| drop(std::fs::remove_dir(path)));
     }
 
-    fn finish(self) -> Opened {
+    fn finish(mut self) -> Opened {
         let (spec, pieces) = (self.spec, self.spec.meta.layout.pieces());
         // `Auto` is `pwritev`: of neighbouring blocks together it was cheaper than windows on ext4 and tmpfs alike, by
         // 2 to 5 times in CPU time, and holds no memory.
         let mapped = !spec.seed_only && spec.disk_io == DiskIo::Mmap;
         let part = statat(&self.folders.root, partfile::name(&spec.meta), AtFlags::SYMLINK_NOFOLLOW).ok();
-        let part = part.filter(|stat| is_regular(stat.st_mode)).map(|stat| Id::of(&stat));
-        self.shared.add(Storage {
+        let part = part.filter(|stat| is_regular(stat.st_mode));
+        if let Some(stat) = &part {
+            self.resume.look(spec.meta.files.len(), stat);
+        }
+        let mut storage = Storage {
             torrent: self.torrent,
             spec: spec.clone(),
             ids: self.ids,
             prepared: self.prepared,
-            part: Mutex::new(part),
+            part: Mutex::new(part.map(|stat| Id::of(&stat))),
             borders: partfile::borders(&spec.meta),
             mapped: AtomicBool::new(mapped),
             failed: Mutex::default(),
@@ -331,8 +348,19 @@ impl<'a> Opening<'a> {
             right: (0..pieces.div_ceil(32)).map(|_| AtomicU32::new(0)).collect(),
             closed: AtomicU32::new(0),
             lock: self.lock,
-        });
-        Opened { candidates: self.candidates, found: self.found, warnings: self.warnings }
+            found: self.found.clone(),
+            journal: None,
+            until: AtomicI64::new(i64::MIN),
+            soiled: (0..=spec.meta.files.len()).map(|_| AtomicBool::new(false)).collect(),
+            sync_asked: AtomicBool::new(false),
+        };
+        let (candidates, found, warnings) = (self.candidates, self.found, self.warnings);
+        let mut opened = Opened { candidates, found, warnings, ..Opened::default() };
+        self.resume.settle(&storage, &mut opened);
+        opened.have.iter().for_each(|piece| storage.believe(piece));
+        self.resume.begin(&mut storage, mapped);
+        self.shared.add(storage);
+        opened
     }
 }
 

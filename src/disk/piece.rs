@@ -24,15 +24,19 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// A piece of `blocks` blocks and `len` bytes, nothing of it stored.
-    pub(super) fn new(blocks: u32, len: u32, before: Failed, fails: u32) -> Piece {
-        let stored = Bitfield::new(blocks);
+    /// A piece of `len` bytes of which these blocks are stored.
+    pub(super) fn new(stored: Bitfield, len: u32, before: Failed, fails: u32) -> Piece {
         Piece { stored, hasher: Sha1::new(), cursor: 0, len, before, fails, differed: Vec::new() }
     }
 
     /// Whether the block of that index is stored in this try.
     pub(super) fn has(&self, index: u32) -> bool {
         self.stored.get(index)
+    }
+
+    /// The blocks that are stored.
+    pub(super) fn blocks(&self) -> &Bitfield {
+        &self.stored
     }
 
     /// Takes note that a block is stored, and hashes it if it is next.
@@ -83,7 +87,7 @@ mod tests {
 
     #[test]
     fn blocks_at_the_cursor_are_hashed_and_others_are_behind_once_the_gap_closes() {
-        let mut piece = Piece::new(3, 2 * BLOCK + 5, Failed::default(), 0);
+        let mut piece = Piece::new(Bitfield::new(3), 2 * BLOCK + 5, Failed::default(), 0);
         let bytes = vec![7; BLOCK as usize];
         piece.stored(1, block(1, BLOCK), &bytes);
         assert_eq!(piece.behind(), None);
@@ -98,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_block_that_comes_again_after_it_was_hashed_has_all_hashed_again() {
-        let mut piece = Piece::new(2, 2 * BLOCK, Failed::default(), 0);
+        let mut piece = Piece::new(Bitfield::new(2), 2 * BLOCK, Failed::default(), 0);
         let bytes = vec![7; BLOCK as usize];
         piece.stored(0, block(0, BLOCK), &bytes);
         piece.stored(0, block(0, BLOCK), &bytes);

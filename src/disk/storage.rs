@@ -2,18 +2,24 @@
 
 use super::claims::{Claims, Id};
 use super::error::{fail, say};
+use super::journal::{self, Journal};
 use super::partfile;
 use super::plain::cut_short;
+use super::resume::mtime;
 use crate::api::{DiskError, Prealloc, Spec, TorrentId};
+use crate::base::bits::Bitfield;
+use crate::proto::resume::{Entry, Fact};
 use crate::sys::guard::assert_may_block;
 use rustix::fs::{AtFlags, SeekFrom, seek};
-use rustix::fs::{CWD, FallocateFlags, FileType, Mode, OFlags, fallocate, fstat, ftruncate, openat, statat};
+use rustix::fs::{
+    CWD, FallocateFlags, FileType, Mode, OFlags, fallocate, fdatasync, fstat, ftruncate, openat, statat,
+};
 use rustix::io::{Errno, retry_on_intr};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a run of bytes lies in.
@@ -84,6 +90,16 @@ pub(super) struct Storage {
     pub(super) closed: AtomicU32,
     /// What is locked against other processes.
     pub(super) lock: Option<Id>,
+    /// Files that were there with data before us: not ours until a piece proves it or something is stored.
+    pub(super) found: Vec<usize>,
+    /// The resume record.
+    pub(super) journal: Option<Mutex<Journal>>,
+    /// Until when stores are covered by the record.
+    pub(super) until: AtomicI64,
+    /// Files with data that is right and may not be on the medium, the part file last.
+    pub(super) soiled: Vec<AtomicBool>,
+    /// A checkpoint is asked for.
+    pub(super) sync_asked: AtomicBool,
 }
 
 /// The lock's value, whatever became of a thread that held it: every change under these locks is a single step.
@@ -193,9 +209,9 @@ impl Storage {
     }
 
     /// Makes sure that the files of a piece are where they were: a piece that is right, in a file that is gone, is not
-    /// had.
-    pub(super) fn still_ours(&self, piece: u32) -> Result<(), DiskError> {
-        let mut before = None;
+    /// had. Tells when they were last changed.
+    pub(super) fn still_ours(&self, piece: u32) -> Result<i64, DiskError> {
+        let (mut before, mut changed) = (None, i64::MIN);
         for run in self.runs(piece, 0, self.spec.meta.layout.piece_len(piece)) {
             let known = match run.place {
                 Place::File(file) => self.ids[file],
@@ -213,12 +229,12 @@ impl Storage {
             match retry_on_intr(|| statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW)) {
                 Ok(stat) if known != Some(Id::of(&stat)) => return Err(replaced(path)),
                 Ok(stat) if (stat.st_size as u64) < end => return Err(fail("write", path, cut_short())),
-                Ok(_) => {}
+                Ok(stat) => changed = changed.max(mtime(&stat)),
                 Err(Errno::NOENT) => return Err(removed(path)),
                 Err(errno) => return Err(fail("look at", path, errno)),
             }
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Whether a run has data, from what the file system tells without reading.
@@ -258,14 +274,134 @@ impl Storage {
         self.right[piece as usize / 32].load(Ordering::Acquire) & 1 << (piece % 32) != 0
     }
 
-    /// Says whether a piece is right.
-    pub(super) fn set_right(&self, piece: u32, right: bool) {
-        let (word, bit) = (&self.right[piece as usize / 32], 1 << (piece % 32));
-        if right {
-            word.fetch_or(bit, Ordering::AcqRel)
-        } else {
-            word.fetch_and(!bit, Ordering::AcqRel)
+    /// Marks a piece that the record says is right.
+    pub(super) fn believe(&self, piece: u32) {
+        self.right[piece as usize / 32].fetch_or(1 << (piece % 32), Ordering::AcqRel);
+    }
+
+    /// A piece is right; its files were last changed at this time, or earlier.
+    pub(super) fn set_right(&self, piece: u32, changed: i64) {
+        self.believe(piece);
+        self.soil(piece);
+        if let Some(journal) = &self.journal {
+            locked(journal).add(Entry::Have(piece, changed));
+        }
+    }
+
+    /// A piece is not right, whatever was known of it.
+    pub(super) fn set_wrong(&self, piece: u32) {
+        let bit = 1 << (piece % 32);
+        let was = self.right[piece as usize / 32].fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+        if let (true, Some(journal)) = (was, &self.journal) {
+            locked(journal).add(Entry::Lost(piece));
+        }
+    }
+
+    /// A first block of a piece is about to be stored. Gives the blocks that are there from an earlier run.
+    pub(super) fn begin(&self, piece: u32) -> Option<Bitfield> {
+        locked(self.journal.as_ref()?).begin(piece)
+    }
+
+    /// Something is, or was, stored now: the record covers it.
+    pub(super) fn beat(&self) {
+        let Some(journal) = &self.journal else { return };
+        if let Some(until) = journal::beat(self.until.load(Ordering::Acquire), journal::now()) {
+            self.until.store(until, Ordering::Release);
+            locked(journal).add(Entry::Beat(until));
+        }
+    }
+
+    /// The files of a piece have data that may not be on the medium.
+    pub(super) fn soil(&self, piece: u32) {
+        for run in self.runs(piece, 0, self.spec.meta.layout.piece_len(piece)) {
+            let at = match run.place {
+                Place::File(file) => file,
+                Place::Part => self.soiled.len() - 1,
+                Place::Zeros | Place::Nowhere(_) => continue,
+            };
+            self.soiled[at].store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether a checkpoint has to be asked for; it then counts as asked.
+    pub(super) fn wants_sync(&self) -> bool {
+        let soiled = || self.soiled.iter().any(|soiled| soiled.load(Ordering::Acquire));
+        self.journal.is_some()
+            && !self.sync_asked.load(Ordering::Acquire)
+            && soiled()
+            && !self.sync_asked.swap(true, Ordering::AcqRel)
+    }
+
+    /// Makes the data of all pieces of `have` durable. Tells whether there was any; pieces of a file of which the
+    /// system says that data is lost are not right any more, whatever it says later.
+    pub(super) fn sync_files(&self, have: &Bitfield) -> (bool, Option<DiskError>) {
+        assert_may_block();
+        let (mut any, mut failed) = (false, None);
+        for (at, soiled) in self.soiled.iter().enumerate() {
+            if !soiled.swap(false, Ordering::AcqRel) {
+                continue;
+            }
+            any = true;
+            let place = if at + 1 == self.soiled.len() { Place::Part } else { Place::File(at) };
+            let synced = self.open(place, false).and_then(|file| {
+                retry_on_intr(|| fdatasync(&file)).map_err(|errno| fail("write", self.path(place), errno))
+            });
+            let Err(error) = synced else { continue };
+            failed = Some(error);
+            let synced = self.journal.as_ref().map(|journal| locked(journal).record.synced.clone());
+            let lost = have.iter().filter(|piece| !synced.as_ref().is_some_and(|synced| synced.get(*piece)));
+            for piece in lost.filter(|piece| self.lies_in(*piece, place)) {
+                self.set_wrong(piece);
+            }
+        }
+        (any, failed)
+    }
+
+    fn lies_in(&self, piece: u32, place: Place) -> bool {
+        self.runs(piece, 0, self.spec.meta.layout.piece_len(piece)).any(|run| run.place == place)
+    }
+
+    /// Has the record say how the files are now. What is said of files that are not selected stays.
+    pub(super) fn renew(&self) {
+        let Some(journal) = &self.journal else { return };
+        // Workers add entries while the files are looked at.
+        let (have, mut files) = {
+            let journal = locked(journal);
+            (journal.record.have.clone(), journal.record.files.clone())
         };
+        self.look_again(&have, &mut files);
+        let mut journal = locked(journal);
+        for (old, new) in journal.record.files.iter_mut().zip(files) {
+            let bound = old.map_or(i64::MIN, |old| old.bound);
+            let same = |new: &Fact| old.is_some_and(|old| old.inode == new.inode);
+            *old = new
+                .map(|new| Fact { bound: if same(&new) { new.bound.max(bound) } else { new.bound }, ..new });
+        }
+    }
+
+    fn look_again(&self, have: &Bitfield, files: &mut [Option<Fact>]) {
+        let part = self.spec.meta.files.len();
+        for at in 0..=part {
+            let (place, id) = match at == part {
+                true => (Place::Part, *locked(&self.part)),
+                false => (Place::File(at), self.ids[at]),
+            };
+            let Some(id) = id else {
+                if at < part && self.spec.wanted.get(at).copied().unwrap_or(false) {
+                    files[at] = None;
+                }
+                continue;
+            };
+            let foreign = self.found.binary_search(&at).is_ok()
+                && !self.prepared[at].load(Ordering::Acquire)
+                && !self.spec.meta.layout.file_pieces(at).any(|piece| have.get(piece));
+            let stat = statat(CWD, self.path(place), AtFlags::SYMLINK_NOFOLLOW).ok();
+            let stat = stat.filter(|stat| Id::of(stat) == id && !foreign);
+            files[at] = stat.map(|stat| {
+                let (size, inode, mtime) = (stat.st_size as u64, stat.st_ino, mtime(&stat));
+                Fact { size, inode, mtime, bound: mtime }
+            });
+        }
     }
 
     /// Gives free what is claimed and locked.

@@ -92,6 +92,7 @@ fn spec(dir: &Path, meta: &Metainfo) -> Spec {
         sequential: false,
         trackers: Vec::new(),
         peers: Vec::new(),
+        state_dir: None,
     }
 }
 
@@ -111,10 +112,13 @@ impl Rig {
         let wake = Arc::new(Wake::new(Box::new(|| {})));
         let mut rig =
             Rig { lanes: vec![], done, pool: Pool::new(SEND_BUFS).unwrap(), threads: vec![], next: 1 };
+        let (syncs, syncs_out) = unbounded();
+        let syncer = Syncer::new(shared.clone(), syncs_out, done_in.clone(), wake.clone());
+        rig.threads.push(Builder::new().spawn(|| syncer.run()).unwrap());
         for lane in 0..lanes {
             let ((jobs, jobs_out), (checks, checks_out)) = (unbounded(), bounded(2));
-            let worker =
-                Worker::new(lane, shared.clone(), jobs_out, checks_out, done_in.clone(), wake.clone());
+            let (done_in, syncs, wake) = (done_in.clone(), syncs.clone(), wake.clone());
+            let worker = Worker::new(lane, shared.clone(), jobs_out, checks_out, done_in, syncs, wake);
             rig.threads.push(Builder::new().spawn(|| worker.run()).unwrap());
             rig.lanes.push((jobs, checks));
         }

@@ -10,6 +10,7 @@ use super::piece::Piece;
 use super::storage::{Place, Storage};
 use super::{Hands, Worker, plain, read};
 use crate::api::{DiskError, Done, TorrentId, Verdict};
+use crate::base::bits::Bitfield;
 use crate::base::buf::Buf;
 use crate::limits::READ_CHUNK;
 use crate::proto::layout::Block;
@@ -66,7 +67,10 @@ impl Worker {
         if state.before.compare {
             compare(&mut self.hands, &storage, state, &run);
         }
-        if let Err(error) = store(&mut self.hands, &storage, &run) {
+        storage.beat();
+        let stored = store(&mut self.hands, &storage, &run);
+        storage.beat();
+        if let Err(error) = stored {
             self.pieces.remove(&(torrent, piece));
             storage.set_failed(piece, false);
             return self.answer_all(run, Some(&error));
@@ -98,13 +102,13 @@ impl Worker {
         let right = caught_up.map(|()| state.digest() == *storage.spec.meta.hash(piece));
         let differed = std::mem::take(&mut state.differed);
         self.pieces.remove(&key);
-        let right = right.and_then(|right| storage.still_ours(piece).map(|()| right));
+        let right = right.and_then(|right| Ok((right, storage.still_ours(piece)?)));
         let verdict = match right {
-            Ok(true) => {
-                storage.set_right(piece, true);
+            Ok((true, changed)) => {
+                storage.set_right(piece, changed);
                 Verdict::Good { differed }
             }
-            Ok(false) => {
+            Ok((false, _)) => {
                 storage.set_failed(piece, true);
                 Verdict::Bad
             }
@@ -114,6 +118,7 @@ impl Worker {
             }
         };
         self.answer(Done::Piece { torrent: storage.torrent, piece, verdict });
+        self.ask_sync(storage);
     }
 }
 
@@ -127,7 +132,8 @@ fn in_hand<'a>(
     let fails = storage.fails.load(Ordering::Acquire);
     let new = || {
         let before = storage.failed(piece);
-        Piece::new(layout.blocks(piece), layout.piece_len(piece), before, fails)
+        let there = storage.begin(piece).unwrap_or_else(|| Bitfield::new(layout.blocks(piece)));
+        Piece::new(there, layout.piece_len(piece), before, fails)
     };
     let state = pieces.entry((storage.torrent, piece)).or_insert_with(new);
     if state.fails != fails {

@@ -6,5 +6,6 @@ pub mod http;
 pub mod id;
 pub mod layout;
 pub mod metainfo;
+pub mod resume;
 pub mod tracker;
 pub mod wire;

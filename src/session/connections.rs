@@ -239,6 +239,9 @@ impl Session {
         if p.outgoing || why == Why::Corrupt {
             let useful = p.downloaded + p.uploaded > 0;
             t.known.on_closed(p.addr, why, useful, now);
+            if useful && !matches!(why, Why::Corrupt | Why::Protocol(_)) {
+                t.remember(p.addr);
+            }
         }
         // Somebody else may be asked for what this one owed.
         if !p.asked.is_empty() {

@@ -206,6 +206,7 @@ impl Session {
         t.down.add(len, now);
         t.downloaded += len;
         t.news.moved = true;
+        let save_at = t.save_soon(now);
         // The torrent may have ended, or another peer been faster, while the bytes came in.
         let arrival =
             if t.downloading() { t.picker.on_block(peer, p.addr, block) } else { Arrival::Unwanted };
@@ -223,6 +224,7 @@ impl Session {
             }
         }
         self.refill(peer, now);
+        self.arm_torrent(torrent, save_at);
     }
 
     /// The worker of this block's piece. A late block may be of a piece that nobody had begun when it was let in, and

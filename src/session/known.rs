@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(super) enum Source {
     /// The user (`--peer`): called again for ever.
     User,
-    /// A tracker.
+    /// A tracker, or the resume record.
     Tracker,
     /// A peer that called us and said where it listens.
     Incoming,

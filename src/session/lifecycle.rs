@@ -6,7 +6,9 @@ use super::known::{Known, Source};
 use super::picker::Picker;
 use super::torrent::{Checking, News, Phase, Torrent};
 use super::{Finished, Key, Session, Stopping};
-use crate::api::{Action, Call, DiskError, Job, Opened, Reason, Spec, State, TorrentId, TrackerFailure, Why};
+use crate::api::{
+    Action, Call, DiskError, Job, Opened, Reason, Saved, Spec, State, TorrentId, TrackerFailure, Why,
+};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::rng::Rng;
@@ -35,6 +37,9 @@ impl Session {
             known: Known::new(Rng::new(self.rng.seed())),
             announcer,
             peers: Vec::new(),
+            before: Saved::default(),
+            save_at: Time::NEVER,
+            saving: false,
             downloaded: 0,
             uploaded: 0,
             down: Rate::new(),
@@ -62,7 +67,7 @@ impl Session {
     pub(super) fn on_opened(&mut self, id: TorrentId, result: Result<Opened, DiskError>, now: Time) {
         let Some(t) = self.torrents.get_mut(id) else { return };
         let closing = matches!(t.phase, Phase::Closing { .. });
-        let opened = match result {
+        let mut opened = match result {
             Ok(opened) => opened,
             Err(error) => {
                 // Nothing of it is open at the workers.
@@ -76,9 +81,11 @@ impl Session {
         if closing {
             return self.close_workers(id);
         }
-        for warning in opened.warnings {
+        for warning in std::mem::take(&mut opened.warnings) {
             t.news.warning(warning);
         }
+        self.adopt(id, &mut opened, now);
+        let Some(t) = self.torrents.get_mut(id) else { return };
         let layout = &t.spec.meta.layout;
         let total = opened.candidates.iter().map(|piece| u64::from(layout.piece_len(piece))).sum();
         let (candidates, found) = (opened.candidates, opened.found);
@@ -252,6 +259,7 @@ impl Session {
     fn close_workers(&mut self, id: TorrentId) {
         let Some(t) = self.torrents.get_mut(id) else { return };
         t.phase = Phase::Closing { workers: self.lanes.count() };
+        self.save(id, true, Time::NEVER);
         for lane in 0..self.lanes.count() {
             self.actions.push_back(Action::Job { lane, job: Job::Close { torrent: id } });
         }
@@ -309,8 +317,10 @@ impl Session {
         self.make_room(id, now);
         self.dial(now);
         self.refill_all(id, now);
+        let running = self.torrents.get(id).is_some_and(Torrent::running);
+        let save = if running { self.save(id, false, now) } else { Time::NEVER };
         let Some(t) = self.torrents.get(id) else { return };
-        let mut next = t.announcer.deadline().unwrap_or(Time::NEVER);
+        let mut next = t.announcer.deadline().unwrap_or(Time::NEVER).min(save);
         // Rates change and the end-game begins without an event of the peer that could help.
         if t.downloading() && !t.peers.is_empty() {
             next = next.min(now + TORRENT_TICK);

@@ -11,6 +11,7 @@ mod lifecycle;
 mod peer;
 pub mod picker;
 mod report;
+mod resume;
 mod timers;
 mod torrent;
 mod upload;
@@ -235,6 +236,8 @@ impl Session {
             Done::Read { torrent, peer, block, buf, result } => {
                 self.on_read(lane, torrent, peer, block, buf, result, now);
             }
+            Done::Saved { torrent } => self.on_saved(torrent),
+            Done::Unsynced { torrent, error } => self.on_disk_error(torrent, &error, now),
             Done::Closed { torrent } => self.on_worker_closed(torrent, now),
         }
     }

@@ -3,13 +3,14 @@
 use super::announce::Announcer;
 use super::known::Known;
 use super::picker::Picker;
-use crate::api::{PeerId, Progress, Reason, Report, Spec, State};
+use crate::api::{PeerId, Progress, Reason, Report, Saved, Spec, State};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::time::Time;
-use crate::limits::NOTES_MAX;
+use crate::limits::{NOTES_MAX, RESUME_PEERS, SAVE_AFTER};
 use crate::proto::layout::Layout;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What a torrent is doing.
@@ -76,6 +77,12 @@ pub(super) struct Torrent {
     pub(super) peers: Vec<PeerId>,
     /// Bytes of the pieces under the wanted files.
     pub(super) wanted: u64,
+    /// What earlier runs saved; its peers grow with good ones of this run.
+    pub(super) before: Saved,
+    /// When totals and peers are to be saved, if they changed.
+    pub(super) save_at: Time,
+    /// A save is at the disk worker.
+    pub(super) saving: bool,
     /// Payload of this run, in bytes.
     pub(super) downloaded: u64,
     pub(super) uploaded: u64,
@@ -98,6 +105,32 @@ impl Torrent {
 
     pub(super) fn running(&self) -> bool {
         matches!(self.phase, Phase::Running)
+    }
+
+    /// Payload moved: that is to be remembered. Tells when it will be saved.
+    pub(super) fn save_soon(&mut self, now: Time) -> Time {
+        if self.spec.state_dir.is_some() && self.save_at == Time::NEVER {
+            self.save_at = now + SAVE_AFTER;
+        }
+        self.save_at
+    }
+
+    /// This address has proved good: a later run calls it.
+    pub(super) fn remember(&mut self, addr: SocketAddr) {
+        self.before.peers.retain(|other| *other != addr);
+        self.before.peers.push(addr);
+        if self.before.peers.len() > RESUME_PEERS {
+            self.before.peers.remove(0);
+        }
+    }
+
+    /// What the resume record shall keep.
+    pub(super) fn saved(&self) -> Saved {
+        Saved {
+            uploaded: self.before.uploaded.saturating_add(self.uploaded),
+            downloaded: self.before.downloaded.saturating_add(self.downloaded),
+            peers: self.before.peers.clone(),
+        }
     }
 }
 
@@ -205,6 +238,7 @@ pub(super) fn progress(t: &Torrent, seeds: u32, stuck: Option<String>, now: Time
         checked,
         downloaded: t.downloaded,
         uploaded: t.uploaded,
+        uploaded_ever: t.before.uploaded.saturating_add(t.uploaded),
         download_rate: t.down.per_second(5, now),
         upload_rate: t.up.per_second(5, now),
         peers: t.peers.len() as u32,

@@ -161,6 +161,10 @@ impl Session {
             t.uploaded += bytes;
             t.up.add(bytes, now);
             t.news.moved = true;
+            let save_at = t.save_soon(now);
+            if let Some(torrent) = p.torrent {
+                self.arm_torrent(torrent, save_at);
+            }
         }
         self.round.bufs = self.round.bufs.saturating_sub(blocks as usize);
         self.join_round(peer);

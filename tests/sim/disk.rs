@@ -115,7 +115,7 @@ impl Disk {
             Job::Open { torrent, spec } => {
                 let found = if self.good.count() > 0 { vec![0] } else { vec![] };
                 self.spec = Some(spec);
-                let opened = Opened { candidates: self.good.clone(), found, warnings: vec![] };
+                let opened = Opened { candidates: self.good.clone(), found, ..Opened::default() };
                 vec![Done::Opened { torrent, result: Ok(opened) }]
             }
             Job::Check { torrent, first, count } => {
@@ -125,6 +125,7 @@ impl Disk {
                 }
                 vec![Done::Checked { torrent, first, count, result: Ok(good) }]
             }
+            Job::Save { torrent, .. } => vec![Done::Saved { torrent }],
             Job::Close { torrent } => vec![Done::Closed { torrent }],
             Job::Read { torrent, peer, block, mut buf } => {
                 let out = &mut buf.space()[..block.len as usize];

@@ -1,6 +1,6 @@
 //! Who sent the blocks of pieces that came out wrong, until the right bytes tell who is guilty.
 
-use super::partial::Sender;
+use super::partial::{DISK, Sender};
 use crate::limits::SUSPECT_PIECES_MAX;
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ impl Blame {
     /// with the last one only, so earlier tries are no evidence and are forgotten.
     pub(super) fn failed(&mut self, piece: u32, senders: Vec<Sender>, origins: Vec<u16>) -> Option<Sender> {
         self.failures += 1;
-        let guilty = if let [only] = senders[..] { Some(only) } else { None };
+        let guilty = if let [only] = senders[..] { Some(only).filter(|only| *only != DISK) } else { None };
         self.tries.insert(piece, Try { senders, origins, age: self.failures });
         if self.tries.len() > SUSPECT_PIECES_MAX
             && let Some(oldest) = self.tries.iter().min_by_key(|(_, one)| one.age).map(|(piece, _)| *piece)
@@ -40,6 +40,7 @@ impl Blame {
         let Some(one) = self.tries.remove(&piece) else { return Vec::new() };
         let origin = |block: &u32| one.senders.get(usize::from(*one.origins.get(*block as usize)?)).copied();
         let mut guilty: Vec<Sender> = differed.iter().filter_map(origin).collect();
+        guilty.retain(|sender| *sender != DISK);
         guilty.sort_unstable();
         guilty.dedup();
         guilty

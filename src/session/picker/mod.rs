@@ -16,13 +16,14 @@ pub use bands::Pieces;
 pub use partial::Sender;
 
 use crate::api::PeerId;
+use crate::base::arena::Handle;
 use crate::base::bits::Bitfield;
 use crate::base::rng::Rng;
 use crate::limits::{ASKERS_MAX, PARTIAL_BLOCKS_MAX, PARTIAL_PIECES_MAX};
 use crate::proto::layout::{Block, Layout};
 use bands::{Bands, Place};
 use blame::Blame;
-use partial::{Held, Partials, Stage};
+use partial::{DISK, Held, Partials, Stage};
 use std::collections::BTreeMap;
 
 /// The peer that a pick is for.
@@ -114,6 +115,17 @@ impl Picker {
         }
         self.have.set(piece);
         self.missing.clear(piece);
+    }
+
+    /// These blocks of a piece are on disk from an earlier run, and the disk worker that gets the others will know.
+    pub fn set_stored(&mut self, piece: u32, blocks: &Bitfield) {
+        let some = blocks.len() == self.layout.blocks(piece) && blocks.count() > 0 && !blocks.all();
+        if !some || !matches!(self.bands.place(piece), Place::Band(_)) || !self.has_room(piece) {
+            return;
+        }
+        let index = self.begin(piece);
+        let nobody = PeerId::from_bits(u32::MAX);
+        blocks.iter().for_each(|at| self.partials.receive(index, at, nobody, DISK, &mut []));
     }
 
     /// The pieces that are verified.

@@ -4,11 +4,14 @@ use crate::api::PeerId;
 use crate::base::arena::Handle;
 use crate::base::time::Time;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Who sent a block, in a form that outlives the connection. Whether the port counts is for the session to say (0
 /// where it does not).
 pub type Sender = SocketAddr;
+
+/// Who "sent" the blocks that an earlier run stored: nobody that can be guilty.
+pub(super) const DISK: Sender = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A block of a partial piece. No peer has slot 0xFFFF, so ids leave room for the two other states.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,125 @@
+//! The thread `ptorrent-sync`: makes data durable and writes checkpoints, so that no worker waits for the medium. A
+//! torrent gets a checkpoint some time after data was stored, and its last one when it is closed.
+
+use super::Shared;
+use super::storage::{Storage, locked};
+use crate::api::Done;
+use crate::base::wake::Wake;
+use crate::limits::SYNC_AFTER;
+use crate::proto::resume::Rest;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// What the workers ask of it.
+pub enum SyncJob {
+    /// Pieces became right: a checkpoint is due in a while.
+    Soon(Stored),
+    /// The last worker has closed the torrent.
+    Close(Stored, u8),
+}
+
+/// An open torrent, as the workers hand it over.
+pub struct Stored(pub(super) Arc<Storage>);
+
+/// The thread's state.
+pub struct Syncer {
+    shared: Arc<Shared>,
+    jobs: Receiver<SyncJob>,
+    done: Sender<(u8, Done)>,
+    wake: Arc<Wake>,
+    /// Torrents and when their checkpoints are due, in order.
+    due: VecDeque<(Instant, Arc<Storage>)>,
+}
+
+impl Syncer {
+    /// `jobs` comes from the workers; two of a torrent may wait. Answers go to `done`, and `wake` is rung after.
+    pub fn new(
+        shared: Arc<Shared>,
+        jobs: Receiver<SyncJob>,
+        done: Sender<(u8, Done)>,
+        wake: Arc<Wake>,
+    ) -> Syncer {
+        Syncer { shared, jobs, done, wake, due: VecDeque::new() }
+    }
+
+    /// Works until all workers have ended. What is due then is not done: who ends in order closes first.
+    pub fn run(mut self) {
+        loop {
+            let wait = self.due.front().map(|(at, _)| at.saturating_duration_since(now()));
+            let job = match wait {
+                Some(Duration::ZERO) => Err(RecvTimeoutError::Timeout),
+                Some(wait) => self.jobs.recv_timeout(wait),
+                None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match job {
+                Ok(SyncJob::Soon(Stored(storage))) => self.due.push_back((now() + SYNC_AFTER, storage)),
+                Ok(SyncJob::Close(Stored(storage), lane)) => self.close(&storage, lane),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some((_, storage)) = self.due.pop_front() {
+                        storage.sync_asked.store(false, Ordering::Release);
+                        self.checkpoint(&storage, Rest::Running);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Makes durable what is right, and says so in a checkpoint.
+    fn checkpoint(&self, storage: &Storage, rest: Rest) {
+        let Some(journal) = &storage.journal else { return };
+        let have = locked(journal).record.have.clone();
+        let (synced, error) = storage.sync_files(&have);
+        if let Some(error) = error {
+            log::error!("{} {error}", storage.torrent);
+            self.answer(0, Done::Unsynced { torrent: storage.torrent, error });
+            return;
+        }
+        storage.renew();
+        let mut journal = locked(journal);
+        for piece in have.iter().filter(|piece| journal.record.have.get(*piece)).collect::<Vec<_>>() {
+            journal.record.synced.set(piece);
+        }
+        journal.record.rest = rest;
+        journal.fold();
+        let file = journal.handle();
+        drop(journal);
+        if synced && let Some(file) = file {
+            file.sync();
+        }
+    }
+
+    fn close(&mut self, storage: &Storage, lane: u8) {
+        self.due.retain(|(_, other)| other.torrent != storage.torrent);
+        if let Some(journal) = &storage.journal {
+            storage.renew();
+            let mut journal = locked(journal);
+            journal.record.rest = Rest::Stopped;
+            // Should we be killed while the medium is slow, nothing is lost.
+            journal.fold();
+        }
+        self.checkpoint(storage, Rest::Synced);
+        storage.release(&mut locked(&self.shared.claims));
+        self.answer(lane, Done::Closed { torrent: storage.torrent });
+    }
+
+    fn answer(&self, lane: u8, done: Done) {
+        match self.done.try_send((lane, done)) {
+            // Nobody is left to hear it: the engine is on its way out.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(answer)) => {
+                debug_assert!(false, "no room for an answer: {answer:?}");
+                let _ = self.done.send(answer);
+            }
+        }
+        self.wake.ring();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, which sleeps until a checkpoint is due")]
+fn now() -> Instant {
+    Instant::now()
+}

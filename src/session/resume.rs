@@ -1,0 +1,50 @@
+//! What a torrent takes from its resume record, and what it gives to be kept there.
+
+use super::Session;
+use super::known::Source;
+use crate::api::{Action, Job, Opened, TorrentId};
+use crate::base::time::Time;
+use crate::proto::compact::is_callable;
+
+impl Session {
+    /// Believes what the record says.
+    pub(super) fn adopt(&mut self, id: TorrentId, opened: &mut Opened, now: Time) {
+        let Some(t) = self.torrents.get_mut(id) else { return };
+        opened.have.iter().for_each(|piece| t.picker.set_have(piece));
+        let mut blocks = 0;
+        for (piece, stored) in &opened.partial {
+            t.picker.set_stored(*piece, stored);
+            blocks += stored.count();
+        }
+        let (have, partial, doubt) = (opened.have.count(), opened.partial.len(), opened.candidates.count());
+        log::info!("{id} pieces: {have} believed, {doubt} to hash, {partial} begun with {blocks} blocks");
+        t.before = std::mem::take(&mut opened.saved);
+        t.before.peers.retain(|addr| is_callable(*addr));
+        for addr in t.before.peers.iter().rev() {
+            t.known.add(*addr, Source::Tracker, now);
+        }
+    }
+
+    /// Saves totals and peers when that is due, or at once at the end. Gives when to come back.
+    pub(super) fn save(&mut self, id: TorrentId, last: bool, now: Time) -> Time {
+        let Some(t) = self.torrents.get_mut(id) else { return Time::NEVER };
+        if t.spec.state_dir.is_none() || !last && (t.saving || now < t.save_at) {
+            return t.save_at;
+        }
+        for peer in t.peers.clone() {
+            if let Some(p) = self.peers.get(peer).filter(|p| p.outgoing && p.downloaded + p.uploaded > 0) {
+                t.remember(p.addr);
+            }
+        }
+        (t.save_at, t.saving) = (Time::NEVER, true);
+        let job = Job::Save { torrent: id, saved: t.saved() };
+        self.actions.push_back(Action::Job { lane: 0, job });
+        Time::NEVER
+    }
+
+    pub(super) fn on_saved(&mut self, id: TorrentId) {
+        if let Some(t) = self.torrents.get_mut(id) {
+            t.saving = false;
+        }
+    }
+}
