@@ -352,6 +352,7 @@ impl<'a> Opening<'a> {
             journal: None,
             until: AtomicI64::new(i64::MIN),
             soiled: (0..=spec.meta.files.len()).map(|_| AtomicBool::new(false)).collect(),
+            unknown: (0..=spec.meta.files.len()).map(|_| AtomicBool::new(false)).collect(),
             sync_asked: AtomicBool::new(false),
         };
         let (candidates, found, warnings) = (self.candidates, self.found, self.warnings);

@@ -8,6 +8,7 @@ use crate::base::bits::Bitfield;
 use crate::limits::RESUME_SLACK;
 use crate::proto::resume::{Record, Rest};
 use rustix::fs::Stat;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// The time of a file's last change, in nanoseconds since 1970.
@@ -70,7 +71,9 @@ impl Resume {
             Rest::Running => stored.saturating_add(late),
             Rest::Stopped | Rest::Synced => fact.mtime,
         };
-        let same = (stat.st_size as u64, stat.st_ino) == (fact.size, fact.inode);
+        let (size, part) = (stat.st_size as u64, file + 1 == self.ours.len());
+        // The part file grows.
+        let same = stat.st_ino == fact.inode && (size == fact.size || part && size > fact.size);
         self.ours[file] = same && (fact.mtime..=latest).contains(&mtime(stat));
         self.ours[file]
     }
@@ -109,7 +112,7 @@ impl Resume {
                 continue;
             }
             if !ours {
-                if old.have.get(piece) {
+                if old.have.get(piece) || !same_selection {
                     opened.candidates.set(piece);
                 }
                 old.forget(piece);
@@ -149,7 +152,11 @@ impl Resume {
         storage.journal = Some(Mutex::new(journal));
         storage.renew();
         if let Some(journal) = &storage.journal {
-            locked(journal).start(ground, chosen, slack);
+            let mut journal = locked(journal);
+            for (fact, unknown) in journal.record.files.iter().zip(&storage.unknown) {
+                unknown.store(fact.is_none(), Ordering::Release);
+            }
+            journal.start(ground, chosen, slack);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::proto::resume::{Entry, Fact};
 use crate::sys::guard::assert_may_block;
 use rustix::fs::{AtFlags, SeekFrom, seek};
 use rustix::fs::{
-    CWD, FallocateFlags, FileType, Mode, OFlags, fallocate, fdatasync, fstat, ftruncate, openat, statat,
+    CWD, FallocateFlags, FileType, Mode, OFlags, Stat, fallocate, fdatasync, fstat, ftruncate, openat, statat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use std::collections::BTreeMap;
@@ -98,6 +98,8 @@ pub(super) struct Storage {
     pub(super) until: AtomicI64,
     /// Files with data that is right and may not be on the medium, the part file last.
     pub(super) soiled: Vec<AtomicBool>,
+    /// Files that the record does not know, the part file last.
+    pub(super) unknown: Vec<AtomicBool>,
     /// A checkpoint is asked for.
     pub(super) sync_asked: AtomicBool,
 }
@@ -283,8 +285,30 @@ impl Storage {
     pub(super) fn set_right(&self, piece: u32, changed: i64) {
         self.believe(piece);
         self.soil(piece);
-        if let Some(journal) = &self.journal {
-            locked(journal).add(Entry::Have(piece, changed));
+        let Some(journal) = &self.journal else { return };
+        for run in self.runs(piece, 0, self.spec.meta.layout.piece_len(piece)) {
+            self.make_known(run.place, journal);
+        }
+        locked(journal).add(Entry::Have(piece, changed));
+    }
+
+    /// A file in which a piece proved right is ours from then on: one that was there with data, or a new part file.
+    fn make_known(&self, place: Place, journal: &Mutex<Journal>) {
+        let (at, id, len) = match place {
+            Place::File(file) => (file, self.ids[file], self.spec.meta.files[file].len),
+            Place::Part => (self.unknown.len() - 1, *locked(&self.part), 0),
+            Place::Zeros | Place::Nowhere(_) => return,
+        };
+        if !self.unknown[at].load(Ordering::Acquire) || !self.unknown[at].swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let stat = statat(CWD, self.path(place), AtFlags::SYMLINK_NOFOLLOW).ok();
+        // One that is short still gets its length, and is known from the next checkpoint on.
+        let whole = |stat: &Stat| Some(Id::of(stat)) == id && stat.st_size as u64 >= len;
+        if let (Some(stat), Ok(file)) = (stat.filter(whole), u32::try_from(at)) {
+            let mut journal = locked(journal);
+            journal.add(Entry::File(file, stat.st_ino));
+            journal.add(Entry::Since(file, mtime(&stat)));
         }
     }
 

@@ -1,5 +1,7 @@
 //! The workers from outside: real threads, real files, against a model in memory.
 
+mod resume;
+
 use super::*;
 use crate::api::{DiskIo, Opened, Prealloc, Spec, Verdict};
 use crate::base::arena::Handle;

@@ -63,6 +63,10 @@ pub enum Entry {
     Uploaded(u64),
     /// Payload bytes received, in all runs.
     Downloaded(u64),
+    /// This file (its number) has proved ours and has its full length; its inode.
+    File(u32, u64),
+    /// When that file was last changed before.
+    Since(u32, i64),
 }
 
 impl Entry {
@@ -74,6 +78,8 @@ impl Entry {
             Entry::Beat(until) => (4, 0, until as u64),
             Entry::Uploaded(bytes) => (5, 0, bytes),
             Entry::Downloaded(bytes) => (6, 0, bytes),
+            Entry::File(file, inode) => (7, file, inode),
+            Entry::Since(file, time) => (8, file, time as u64),
         }
     }
 
@@ -85,6 +91,8 @@ impl Entry {
             4 => Entry::Beat(value as i64),
             5 => Entry::Uploaded(value),
             6 => Entry::Downloaded(value),
+            7 => Entry::File(piece, value),
+            8 => Entry::Since(piece, value as i64),
             _ => return None,
         })
     }
@@ -294,6 +302,18 @@ impl Record {
             Entry::Beat(until) => self.until = self.until.max(until),
             Entry::Uploaded(bytes) => self.uploaded = bytes,
             Entry::Downloaded(bytes) => self.downloaded = bytes,
+            Entry::File(file, inode) => {
+                let (file, size) = (file as usize, shape.layout.file_len(file as usize));
+                let (mtime, bound) = (i64::MIN, i64::MIN);
+                if let Some(place) = self.files.get_mut(file) {
+                    *place = (inode != 0).then_some(Fact { size, inode, mtime, bound });
+                }
+            }
+            Entry::Since(file, time) => {
+                if let Some(Some(fact)) = self.files.get_mut(file as usize) {
+                    (fact.mtime, fact.bound) = (time, fact.bound.max(time));
+                }
+            }
         }
     }
 
@@ -497,6 +517,7 @@ mod tests {
         fn add(&mut self, record: &mut Record, entry: Entry, shape: &Shape<'_>) {
             self.put(shape.entry_at(record.next), &entry.encode(&WHO, record.life, record.next));
             record.next += 1;
+            record.rest = Rest::Running;
             record.apply(entry, shape);
         }
     }
@@ -507,7 +528,11 @@ mod tests {
             0..=2 => Entry::Open(piece),
             3..=4 => Entry::Have(piece, i64::from(rng.below(1000))),
             5 => Entry::Lost(piece),
-            6 => Entry::Beat(i64::from(rng.below(1000))),
+            6 => match rng.below(3) {
+                0 => Entry::Beat(i64::from(rng.below(1000))),
+                1 => Entry::File(rng.below(4), 5),
+                _ => Entry::Since(rng.below(4), i64::from(rng.below(1000))),
+            },
             _ => Entry::Uploaded(rng.below(1000).into()),
         }
     }
