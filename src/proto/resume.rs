@@ -600,8 +600,14 @@ mod tests {
                 let mut torn = image.0.clone();
                 torn[cut..].fill(0);
                 let whole = (cut - shape.entry_at(first) as usize) / ENTRY;
-                assert_eq!(shape.load(&torn, &WHO).as_ref(), Some(&states[whole]));
                 assert_eq!(shape.load(&image.0[..cut], &WHO).as_ref(), Some(&states[whole]));
+                // An entry that ends with zeros is whole before its end.
+                let same = |number: u64| {
+                    let at = shape.entry_at(number) as usize;
+                    torn[at..at + ENTRY] == image.0[at..at + ENTRY]
+                };
+                let whole = (first..).take(states.len() - 1).take_while(|number| same(*number)).count();
+                assert_eq!(shape.load(&torn, &WHO).as_ref(), Some(&states[whole]));
             }
         }
     }
