@@ -316,8 +316,11 @@ impl Storage {
     pub(super) fn set_wrong(&self, piece: u32) {
         let bit = 1 << (piece % 32);
         let was = self.right[piece as usize / 32].fetch_and(!bit, Ordering::AcqRel) & bit != 0;
-        if let (true, Some(journal)) = (was, &self.journal) {
-            locked(journal).add(Entry::Lost(piece));
+        let Some(journal) = &self.journal else { return };
+        let mut journal = locked(journal);
+        // What was begun and killed, and proved of no use, is not hashed once more.
+        if was || journal.record.open.get(piece) {
+            journal.add(Entry::Lost(piece));
         }
     }
 
