@@ -148,7 +148,7 @@ impl Session {
             let path: std::path::PathBuf = t.spec.dir.iter().collect();
             let path = meta.files[*file].path.iter().fold(path, |path, part| path.join(&**part));
             let message = format!(
-                "{} is there and nothing in it is of this torrent: move it away, or say --overwrite",
+                "{} is there and no whole piece of this torrent is in it: move it away, or say --overwrite",
                 crate::proto::metainfo::printable(&path.to_string_lossy())
             );
             return self.fail(id, Reason::Io, message, now);
