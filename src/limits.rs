@@ -109,7 +109,8 @@ pub const PARTIAL_WALK: usize = 64;
 pub const ENDGAME_WALK: u32 = 4096;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
-const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize && TORRENTS_MAX < u16::MAX as usize);
+const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize);
+const _: () = assert!(TORRENTS_MAX < u16::MAX as usize);
 
 /// Blocks that a disk worker takes from its queue at a time, to store neighbours in one call: half of `LANE_HIGH`.
 pub const DISK_BATCH: usize = 64;

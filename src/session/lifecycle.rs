@@ -339,7 +339,7 @@ impl Session {
                 downloaded: t.downloaded,
                 left: t.picker.left(),
                 peers_wanted,
-                dry: t.downloading() && wanted > 0 && t.known.callable() == 0,
+                dry: t.downloading() && wanted > 0 && t.known.deadline().is_none(),
             };
             let Some(due) = t.announcer.poll(now, &facts) else { return };
             self.call(Call::Announce {
@@ -363,7 +363,7 @@ impl Session {
         let Some(outcome) = t.announcer.on_reply(tracker, result, now) else { return };
         match outcome.news {
             Some(announce::News::Warning { url, words }) => {
-                t.news.warning(format!("tracker {url} says: {words}"))
+                t.news.warning(format!("tracker {url} says: {words}"));
             }
             Some(announce::News::Failed { url, failure, alone }) => {
                 let message = format!("tracker {url}: {failure}");
@@ -374,6 +374,9 @@ impl Session {
         t.news.moved = true;
         for addr in outcome.peers {
             t.known.add(addr, Source::Tracker, now);
+        }
+        if outcome.external_ip.is_some_and(|ip| self.external_ip.replace(ip) != Some(ip)) {
+            log::info!("trackers see us as {:?}", outcome.external_ip);
         }
         self.on_torrent_timer(id, now);
     }

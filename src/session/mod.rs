@@ -26,7 +26,7 @@ use crate::proto::wire::message::Message;
 use lanes::Lanes;
 use peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use timers::{Key, Timers};
 use torrent::Torrent;
 use upload::Round;
@@ -72,6 +72,8 @@ pub struct Session {
     half_open: usize,
     /// Where the next round of dialling begins, so that no torrent comes first always.
     dial_next: usize,
+    /// Our address as a tracker saw it last (BEP 24).
+    external_ip: Option<IpAddr>,
     stopping: Option<Stopping>,
 }
 
@@ -109,6 +111,7 @@ impl Session {
             calls_out: 0,
             half_open: 0,
             dial_next: 0,
+            external_ip: None,
             stopping: None,
             config,
         }
@@ -233,7 +236,8 @@ impl Session {
                 self.on_checked(torrent, first, count, result, now);
             }
             Done::Read { torrent, peer, block, buf, result } => {
-                self.on_read(lane, torrent, peer, block, buf, result, now);
+                self.lanes.read_done(lane);
+                self.on_read(torrent, peer, block, buf, result, now);
             }
             Done::Closed { torrent } => self.on_worker_closed(torrent, now),
         }
