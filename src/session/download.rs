@@ -307,8 +307,10 @@ impl Session {
     fn punish(&mut self, torrent: TorrentId, guilty: &[SocketAddr], now: Time) {
         for addr in guilty {
             let Some(t) = self.torrents.get_mut(torrent) else { return };
-            t.known.ban(*addr);
-            t.news.error(Reason::Hash, format!("{addr} sent corrupt data and is banned"));
+            // One that lied a lot is found out more than once.
+            if t.known.ban(*addr) {
+                t.news.error(Reason::Hash, format!("{addr} sent corrupt data and is banned"));
+            }
             for peer in t.peers.clone() {
                 if self.peers.get(peer).is_some_and(|p| p.addr == *addr) {
                     self.close(peer, Why::Corrupt, now);
