@@ -233,6 +233,11 @@ impl Known {
         new
     }
 
+    /// Whether somebody named this address.
+    pub(super) fn has(&self, addr: SocketAddr) -> bool {
+        self.all.contains_key(&canonical(addr))
+    }
+
     /// Whether connections from this address are refused.
     pub(super) fn is_banned(&self, ip: IpAddr) -> bool {
         self.bans.set.contains(&SocketAddr::new(ip.to_canonical(), 0))
