@@ -80,6 +80,8 @@ pub const LANES_MAX: usize = 8;
 pub const SEND_BUFS: usize = 256;
 /// Requests of one peer that may wait; the one past that closes it. Others pipeline up to 500 (libtorrent) or 2,000.
 pub const REQUESTS_IN_MAX: usize = 2048;
+/// Bitfields that a peer may send. One is due; aria2 sends more, and each is work over all pieces.
+pub const BITFIELDS_MAX: u32 = 8;
 /// Requests that we have open with one peer at most: 8 MiB under way, 3 s at 2.7 MiB/s, 300 ms at 27 MiB/s.
 pub const REQUESTS_OUT_MAX: u32 = 512;
 /// Check jobs that one worker has at a time: one in hand, one to follow.

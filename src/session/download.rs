@@ -7,7 +7,7 @@ use crate::api::{Action, DiskError, Intake, Job, PeerId, Reason, TorrentId, Verd
 use crate::base::bits::Bitfield;
 use crate::base::buf::Buf;
 use crate::base::time::Time;
-use crate::limits::{REFILL_REST, SNUB_AFTER};
+use crate::limits::{BITFIELDS_MAX, REFILL_REST, SNUB_AFTER};
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
 use std::net::SocketAddr;
@@ -24,7 +24,6 @@ impl Session {
         if piece >= p.has.len() {
             return Err("have of a piece that is none");
         }
-        p.bitfield_late = true;
         if p.has.set(piece) {
             t.news.moved |= p.has.all();
             if t.picker.on_have(piece) {
@@ -37,11 +36,16 @@ impl Session {
 
     pub(super) fn on_bitfield(&mut self, peer: PeerId, bits: &[u8], now: Time) -> Checked {
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
-        if p.bitfield_late {
-            return Err("a bitfield that is not the first message");
+        p.bitfields += 1;
+        if p.bitfields > BITFIELDS_MAX {
+            return Err("bitfields over and over");
         }
-        p.bitfield_late = true;
         let has = Bitfield::from_bytes(bits, p.has.len()).ok_or("a bitfield of the wrong length")?;
+        // It may come once, as the first message (BEP 3). aria2 sends another after some pieces: it replaces what was said.
+        match p.counted_as_seed {
+            true => t.picker.peer_has_all(false),
+            false => t.picker.on_bitfield(&p.has, false),
+        }
         p.has = has;
         p.counted_as_seed = p.has.all();
         match p.counted_as_seed {

@@ -50,8 +50,8 @@ pub(super) struct Peer {
 
     /// What it has.
     pub(super) has: Bitfield,
-    /// A bitfield may come only before anything else about pieces (BEP 3).
-    pub(super) bitfield_late: bool,
+    /// How many bitfields it sent.
+    pub(super) bitfields: u32,
     /// The picker knows it as one that has everything.
     pub(super) counted_as_seed: bool,
     /// How many of its pieces we want and lack.
@@ -102,7 +102,7 @@ impl Peer {
             active: now,
             armed: Time::NEVER,
             has: Bitfield::default(),
-            bitfield_late: false,
+            bitfields: 0,
             counted_as_seed: false,
             interesting: 0,
             am_interested: false,

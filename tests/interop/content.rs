@@ -53,7 +53,16 @@ impl Content {
 
     /// Every file is there, byte for byte.
     pub(crate) fn assert_in(&self, dir: &Path) {
-        for (index, (path, length)) in self.files.iter().enumerate() {
+        self.assert_where(dir, |_| true);
+    }
+
+    /// Every file that has bytes is there, byte for byte.
+    pub(crate) fn assert_bytes_in(&self, dir: &Path) {
+        self.assert_where(dir, |length| length > 0);
+    }
+
+    fn assert_where(&self, dir: &Path, counts: impl Fn(u64) -> bool) {
+        for (index, (path, length)) in self.files.iter().enumerate().filter(|(_, (_, len))| counts(*len)) {
             let path = self.path(dir, path);
             let name = path.display();
             let file = File::open(&path).unwrap_or_else(|error| panic!("{name}: {error}"));

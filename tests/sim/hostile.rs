@@ -60,10 +60,7 @@ impl Foul {
             2 => open.extend([0xff; 64]),
             3 => put(&mut open, &Message::Have(pieces)),
             4 => put(&mut open, &Message::Bitfield(Cow::Borrowed(&[0xff; 3]))),
-            5 => {
-                put(&mut open, &bits);
-                put(&mut open, &bits);
-            }
+            5 => (0..20).for_each(|_| put(&mut open, &bits)),
             // A sum that wraps in 32 bits.
             6 => put(&mut open, &Message::Request(Block { piece: 0, begin: u32::MAX - 3, len: 16384 })),
             // Of a piece that the leecher cannot have.
