@@ -199,6 +199,8 @@ pub const REDIAL_USER: Duration = Duration::from_secs(5);
 pub const REDIAL_USER_MAX: Duration = Duration::from_secs(5 * 60);
 /// A second address of a peer that is connected is tried again after this.
 pub const REDIAL_DUPLICATE: Duration = Duration::from_secs(5 * 60);
+/// The same for an address that the user named.
+pub const REDIAL_DUPLICATE_USER: Duration = Duration::from_secs(30);
 
 /// Log lines that may wait for the terminal; more are dropped and counted.
 pub const LOG_LINES: usize = 1024;

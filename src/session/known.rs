@@ -207,7 +207,10 @@ impl Known {
         let until = if candidate.resting && seeding || candidate.spent() {
             Time::NEVER
         } else if why == Why::Duplicate {
-            now + self.jitter(limits::REDIAL_DUPLICATE)
+            // The other connection may end at any time, and who the user named must not be forgotten over it.
+            let wait =
+                if source == Source::User { limits::REDIAL_DUPLICATE_USER } else { limits::REDIAL_DUPLICATE };
+            now + self.jitter(wait)
         } else {
             now + self.jitter(back_off(source, failures))
         };
@@ -469,6 +472,19 @@ mod tests {
         assert_eq!(known.next(due), Some(addr(1)));
         known.on_closed(addr(1), REFUSED, false, due);
         assert_eq!(known.deadline(), None);
+    }
+
+    #[test]
+    fn the_users_peer_that_was_connected_already_is_called_again_soon() {
+        let start = Time(1_000_000);
+        for (source, soon) in [(Source::User, true), (Source::Tracker, false)] {
+            let mut known = Known::new(Rng::new([1; 32]));
+            known.add(addr(1), source, start);
+            assert_eq!(known.next(start), Some(addr(1)));
+            known.on_closed(addr(1), Why::Duplicate, false, start);
+            assert_eq!(known.next(start), None);
+            assert_eq!(known.next(start + Duration::from_secs(60)).is_some(), soon);
+        }
     }
 
     #[test]
