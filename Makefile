@@ -20,15 +20,16 @@ test: ## run all tests that need no other program
 
 check: ## formatting, lints and tests of both builds, and who imports whom: what to run before a commit
 	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) clippy --no-default-features --all-targets -- -D warnings
+	$(CARGO) clippy --all-targets --test interop -- -D warnings
+	$(CARGO) clippy --no-default-features --all-targets --test interop -- -D warnings
 	$(CARGO) test --no-default-features
+	$(CARGO) test --test tracker_http
 
 sim: ## replay the simulator with one seed: make sim SEED=n
 	SEED=$(SEED) $(CARGO) test --no-default-features --test sim -- --nocapture
 
 interop: ## download from and seed to real clients, which scripts/setup-peers.sh installs
-	$(CARGO) test --test interop
+	$(CARGO) test --release --test interop -- --test-threads=4
 
 bench: ## compare with other clients on this machine
 	$(CARGO) bench --bench clients

@@ -111,7 +111,8 @@ pub const PARTIAL_WALK: usize = 64;
 pub const ENDGAME_WALK: u32 = 4096;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
-const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize && TORRENTS_MAX < u16::MAX as usize);
+const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize);
+const _: () = assert!(TORRENTS_MAX < u16::MAX as usize);
 
 /// Blocks that a disk worker takes from its queue at a time, to store neighbours in one call: half of `LANE_HIGH`.
 pub const DISK_BATCH: usize = 64;
@@ -151,6 +152,9 @@ const _: () = assert!(LANE_HIGH >= DISK_BATCH as u64 * BLOCK as u64);
 const _: () = assert!(WINDOW_LEN / 64 <= POPULATED_MAX && WINDOW_LEN.is_power_of_two());
 /// Connections being made at a time: home routers choke on more.
 pub const HALF_OPEN_MAX: usize = 32;
+/// Connections begun in a second: where the network is down they all fail at once, and thousands of candidates must
+/// not be tried in one turn.
+pub const DIALS_A_SECOND: u32 = 100;
 /// How long a connection may take to be made.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the other side's handshake may take from then on.
@@ -161,6 +165,8 @@ pub const KEEPALIVE: Duration = Duration::from_secs(100);
 pub const INACTIVITY: Duration = Duration::from_secs(180);
 /// A peer that owes us blocks and sends none for this long is snubbing us: others are asked for them.
 pub const SNUB_AFTER: Duration = Duration::from_secs(30);
+/// Peers are not asked one and all more often than this: it is work for each of them.
+pub const REFILL_REST: Duration = Duration::from_millis(20);
 /// What is asked of a peer ahead of time, in time at its own rate. It covers the longest round trip.
 pub const PIPELINE: Duration = Duration::from_secs(3);
 /// Requests open with a peer of which nothing is known yet.
@@ -169,8 +175,8 @@ pub const PIPELINE_START: u32 = 6;
 pub const PIPELINE_UNKNOWN: u32 = 250;
 /// An idle connection is let alone this long before a better candidate may take its place.
 pub const REPLACE_AFTER: Duration = Duration::from_secs(60);
-/// The time for telling the trackers `stopped`.
-pub const STOP_BUDGET: Duration = Duration::from_secs(3);
+/// The time for telling the trackers `stopped`: users kill what does not end soon.
+pub const STOP_BUDGET: Duration = Duration::from_secs(5);
 /// How often a torrent that has something to look after is looked after.
 pub const TORRENT_TICK: Duration = Duration::from_secs(1);
 /// Warnings and errors of a torrent that wait to be reported; the oldest go first.
@@ -180,8 +186,13 @@ const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);
 const _: () = assert!(PARTIAL_BLOCKS_MAX as u64 >= 16 * (PIECE_LENGTH_MAX / BLOCK) as u64);
 /// How long a tracker may take to answer: overloaded ones do take half of it.
 pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long `completed` and `stopped` may take once the torrent ends: users kill what does not end soon.
+/// How long `stopped` may take.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long `completed` may take before it, if that is due still.
+pub const COMPLETED_TIMEOUT: Duration = Duration::from_secs(2);
+
+const _: () = assert!(COMPLETED_TIMEOUT.as_secs() + STOP_TIMEOUT.as_secs() <= STOP_BUDGET.as_secs());
+
 /// The wait after a tracker's first failure; it doubles with each.
 pub const ANNOUNCE_RETRY: Duration = ANNOUNCE_INTERVAL_MIN;
 /// The longest wait after a failure (up to a quarter more by chance): how long a tracker that came back may be missed.
@@ -207,6 +218,8 @@ pub const REDIAL_USER: Duration = Duration::from_secs(5);
 pub const REDIAL_USER_MAX: Duration = Duration::from_secs(5 * 60);
 /// A second address of a peer that is connected is tried again after this.
 pub const REDIAL_DUPLICATE: Duration = Duration::from_secs(5 * 60);
+/// The same for an address that the user named.
+pub const REDIAL_DUPLICATE_USER: Duration = Duration::from_secs(30);
 
 /// Log lines that may wait for the terminal; more are dropped and counted.
 pub const LOG_LINES: usize = 1024;

@@ -1,32 +1,17 @@
 //! The program as a function: arguments and a folder in, output and status out.
 
+mod common;
+
+use common::{Folder, noise};
 use ptorrent::cli::{Env, run};
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Lines, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
-
-/// A folder that is gone after the test.
-struct Folder(PathBuf);
+use std::path::Path;
 
 impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    fn file(&self, name: &str, bytes: &[u8]) -> &Folder {
-        let path = self.0.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-        self
-    }
-
     fn call(&self, args: &[&str]) -> Output {
         self.call_os(args.iter().map(OsString::from).collect())
     }
@@ -35,12 +20,6 @@ impl Folder {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let status = call(&self.0, args, &mut out, &mut err);
         Output { status, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -80,18 +59,6 @@ fn call(dir: &Path, args: Vec<OsString>, out: &mut dyn Write, err: &mut dyn Writ
         rust_log: None,
         state_dir: Some(dir.join("state")),
     })
-}
-
-/// Bytes that do not repeat.
-fn noise(len: usize, seed: u32) -> Vec<u8> {
-    let mut x = seed | 1;
-    let mut next = || {
-        x ^= x << 13;
-        x ^= x >> 17;
-        x ^= x << 5;
-        x as u8
-    };
-    (0..len).map(|_| next()).collect()
 }
 
 #[test]
@@ -401,78 +368,4 @@ fn a_log_file_is_appended_to() {
     let log = fs::read_to_string(folder.0.join("log")).unwrap();
     assert!(log.starts_with("before\n") && log.contains("Z ERROR ptorrent: cannot read none"), "{log}");
     assert!(folder.call(&["show", "none", "--log-file", "no/log"]).fails(1).contains("cannot open"));
-}
-
-/// The real program, killed at the latest when the test ends.
-struct Running {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Running {
-    fn start(folder: &Folder, args: &[&str]) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
-        command
-            .current_dir(&folder.0)
-            .args(["--json", "-b", "127.0.0.1", "-p", "0", "--state-dir", "state"])
-            .args(args);
-        command.args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled"]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Running { child, lines }
-    }
-
-    /// Reads to the first line with this text.
-    #[track_caller]
-    fn line_with(&mut self, text: &str) -> String {
-        let found = self.lines.by_ref().map(Result::unwrap).find(|line| line.contains(text));
-        found.unwrap_or_else(|| panic!("it ended without {text}"))
-    }
-
-    /// The exit status, after the rest of its output.
-    fn end(mut self) -> Option<i32> {
-        self.lines.by_ref().map_while(Result::ok).for_each(drop);
-        self.child.wait().unwrap().code()
-    }
-
-    fn interrupt(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[test]
-fn two_programs_feed_each_other_and_end_as_they_should() {
-    let folder = Folder::new("feed");
-    let data = noise(3_000_001, 77);
-    folder.file("there/file", &data);
-    folder.call(&["create", "-o", "t", "there/file"]).ok();
-    let mut seeder = Running::start(&folder, &["--seed", "-d", "there", "t"]);
-    let line = seeder.line_with("listening");
-    let (_, addr) = line.split_once(r#""addr":""#).unwrap();
-    let addr = addr.trim_end_matches(r#""}"#);
-    let mut leech = Running::start(&folder, &["-x", "-d", "new/here", "--peer", addr, "t"]);
-    leech.line_with(r#""event":"complete""#);
-    assert_eq!(leech.end(), Some(0));
-    assert!(fs::read(folder.0.join("new/here/file")).unwrap() == data);
-    seeder.interrupt();
-    assert_eq!(seeder.end(), Some(0));
-}
-
-#[test]
-fn an_interrupted_download_ends_with_130() {
-    let folder = Folder::new("interrupt");
-    folder.file("file", &noise(100_000, 78));
-    folder.call(&["create", "-o", "t", "file"]).ok();
-    let mut leech = Running::start(&folder, &["-x", "-d", "here", "t"]);
-    leech.line_with(r#""state":"downloading""#);
-    leech.interrupt();
-    assert_eq!(leech.end(), Some(130));
 }

@@ -112,7 +112,7 @@ fn serve(
     let head: &[u8] = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0";
     stream.write_all(&[head, &hash, b"-XX0000-seeder000000"].concat())?;
     let mut bits = vec![0xff; pieces.div_ceil(8) as usize];
-    if pieces % 8 != 0 {
+    if !pieces.is_multiple_of(8) {
         *bits.last_mut().unwrap() = 0xff << (8 - pieces % 8);
     }
     stream.write_all(&[&(bits.len() as u32 + 1).to_be_bytes()[..], &[5], &bits].concat())?;
@@ -289,7 +289,7 @@ fn killed_again_and_again_it_fetches_and_hashes_no_more_than_was_in_flight() {
         );
         assert_eq!(believed.partial, 0);
         again += fetched - ((believed.have - had) * PIECE / BLOCK).min(fetched);
-        (had, fetched) = (believed.have, 0);
+        had = believed.have;
         run.line_with(r#""state":"downloading""#);
         seeder.allow(1 + rng.index(40));
         seeder.wait_spent();
@@ -378,7 +378,8 @@ fn a_full_state_disk_stops_nothing() {
     let mount = format!("mount -t tmpfs -o size=8m none '{0}' && cd '{0}'", folder.0.display());
     let allowed = Command::new("unshare").args(["-m", "sh", "-c", &mount]).output();
     if !allowed.is_ok_and(|output| output.status.success()) {
-        println!("skipped: mounting a small file system is not permitted here");
+        #[expect(clippy::print_stdout, reason = "a skip is told")]
+        let () = println!("skipped: mounting a small file system is not permitted here");
         #[expect(clippy::disallowed_methods, reason = "whether a skip is allowed")]
         let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
         assert!(!ci, "this test must not be skipped in CI");

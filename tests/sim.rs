@@ -23,6 +23,8 @@ use world::{Link, NodeId, World};
 const MINUTE: Duration = Duration::from_secs(60);
 const NOW: Duration = Duration::ZERO;
 
+#[expect(clippy::disallowed_methods, reason = "SEED=n replays a failure")]
+#[expect(clippy::print_stdout, reason = "shown with a failure: what to replay")]
 fn seed() -> u64 {
     let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     println!("SEED={seed}");
@@ -198,9 +200,8 @@ fn of_several_senders_only_the_guilty_one_is_banned() {
     let seen = &w.nodes[leech].seen;
     let banned: Vec<&String> =
         seen.errors.iter().filter(|(r, _)| *r == Reason::Hash).map(|(_, t)| t).collect();
-    let liar = w.nodes[liar].addr.ip().to_string();
-    assert!(banned.iter().all(|text| text.starts_with(&format!("{liar} "))), "{banned:?}");
-    assert!(!banned.is_empty());
+    let liar = w.nodes[liar].addr;
+    assert_eq!(banned, [&format!("{liar} sent corrupt data and is banned")]);
 }
 
 #[test]

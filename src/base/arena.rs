@@ -67,11 +67,14 @@ impl<Id: Handle, T> Arena<Id, T> {
 
     /// Puts a value in; None when all slots are taken (by values, or by jobs of values that are gone).
     pub fn insert(&mut self, value: T) -> Option<Id> {
-        let at = if self.slots.len() < self.max {
-            self.slots.push(Slot { generation: 0, pins: 0, value: None });
-            self.slots.len() - 1
-        } else {
-            usize::from(self.free.pop_front()?)
+        // A fresh slot only when none is free: what there is at a time bounds the memory, not what ever was.
+        let at = match self.free.pop_front() {
+            Some(at) => usize::from(at),
+            None if self.slots.len() < self.max => {
+                self.slots.push(Slot { generation: 0, pins: 0, value: None });
+                self.slots.len() - 1
+            }
+            None => return None,
         };
         self.slots[at].value = Some(value);
         self.len += 1;
@@ -199,6 +202,16 @@ mod tests {
         assert!(arena.insert(2).is_none());
         arena.unpin(a);
         assert!(arena.insert(2).is_some());
+    }
+
+    #[test]
+    fn memory_is_bounded_by_what_is_in_at_a_time() {
+        let mut arena: Arena<TestId, u8> = Arena::new(1000);
+        for n in 0..100 {
+            let id = arena.insert(n).unwrap();
+            arena.remove(id);
+        }
+        assert_eq!(arena.slots.len(), 1);
     }
 
     #[test]

@@ -255,7 +255,7 @@ impl<'w, 'c> Watch<'w, 'c> {
         let size = self.console.size();
         let mut lines = status_lines(&self.views, size);
         if self.quitting && !self.ended {
-            lines.push("stopping: telling trackers...".into());
+            lines.push("stopping...".into());
         }
         self.console.show_status(Stream::Out, lines)
     }
@@ -311,7 +311,7 @@ impl<'w, 'c> Watch<'w, 'c> {
         if self.json {
             return Ok(());
         }
-        self.line(String::new, || "stopping: telling trackers...\n".into())
+        self.line(String::new, || "stopping...\n".into())
     }
 
     fn on_state(&mut self, number: u32, state: State, reason: Option<String>) -> Result<(), Error> {
@@ -417,7 +417,7 @@ mod tests {
     fn a_signal_is_130_or_143_before_all_is_complete_and_0_after() {
         let signal = |signal| Report::Signal { signal };
         let (status, out, _, quit) = watch(false, &["a"], vec![signal(2), state(0, State::Stopped)]);
-        assert_eq!((status, out.as_str(), quit), (130, "stopping: telling trackers...\na: stopped\n", false));
+        assert_eq!((status, out.as_str(), quit), (130, "stopping...\na: stopped\n", false));
         assert_eq!(watch(false, &["a"], vec![signal(15)]).0, 143);
         assert_eq!(watch(false, &["a"], vec![COMPLETE, signal(2), state(0, State::Stopped)]).0, 0);
         assert_eq!(watch(false, &["a", "b"], vec![COMPLETE, signal(15)]).0, 143);

@@ -274,7 +274,7 @@ impl Worker {
         self.hands.files.close(torrent);
         match self.shared.close(torrent, self.lane) {
             Some(storage) if storage.journal.is_some() => {
-                self.tell_sync(SyncJob::Close(Stored(storage), self.lane))
+                self.tell_sync(SyncJob::Close(Stored(storage), self.lane));
             }
             Some(storage) => {
                 storage.release(&mut locked(&self.shared.claims));

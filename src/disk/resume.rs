@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// The time of a file's last change, in nanoseconds since 1970.
+#[expect(clippy::useless_conversion, reason = "the types of these fields differ among systems")]
 pub(super) fn mtime(stat: &Stat) -> i64 {
     let (secs, nanos) = (i64::from(stat.st_mtime), i64::try_from(stat.st_mtime_nsec).unwrap_or(0));
     secs.saturating_mul(1_000_000_000).saturating_add(nanos)

@@ -408,14 +408,14 @@ impl Storage {
 
     fn look_again(&self, have: &Bitfield, files: &mut [Option<Fact>]) {
         let part = self.spec.meta.files.len();
-        for at in 0..=part {
+        for (at, fact) in files.iter_mut().enumerate().take(part + 1) {
             let (place, id) = match at == part {
                 true => (Place::Part, *locked(&self.part)),
                 false => (Place::File(at), self.ids[at]),
             };
             let Some(id) = id else {
                 if at < part && self.spec.wanted.get(at).copied().unwrap_or(false) {
-                    files[at] = None;
+                    *fact = None;
                 }
                 continue;
             };
@@ -424,7 +424,7 @@ impl Storage {
                 && !self.spec.meta.layout.file_pieces(at).any(|piece| have.get(piece));
             let stat = statat(CWD, self.path(place), AtFlags::SYMLINK_NOFOLLOW).ok();
             let stat = stat.filter(|stat| Id::of(stat) == id && !foreign);
-            files[at] = stat.map(|stat| {
+            *fact = stat.map(|stat| {
                 let (size, inode, mtime) = (stat.st_size as u64, stat.st_ino, mtime(&stat));
                 Fact { size, inode, mtime, bound: mtime }
             });

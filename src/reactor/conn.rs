@@ -178,7 +178,7 @@ impl Conn {
 /// All connections, each in the slot of its id. A stale id finds nothing.
 #[derive(Default)]
 pub(super) struct Conns {
-    // Boxed: ids wander through many more slots than are taken at a time.
+    // Boxed: a slot stays when its connection is gone.
     slots: Vec<Option<Box<Conn>>>,
 }
 

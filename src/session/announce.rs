@@ -214,6 +214,13 @@ impl Announcer {
         })
     }
 
+    /// What [`Announcer::poll`] gave will not be carried out.
+    pub(super) fn withdraw(&mut self, tracker: u32) {
+        if let Some(tracker) = self.trackers.get_mut(tracker as usize) {
+            tracker.out = None;
+        }
+    }
+
     /// The download became complete: `completed` is due at once, once. Without effect for who was complete at the
     /// first announce.
     pub(super) fn on_complete(&mut self, now: Time) {
@@ -312,7 +319,7 @@ impl Announcer {
         let ready = |t: &Tracker| t.started && !t.stopped && t.out.is_none();
         let heir = self.current.filter(|at| self.completed == Completed::Due && ready(&self.trackers[*at]));
         if let Some(at) = heir {
-            return Some(self.announce(at, Event::Completed, facts, limits::STOP_TIMEOUT, now));
+            return Some(self.announce(at, Event::Completed, facts, limits::COMPLETED_TIMEOUT, now));
         }
         let at = self.trackers.iter().position(ready)?;
         Some(self.announce(at, Event::Stopped, facts, limits::STOP_TIMEOUT, now))

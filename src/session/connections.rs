@@ -1,18 +1,20 @@
 //! Making, taking, keeping and ending connections.
 
-use super::Session;
 use super::peer::{Peer, Stage};
+use super::{Key, Session};
 use crate::api::{Action, PeerId, TorrentId, Why};
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
-    CONNECT_TIMEOUT, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, INACTIVITY, KEEPALIVE, MESSAGE_SMALL, REPLACE_AFTER,
-    SNUB_AFTER, TORRENT_TICK,
+    CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, INACTIVITY, KEEPALIVE, MESSAGE_SMALL,
+    REPLACE_AFTER, SNUB_AFTER, TORRENT_TICK,
 };
 use crate::proto::wire::handshake::Handshake;
 use crate::proto::wire::message::Message;
 use std::borrow::Cow;
+use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 impl Session {
     pub(super) fn on_incoming(&mut self, from: SocketAddr, now: Time) -> Option<PeerId> {
@@ -39,34 +41,55 @@ impl Session {
         idle.min_by_key(|(_, p)| p.downloaded + p.uploaded).map(|(peer, _)| peer)
     }
 
-    /// Dials candidates, torrent by torrent in turn, as long as there is room.
-    pub(super) fn dial(&mut self, now: Time) {
-        if self.stopping.is_some() {
-            return;
-        }
-        let torrents: Vec<TorrentId> =
-            self.torrents.iter().filter(|(_, t)| t.running()).map(|(id, _)| id).collect();
-        let mut dry = 0;
-        while !torrents.is_empty()
-            && dry < torrents.len()
-            && self.half_open < HALF_OPEN_MAX
-            && self.peers.len() < self.config.max_conn
-        {
-            self.dial_next = (self.dial_next + 1) % torrents.len();
-            let torrent = torrents[self.dial_next];
-            if self.dial_one(torrent, now) { dry = 0 } else { dry += 1 }
+    /// Puts a torrent in line if it has somebody to call, or wakes it when it will have.
+    pub(super) fn join_callers(&mut self, torrent: TorrentId, now: Time) {
+        let Some(t) = self.torrents.get_mut(torrent).filter(|t| t.running() && !t.calling) else { return };
+        match t.known.deadline() {
+            Some(due) if due <= now => {
+                t.calling = true;
+                self.callers.push_back(torrent);
+            }
+            Some(due) => self.arm_torrent(torrent, due),
+            None => {}
         }
     }
 
-    fn dial_one(&mut self, torrent: TorrentId, now: Time) -> bool {
-        let Some(t) = self.torrents.get_mut(torrent) else { return false };
-        let Some(addr) = t.known.next(now) else { return false };
-        let Some(peer) = self.peers.insert(Peer::new(addr, true, Some(torrent), now)) else { return false };
+    /// Dials candidates, torrent by torrent in turn, as long as there is room. Costs nothing when there is none, or
+    /// nobody to call.
+    pub(super) fn dial(&mut self, now: Time) {
+        while self.stopping.is_none()
+            && self.half_open < HALF_OPEN_MAX
+            && self.peers.len() < self.config.max_conn
+            && !self.callers.is_empty()
+        {
+            if now.since(self.dialled.1) >= Duration::from_secs(1) {
+                self.dialled = (0, now);
+            }
+            if self.dialled.0 == DIALS_A_SECOND {
+                let at = self.dialled.1 + Duration::from_secs(1);
+                return self.timers.arm(&mut self.dial_armed, at, Key::Dial);
+            }
+            let Some(torrent) = self.callers.pop_front() else { return };
+            self.dial_one(torrent, now);
+        }
+    }
+
+    fn dial_one(&mut self, torrent: TorrentId, now: Time) {
+        let Some(t) = self.torrents.get_mut(torrent) else { return };
+        t.calling = false;
+        if !t.running() {
+            return;
+        }
+        let Some(addr) = t.known.next(now) else { return self.join_callers(torrent, now) };
+        let Some(peer) = self.peers.insert(Peer::new(addr, true, Some(torrent), now)) else {
+            return t.known.on_closed(addr, Why::Replaced, false, now);
+        };
+        self.dialled.0 += 1;
         self.half_open += 1;
         log::debug!("{torrent} {peer} dialling {addr}");
         self.arm_peer(peer, now + CONNECT_TIMEOUT);
         self.actions.push_back(Action::Connect { peer, addr });
-        true
+        self.join_callers(torrent, now);
     }
 
     /// When the table is full and the swarm offers somebody new, the worst idle peer makes room.
@@ -94,7 +117,6 @@ impl Session {
         };
         self.send_handshake(peer, info_hash);
         self.arm_peer(peer, now + HANDSHAKE_TIMEOUT);
-        self.dial(now);
     }
 
     fn send_handshake(&mut self, peer: PeerId, info_hash: crate::proto::id::InfoHash) {
@@ -140,10 +162,12 @@ impl Session {
     }
 
     /// Of two connections between the same two peers, the one that both sides close: the one dialled by the side
-    /// with the greater id. When one side dialled both, the newer.
+    /// with the greater id. When one side dialled both, the newer; so too when the addresses differ, since anybody
+    /// may say the id of another.
     fn loser(&self, new: PeerId, old: PeerId, their_id: &[u8; 20]) -> PeerId {
         let dialled = |peer| self.peers.get(peer).is_some_and(|p| p.outgoing);
-        if dialled(new) == dialled(old) {
+        let ip = |peer| self.peers.get(peer).map(|p| p.addr.ip());
+        if dialled(new) == dialled(old) || ip(new) != ip(old) {
             return new;
         }
         let we_are_greater = self.config.peer_id > *their_id;
@@ -201,32 +225,34 @@ impl Session {
 
     /// We close it; the reactor is told.
     pub(super) fn close(&mut self, peer: PeerId, why: Why, now: Time) {
-        if self.forget(peer, why, now) {
+        if self.peers.contains(peer) {
+            // This first: its buffers must be home before they serve others.
             self.actions.push_back(Action::Close { peer, why });
+            self.forget(peer, why, now);
         }
     }
 
     pub(super) fn on_closed(&mut self, peer: PeerId, why: Why, now: Time) {
         self.forget(peer, why, now);
-        self.dial(now);
     }
 
-    /// Takes the peer out of everything it is part of. False when it was gone already.
-    fn forget(&mut self, peer: PeerId, why: Why, now: Time) -> bool {
-        let Some(p) = self.peers.remove(peer) else { return false };
+    /// Takes the peer out of everything it is part of.
+    fn forget(&mut self, peer: PeerId, why: Why, now: Time) {
+        let Some(p) = self.peers.remove(peer) else { return };
         log::debug!("{peer} {} closed: {why}", p.addr);
         if p.stage == Stage::Connecting {
             self.half_open = self.half_open.saturating_sub(1);
         }
         if let Some(incoming) = p.incoming {
-            self.give_back(incoming.lane, incoming.block.len);
+            self.lanes.let_go(incoming.lane, incoming.block.len);
+            self.resume();
         }
         if p.waiting {
             self.lanes.leave_line(peer);
         }
         self.leave_round(&p);
-        let Some(torrent) = p.torrent else { return true };
-        let Some(t) = self.torrents.get_mut(torrent) else { return true };
+        let Some(torrent) = p.torrent else { return };
+        let Some(t) = self.torrents.get_mut(torrent) else { return };
         if p.stage == Stage::Open {
             t.peers.retain(|other| *other != peer);
             match p.counted_as_seed {
@@ -236,8 +262,12 @@ impl Session {
             t.picker.on_lost(peer, p.asked.iter().copied());
             t.news.moved = true;
         }
-        if p.outgoing || why == Why::Corrupt {
+        if p.outgoing || why == Why::Corrupt || p.stage == Stage::Open && t.known.has(p.addr) {
             let useful = p.downloaded + p.uploaded > 0;
+            // What answers no handshake may be no peer at all, at an address that somebody made up: its host, which
+            // may be that of real peers, is not to blame.
+            let foreign = p.stage != Stage::Open && matches!(why, Why::Protocol(_));
+            let why = if foreign { Why::Unreachable(io::ErrorKind::InvalidData) } else { why };
             t.known.on_closed(p.addr, why, useful, now);
             if useful && !matches!(why, Why::Corrupt | Why::Protocol(_)) {
                 t.remember(p.addr);
@@ -251,6 +281,5 @@ impl Session {
         if let Some(due) = due {
             self.arm_torrent(torrent, due);
         }
-        true
     }
 }

@@ -7,7 +7,7 @@ use crate::api::{Action, DiskError, Intake, Job, PeerId, Reason, TorrentId, Verd
 use crate::base::bits::Bitfield;
 use crate::base::buf::Buf;
 use crate::base::time::Time;
-use crate::limits::{BITFIELDS_MAX, SNUB_AFTER};
+use crate::limits::{BITFIELDS_MAX, REFILL_REST, SNUB_AFTER};
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
 use std::net::SocketAddr;
@@ -109,6 +109,10 @@ impl Session {
 
     /// Keeps as many requests open as the peer's rate asks for.
     pub(super) fn refill(&mut self, peer: PeerId, now: Time) {
+        #[cfg(test)]
+        {
+            self.refills += 1;
+        }
         let Some(p) = self.peers.get_mut(peer) else { return };
         let Some(t) = p.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         if p.choking || !p.am_interested || !t.downloading() {
@@ -141,10 +145,16 @@ impl Session {
 
     /// Blocks became free: whoever has room for requests is asked.
     pub(super) fn refill_all(&mut self, torrent: TorrentId, now: Time) {
-        let Some(t) = self.torrents.get(torrent) else { return };
+        let Some(t) = self.torrents.get_mut(torrent) else { return };
         if !t.downloading() {
             return;
         }
+        // A peer that chokes and unchokes for ever must not make us look at all the others each time.
+        let rest = t.refilled + REFILL_REST;
+        if now < rest {
+            return self.arm_torrent(torrent, rest);
+        }
+        t.refilled = now;
         for peer in t.peers.clone() {
             self.refill(peer, now);
         }
@@ -224,7 +234,8 @@ impl Session {
             }
             Arrival::Duplicate | Arrival::Unwanted => {
                 self.actions.push_back(Action::Release(buf));
-                self.give_back(lane, block.len);
+                self.lanes.let_go(lane, block.len);
+                self.resume();
             }
         }
         self.refill(peer, now);
@@ -237,9 +248,7 @@ impl Session {
         let Some(t) = self.torrents.get_mut(torrent) else { return lane };
         let due = t.picker.lane(block.piece).unwrap_or(lane);
         t.picker.set_lane(block.piece, due);
-        if due != lane {
-            self.lanes.move_over(lane, due, block.len);
-        }
+        self.lanes.hand_over(lane, due, block.len);
         due
     }
 
@@ -253,9 +262,8 @@ impl Session {
         }
     }
 
-    /// A block let in for this lane is off the account; who waits for the disk may go on.
-    pub(super) fn give_back(&mut self, lane: u8, len: u32) {
-        self.lanes.give_back(lane, len);
+    /// A block is off the account of the lanes: who waits for the disk may go on.
+    pub(super) fn resume(&mut self) {
         let mut resumed = 0;
         while resumed < RESUME_AT_ONCE || self.lanes.idle() {
             let Some(peer) = self.lanes.next_in_line() else { break };
@@ -274,7 +282,8 @@ impl Session {
         now: Time,
     ) {
         self.actions.push_back(Action::Release(buf));
-        self.give_back(lane, block.len);
+        self.lanes.written(lane, block.len);
+        self.resume();
         if let Err(error) = result {
             if let Some(t) = self.torrents.get_mut(torrent) {
                 t.picker.on_disk_error(block.piece);
@@ -313,8 +322,10 @@ impl Session {
     fn punish(&mut self, torrent: TorrentId, guilty: &[SocketAddr], now: Time) {
         for addr in guilty {
             let Some(t) = self.torrents.get_mut(torrent) else { return };
-            t.known.ban(*addr);
-            t.news.error(Reason::Hash, format!("{addr} sent corrupt data and is banned"));
+            // One that lied a lot is found out more than once.
+            if t.known.ban(*addr) {
+                t.news.error(Reason::Hash, format!("{addr} sent corrupt data and is banned"));
+            }
             for peer in t.peers.clone() {
                 if self.peers.get(peer).is_some_and(|p| p.addr == *addr) {
                     self.close(peer, Why::Corrupt, now);

@@ -17,8 +17,6 @@ pub(super) enum Source {
     User,
     /// A tracker, or the resume record.
     Tracker,
-    /// A peer that called us and said where it listens.
-    Incoming,
 }
 
 /// Where a candidate stands.
@@ -57,9 +55,10 @@ struct Bans {
 }
 
 impl Bans {
-    fn add(&mut self, addr: SocketAddr, max: usize) {
+    /// Whether it is new.
+    fn add(&mut self, addr: SocketAddr, max: usize) -> bool {
         if !self.set.insert(addr) {
-            return;
+            return false;
         }
         self.order.push_back(addr);
         if self.order.len() > max
@@ -67,6 +66,7 @@ impl Bans {
         {
             self.set.remove(&oldest);
         }
+        true
     }
 
     fn has(&self, addr: SocketAddr) -> bool {
@@ -80,7 +80,6 @@ pub(super) struct Known {
     all: BTreeMap<SocketAddr, Candidate>,
     ready: BTreeSet<(Key, SocketAddr)>,
     waiting: BTreeSet<(Time, SocketAddr)>,
-    out: usize,
     bans: Bans,
     /// Addresses at which we met ourselves.
     ours: Bans,
@@ -95,7 +94,6 @@ impl Known {
             all: BTreeMap::new(),
             ready: BTreeSet::new(),
             waiting: BTreeSet::new(),
-            out: 0,
             bans: Bans::default(),
             ours: Bans::default(),
             seeding: false,
@@ -168,9 +166,15 @@ impl Known {
         let addr = canonical(addr);
         let source = self.all.get(&addr).map(|c| c.source);
         match why {
-            Why::Corrupt => return self.ban(addr),
+            Why::Corrupt => {
+                self.ban(addr);
+                return;
+            }
             // Who the user named is never given up: something else may answer there for a while.
-            Why::Protocol(_) if source != Some(Source::User) => return self.ban(addr),
+            Why::Protocol(_) if source != Some(Source::User) => {
+                self.ban(addr);
+                return;
+            }
             _ => {}
         }
         if source.is_none() {
@@ -203,7 +207,10 @@ impl Known {
         let until = if candidate.resting && seeding || candidate.spent() {
             Time::NEVER
         } else if why == Why::Duplicate {
-            now + self.jitter(limits::REDIAL_DUPLICATE)
+            // The other connection may end at any time, and who the user named must not be forgotten over it.
+            let wait =
+                if source == Source::User { limits::REDIAL_DUPLICATE_USER } else { limits::REDIAL_DUPLICATE };
+            now + self.jitter(wait)
         } else {
             now + self.jitter(back_off(source, failures))
         };
@@ -211,14 +218,11 @@ impl Known {
     }
 
     /// Never again: neither this address (on whatever port, but for the loopback device, where every port is another
-    /// client of the same user), nor any candidate with it.
-    pub(super) fn ban(&mut self, addr: SocketAddr) {
+    /// client of the same user), nor any candidate with it. False: it was banned already.
+    pub(super) fn ban(&mut self, addr: SocketAddr) -> bool {
         let addr = canonical(addr);
-        if addr.ip().is_loopback() {
-            self.bans.add(addr, limits::BANS_MAX);
-        } else {
-            self.bans.add(SocketAddr::new(addr.ip(), 0), limits::BANS_MAX);
-        }
+        let port = if addr.ip().is_loopback() { addr.port() } else { 0 };
+        let new = self.bans.add(SocketAddr::new(addr.ip(), port), limits::BANS_MAX);
         let (first, last) = ports_of(addr.ip());
         let gone: Vec<SocketAddr> = self
             .all
@@ -229,6 +233,12 @@ impl Known {
         for addr in gone {
             self.forget(addr);
         }
+        new
+    }
+
+    /// Whether somebody named this address.
+    pub(super) fn has(&self, addr: SocketAddr) -> bool {
+        self.all.contains_key(&canonical(addr))
     }
 
     /// Whether connections from this address are refused.
@@ -252,31 +262,6 @@ impl Known {
                 self.place(addr, Place::Waiting(until));
             }
         }
-    }
-
-    /// How many addresses are known.
-    pub(super) fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// Whether none is known.
-    pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// How many are called or connected now.
-    pub(super) fn out(&self) -> usize {
-        self.out
-    }
-
-    /// How many may be called, now or after their back-off.
-    pub(super) fn callable(&self) -> usize {
-        self.ready.len() + self.waiting.range(..(Time::NEVER, LEAST)).count()
-    }
-
-    /// How many addresses are banned.
-    pub(super) fn banned(&self) -> usize {
-        self.bans.set.len()
     }
 
     fn set_source(&mut self, addr: SocketAddr, source: Source) {
@@ -331,7 +316,7 @@ impl Known {
             Place::Waiting(until) => {
                 self.waiting.insert((until, addr));
             }
-            Place::Out => self.out += 1,
+            Place::Out => {}
         }
     }
 
@@ -343,7 +328,7 @@ impl Known {
             Place::Waiting(until) => {
                 self.waiting.remove(&(until, addr));
             }
-            Place::Out => self.out -= 1,
+            Place::Out => {}
         }
     }
 
@@ -370,7 +355,7 @@ impl Candidate {
 fn back_off(source: Source, failures: u32) -> Duration {
     let (first, max) = match source {
         Source::User => (limits::REDIAL_USER, limits::REDIAL_USER_MAX),
-        Source::Tracker | Source::Incoming => (limits::REDIAL, limits::REDIAL_MAX),
+        Source::Tracker => (limits::REDIAL, limits::REDIAL_MAX),
     };
     (first * (1 << failures.saturating_sub(1).min(16))).min(max)
 }
@@ -393,6 +378,25 @@ fn ports_of(ip: IpAddr) -> (SocketAddr, SocketAddr) {
 mod tests {
     use super::*;
     use std::io::ErrorKind::ConnectionRefused;
+
+    /// What only the tests look at.
+    impl Known {
+        fn len(&self) -> usize {
+            self.all.len()
+        }
+
+        fn out(&self) -> usize {
+            self.all.values().filter(|c| c.place == Place::Out).count()
+        }
+
+        fn callable(&self) -> usize {
+            self.ready.len() + self.waiting.range(..(Time::NEVER, LEAST)).count()
+        }
+
+        fn banned(&self) -> usize {
+            self.bans.set.len()
+        }
+    }
 
     const REFUSED: Why = Why::Unreachable(ConnectionRefused);
 
@@ -426,7 +430,7 @@ mod tests {
         known.add(addr(1), Source::Tracker, Time::ZERO);
         assert_eq!(known.next(Time::ZERO), Some(addr(1)));
         known.on_closed(addr(1), REFUSED, false, Time::ZERO);
-        known.add(addr(2), Source::Incoming, Time::ZERO);
+        known.add(addr(2), Source::Tracker, Time::ZERO);
         known.add(addr(4), Source::Tracker, Time::ZERO);
         assert_eq!(known.next(Time::ZERO).map(|a| a == addr(2) || a == addr(4)), Some(true));
         known.add(addr(3), Source::User, after(3600));
@@ -468,6 +472,19 @@ mod tests {
         assert_eq!(known.next(due), Some(addr(1)));
         known.on_closed(addr(1), REFUSED, false, due);
         assert_eq!(known.deadline(), None);
+    }
+
+    #[test]
+    fn the_users_peer_that_was_connected_already_is_called_again_soon() {
+        let start = Time(1_000_000);
+        for (source, soon) in [(Source::User, true), (Source::Tracker, false)] {
+            let mut known = Known::new(Rng::new([1; 32]));
+            known.add(addr(1), source, start);
+            assert_eq!(known.next(start), Some(addr(1)));
+            known.on_closed(addr(1), Why::Duplicate, false, start);
+            assert_eq!(known.next(start), None);
+            assert_eq!(known.next(start + Duration::from_secs(60)).is_some(), soon);
+        }
     }
 
     #[test]
@@ -527,7 +544,7 @@ mod tests {
         known.add(addr(1), Source::User, Time::ZERO);
         assert_eq!(known.next(Time::ZERO), Some(addr(1)));
         known.on_closed(addr(1), Why::Myself, false, Time::ZERO);
-        assert!(!known.add(addr(1), Source::User, after(9)) && known.is_empty());
+        assert!(!known.add(addr(1), Source::User, after(9)) && known.len() == 0);
         assert!(!known.is_banned(addr(1).ip()));
         assert!(known.add(SocketAddr::new(addr(1).ip(), 7), Source::Tracker, after(9)));
     }
@@ -608,8 +625,7 @@ mod tests {
         let out: Option<SocketAddr> = seen.range(addr(from)..).find_map(out);
         match rng.below(8) {
             0..=2 => {
-                let source = [Source::User, Source::Tracker, Source::Incoming][rng.index(3)];
-                known.add(who, if rng.below(50) == 0 { source } else { Source::Tracker }, now);
+                known.add(who, if rng.below(100) == 0 { Source::User } else { Source::Tracker }, now);
             }
             3 if known.all.contains_key(&who) => {
                 known.on_connected(who);
@@ -651,7 +667,6 @@ mod tests {
                 assert!(known.len() <= limits::KNOWN_MAX && known.banned() <= limits::BANS_MAX);
                 assert_eq!(known.len(), known.ready.len() + known.waiting.len() + known.out());
             }
-            assert_eq!(known.out(), known.all.values().filter(|c| c.place == Place::Out).count());
         }
     }
 }

@@ -17,8 +17,11 @@ pub(super) struct Lanes {
 
 #[derive(Default)]
 struct Lane {
-    /// Bytes of blocks let in for this worker and not written yet.
+    /// Bytes of blocks that are with this worker and not written yet.
     bytes: u64,
+    /// Bytes of blocks that were let in for it and are still coming. They take their time where peers are slow, and
+    /// are no work for it yet.
+    coming: u64,
     /// Reads it has.
     reads: u64,
 }
@@ -35,7 +38,7 @@ impl Lanes {
 
     /// The worker with the least to do.
     pub(super) fn idlest(&self) -> u8 {
-        let load = |l: &Lane| l.bytes + l.reads * u64::from(BLOCK);
+        let load = |l: &Lane| l.bytes + l.coming + l.reads * u64::from(BLOCK);
         let least = self.lanes.iter().enumerate().min_by_key(|(_, l)| load(l));
         least.map_or(0, |(at, _)| at as u8)
     }
@@ -47,24 +50,40 @@ impl Lanes {
             self.line.push_back((peer, lane));
             return false;
         }
-        to.bytes += u64::from(len);
+        to.coming += u64::from(len);
         self.bufs += 1;
         true
     }
 
-    /// A block that was let in is written, or came to nothing: its buffer is home.
-    pub(super) fn give_back(&mut self, lane: u8, len: u32) {
-        let to = &mut self.lanes[usize::from(lane)];
-        debug_assert!(to.bytes >= u64::from(len) && self.bufs > 0, "more given back than taken");
-        to.bytes = to.bytes.saturating_sub(u64::from(len));
-        self.bufs = self.bufs.saturating_sub(1);
+    /// A block that was let in for `from` is whole and goes to `to`.
+    pub(super) fn hand_over(&mut self, from: u8, to: u8, len: u32) {
+        self.came(from, len);
+        self.lanes[usize::from(to)].bytes += u64::from(len);
     }
 
-    /// A block goes to another worker than the one that it was let in for.
-    pub(super) fn move_over(&mut self, from: u8, to: u8, len: u32) {
-        let lane = &mut self.lanes[usize::from(from)];
+    /// A block that was let in came to nothing: its buffer is home.
+    pub(super) fn let_go(&mut self, lane: u8, len: u32) {
+        self.came(lane, len);
+        self.buf_home();
+    }
+
+    /// A block that was handed over is written: its buffer is home.
+    pub(super) fn written(&mut self, lane: u8, len: u32) {
+        let lane = &mut self.lanes[usize::from(lane)];
+        debug_assert!(lane.bytes >= u64::from(len), "more written than handed over");
         lane.bytes = lane.bytes.saturating_sub(u64::from(len));
-        self.lanes[usize::from(to)].bytes += u64::from(len);
+        self.buf_home();
+    }
+
+    fn came(&mut self, lane: u8, len: u32) {
+        let lane = &mut self.lanes[usize::from(lane)];
+        debug_assert!(lane.coming >= u64::from(len), "more came than was let in");
+        lane.coming = lane.coming.saturating_sub(u64::from(len));
+    }
+
+    fn buf_home(&mut self) {
+        debug_assert!(self.bufs > 0, "more buffers came home than went out");
+        self.bufs = self.bufs.saturating_sub(1);
     }
 
     /// The next peer in line that may go on. Each call assumes that the peers it named before will take a block.
@@ -114,15 +133,16 @@ mod tests {
         let mut lanes = Lanes::new(2, 10_000);
         let mut taken = 0;
         while lanes.take(peer(1), 0, BLOCK) {
+            lanes.hand_over(0, 0, BLOCK);
             taken += 1;
         }
         assert_eq!(taken, LANE_HIGH / u64::from(BLOCK));
         assert!(!lanes.take(peer(2), 0, BLOCK) && lanes.take(peer(3), 1, BLOCK));
         assert_eq!((lanes.idlest(), lanes.behind()), (1, true));
-        lanes.give_back(0, BLOCK);
+        lanes.written(0, BLOCK);
         assert_eq!(lanes.next_in_line(), None, "it has to fall to the low mark");
         for _ in 0..taken / 2 {
-            lanes.give_back(0, BLOCK);
+            lanes.written(0, BLOCK);
         }
         assert_eq!(lanes.next_in_line(), Some(peer(1)));
         assert_eq!(lanes.next_in_line(), Some(peer(2)));
@@ -135,7 +155,7 @@ mod tests {
         assert!((0..3).all(|n| lanes.take(peer(n), (n % 2) as u8, 1)));
         assert!(!lanes.take(peer(9), 0, 1));
         assert_eq!(lanes.next_in_line(), None);
-        lanes.give_back(1, 1);
+        lanes.let_go(1, 1);
         assert_eq!(lanes.next_in_line(), Some(peer(9)));
         assert!(!lanes.behind());
     }

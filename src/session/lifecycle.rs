@@ -13,7 +13,7 @@ use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
-use crate::limits::{CALLS_OUT, CHECK_BYTES, CHECKS_OUT, STOP_BUDGET, TORRENT_TICK};
+use crate::limits::{CALLS_OUT, CHECK_BYTES, CHECKS_OUT, LANES_MAX, STOP_BUDGET, TORRENT_TICK};
 use crate::proto::tracker::Response;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,6 +48,10 @@ impl Session {
             news,
             failed: false,
             checks_left: 0,
+            calling: false,
+            refilled: Time::ZERO,
+            touched: false,
+            listed: Time::NEVER,
             spec: spec.clone(),
         };
         let Some(id) = self.torrents.insert(torrent) else {
@@ -89,7 +93,8 @@ impl Session {
         let layout = &t.spec.meta.layout;
         let total = opened.candidates.iter().map(|piece| u64::from(layout.piece_len(piece))).sum();
         let (candidates, found) = (opened.candidates, opened.found);
-        t.phase = Phase::Checking(Checking { candidates, cursor: 0, out: 0, done: 0, total, found });
+        t.phase =
+            Phase::Checking(Checking { candidates, cursor: 0, out: [0; LANES_MAX], done: 0, total, found });
         t.news.moved = true;
         self.pump_checks(id, now);
     }
@@ -99,31 +104,33 @@ impl Session {
         let lanes = self.lanes.count();
         let Some(t) = self.torrents.get_mut(id) else { return };
         let Phase::Checking(check) = &mut t.phase else { return };
-        while check.out < CHECKS_OUT * usize::from(lanes) {
+        // Who has the fewest is next, so that the workers are at neighbouring pieces.
+        while let Some(lane) = (0..usize::from(lanes)).min_by_key(|lane| check.out[*lane])
+            && check.out[lane] < CHECKS_OUT
+        {
             let Some((first, count)) = check.next_run(&t.spec.meta.layout, CHECK_BYTES) else { break };
-            check.out += 1;
-            let lane = self.check_lane % lanes;
-            self.check_lane = (lane + 1) % lanes;
+            check.out[lane] += 1;
             let job = Job::Check { torrent: id, first, count };
-            self.actions.push_back(Action::Job { lane, job });
+            self.actions.push_back(Action::Job { lane: lane as u8, job });
         }
-        if check.out == 0 {
+        if check.out.iter().all(|out| *out == 0) {
             self.on_check_done(id, now);
         }
     }
 
     pub(super) fn on_checked(
         &mut self,
+        lane: u8,
         id: TorrentId,
-        first: u32,
-        count: u32,
+        (first, count): (u32, u32),
         result: Result<Bitfield, DiskError>,
         now: Time,
     ) {
         let Some(t) = self.torrents.get_mut(id) else { return };
         match &mut t.phase {
             Phase::Checking(check) => {
-                check.out -= 1;
+                let out = &mut check.out[usize::from(lane)];
+                *out = out.saturating_sub(1);
                 check.done += (first..first + count)
                     .map(|piece| u64::from(t.spec.meta.layout.piece_len(piece)))
                     .sum::<u64>();
@@ -155,7 +162,7 @@ impl Session {
             let path: std::path::PathBuf = t.spec.dir.iter().collect();
             let path = meta.files[*file].path.iter().fold(path, |path, part| path.join(&**part));
             let message = format!(
-                "{} is there and nothing in it is of this torrent: move it away, or say --overwrite",
+                "{} is there and no whole piece of this torrent is in it: move it away, or say --overwrite",
                 crate::proto::metainfo::printable(&path.to_string_lossy())
             );
             return self.fail(id, Reason::Io, message, now);
@@ -180,8 +187,8 @@ impl Session {
             let part = (!complete).then(|| "only a part of it is here".to_owned());
             t.news.state(State::Seeding, part);
         }
+        t.known.set_seeding(!t.downloading(), now);
         if complete {
-            t.known.set_seeding(true, now);
             t.news.complete();
         }
         let peers = t.spec.peers.clone();
@@ -237,7 +244,7 @@ impl Session {
             Phase::Closing { .. } | Phase::Closed => {}
             Phase::Opening => t.phase = Phase::Closing { workers: 0 },
             Phase::Checking(check) => {
-                t.checks_left = check.out;
+                t.checks_left = check.out.iter().sum();
                 t.phase = Phase::Closing { workers: 0 };
                 if t.checks_left == 0 {
                     self.close_workers(id);
@@ -281,7 +288,13 @@ impl Session {
             return;
         }
         self.stopping = Some(Stopping { until: now + STOP_BUDGET, finished: Finished::No });
-        self.calls.clear();
+        for call in std::mem::take(&mut self.calls) {
+            if let Call::Announce { torrent, tracker, .. } = call
+                && let Some(t) = self.torrents.get_mut(torrent)
+            {
+                t.announcer.withdraw(tracker);
+            }
+        }
         for id in self.torrents.ids().collect::<Vec<_>>() {
             self.stop(id, now);
         }
@@ -315,7 +328,7 @@ impl Session {
     pub(super) fn on_torrent_timer(&mut self, id: TorrentId, now: Time) {
         self.pump_announces(id, now);
         self.make_room(id, now);
-        self.dial(now);
+        self.join_callers(id, now);
         self.refill_all(id, now);
         let running = self.torrents.get(id).is_some_and(Torrent::running);
         let save = if running { self.save(id, false, now) } else { Time::NEVER };
@@ -325,10 +338,11 @@ impl Session {
         if t.downloading() && !t.peers.is_empty() {
             next = next.min(now + TORRENT_TICK);
         }
+        // With a candidate that is due now it stands in line, and who downloads looks for one to take the place of.
         if t.running()
             && let Some(due) = t.known.deadline()
+            && (due > now || t.downloading())
         {
-            // A candidate that is due now is one for which there is no room now.
             next = next.min(due.max(now + TORRENT_TICK));
         }
         self.arm_torrent(id, next);
@@ -349,7 +363,7 @@ impl Session {
                 downloaded: t.downloaded,
                 left: t.picker.left(),
                 peers_wanted,
-                dry: t.downloading() && wanted > 0 && t.known.callable() == 0,
+                dry: t.downloading() && wanted > 0 && t.known.deadline().is_none(),
             };
             let Some(due) = t.announcer.poll(now, &facts) else { return };
             self.call(Call::Announce {
@@ -373,7 +387,7 @@ impl Session {
         let Some(outcome) = t.announcer.on_reply(tracker, result, now) else { return };
         match outcome.news {
             Some(announce::News::Warning { url, words }) => {
-                t.news.warning(format!("tracker {url} says: {words}"))
+                t.news.warning(format!("tracker {url} says: {words}"));
             }
             Some(announce::News::Failed { url, failure, alone }) => {
                 let message = format!("tracker {url}: {failure}");
@@ -384,6 +398,9 @@ impl Session {
         t.news.moved = true;
         for addr in outcome.peers {
             t.known.add(addr, Source::Tracker, now);
+        }
+        if outcome.external_ip.is_some_and(|ip| self.external_ip.replace(ip) != Some(ip)) {
+            log::info!("trackers see us as {:?}", outcome.external_ip);
         }
         self.on_torrent_timer(id, now);
     }
@@ -405,7 +422,6 @@ impl Session {
             }
             Err(what) => t.news.error(Reason::Network, format!("--peer {host}:{port}: {what}")),
         }
-        self.dial(now);
         self.arm_torrent(id, now);
     }
 

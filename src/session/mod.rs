@@ -12,24 +12,27 @@ mod peer;
 pub mod picker;
 mod report;
 mod resume;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod torrent;
+mod torrents;
 mod upload;
 
 use crate::api::{Action, Call, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
 use crate::base::arena::Arena;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
-use crate::limits::{CONNECTIONS_MAX, TORRENTS_MAX};
+use crate::limits::CONNECTIONS_MAX;
 use crate::proto::id::InfoHash;
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
 use lanes::Lanes;
 use peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use timers::{Key, Timers};
-use torrent::Torrent;
+use torrents::Torrents;
 use upload::Round;
 
 /// What the session must know of its process.
@@ -56,11 +59,9 @@ pub struct Session {
     /// The same for all announces of this run, so that a tracker knows us when our address changes (BEP 7, key).
     key: u32,
     peers: Arena<PeerId, Peer>,
-    torrents: Arena<TorrentId, Torrent>,
+    torrents: Torrents,
     by_hash: BTreeMap<InfoHash, TorrentId>,
     lanes: Lanes,
-    /// The worker that has the next check.
-    check_lane: u8,
     round: Round,
     timers: Timers,
     actions: VecDeque<Action>,
@@ -71,8 +72,17 @@ pub struct Session {
     calls_out: usize,
     /// Connections being made.
     half_open: usize,
-    /// Where the next round of dialling begins, so that no torrent comes first always.
-    dial_next: usize,
+    /// Torrents with somebody to call, in turn.
+    callers: VecDeque<TorrentId>,
+    /// How many were called, and since when that is counted.
+    dialled: (u32, Time),
+    /// For [`timers`].
+    dial_armed: Time,
+    /// How often a peer was looked at for more requests.
+    #[cfg(test)]
+    refills: u64,
+    /// Our address as a tracker saw it last (BEP 24).
+    external_ip: Option<IpAddr>,
     stopping: Option<Stopping>,
 }
 
@@ -98,10 +108,9 @@ impl Session {
             key: rng.u32(),
             rng,
             peers: Arena::new(CONNECTIONS_MAX),
-            torrents: Arena::new(TORRENTS_MAX),
+            torrents: Torrents::new(),
             by_hash: BTreeMap::new(),
             lanes: Lanes::new(config.lanes, config.receive_bufs),
-            check_lane: 0,
             round: Round::default(),
             timers: Timers::default(),
             actions: VecDeque::new(),
@@ -109,7 +118,12 @@ impl Session {
             calls: VecDeque::new(),
             calls_out: 0,
             half_open: 0,
-            dial_next: 0,
+            callers: VecDeque::new(),
+            dialled: (0, Time::ZERO),
+            dial_armed: Time::NEVER,
+            #[cfg(test)]
+            refills: 0,
+            external_ip: None,
             stopping: None,
             config,
         }
@@ -117,7 +131,9 @@ impl Session {
 
     /// A connection came in. None refuses it: the table is full of better ones, or nothing runs.
     pub fn accept(&mut self, from: SocketAddr, now: Time) -> Option<PeerId> {
-        self.on_incoming(from, now)
+        let peer = self.on_incoming(from, now);
+        self.torrents.settle();
+        peer
     }
 
     /// The header of a piece message was read: where shall its bytes go? After [`Intake::Wait`] the peer is in line,
@@ -142,6 +158,8 @@ impl Session {
             Event::Tick => {}
         }
         self.run_timers(now);
+        self.dial(now);
+        self.torrents.settle();
     }
 
     /// The next thing to do; drained after every event.
@@ -181,7 +199,17 @@ impl Session {
                     }
                 }
                 Key::Stop => self.check_finished(now),
+                // Dialling comes with every event.
+                Key::Dial => self.dial_armed = Time::NEVER,
             }
+        }
+        if self.timers.len() > 1024 + 4 * (self.peers.len() + self.torrents.len()) {
+            let (peers, torrents) = (&self.peers, &self.torrents);
+            self.timers.tidy(|at, key| match key {
+                Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
+                Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
+                Key::Stop | Key::Dial => true,
+            });
         }
     }
 
@@ -231,10 +259,11 @@ impl Session {
             }
             Done::Piece { torrent, piece, verdict } => self.on_verdict(torrent, piece, verdict, now),
             Done::Checked { torrent, first, count, result } => {
-                self.on_checked(torrent, first, count, result, now);
+                self.on_checked(lane, torrent, (first, count), result, now);
             }
             Done::Read { torrent, peer, block, buf, result } => {
-                self.on_read(lane, torrent, peer, block, buf, result, now);
+                self.lanes.read_done(lane);
+                self.on_read(torrent, peer, block, buf, result, now);
             }
             Done::Saved { torrent } => self.on_saved(torrent),
             Done::Unsynced { torrent, error } => self.on_disk_error(torrent, &error, now),

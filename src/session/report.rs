@@ -3,13 +3,13 @@
 
 use super::torrent::{Torrent, progress};
 use super::{Finished, Session};
-use crate::api::Report;
+use crate::api::{Report, TorrentId};
 use crate::base::time::Time;
 
 impl Session {
     /// When there is something to report.
     pub(super) fn news_due(&self) -> Time {
-        let news = self.torrents.iter().map(|(_, t)| t.news.due()).min().unwrap_or(Time::NEVER);
+        let news = self.torrents.loudest().map_or(Time::NEVER, |(due, _)| due);
         match &self.stopping {
             Some(s) if matches!(s.finished, Finished::Tell { .. }) => Time::ZERO,
             _ => news,
@@ -17,27 +17,32 @@ impl Session {
     }
 
     pub(super) fn next_report(&mut self, now: Time) -> Option<Report> {
-        let ids: Vec<_> =
-            self.torrents.iter().filter(|(_, t)| t.news.due() <= now).map(|(id, _)| id).collect();
-        for id in ids {
-            let Some(t) = self.torrents.get_mut(id) else { continue };
-            let number = t.number;
-            if let Some(report) = t.news.next(number) {
-                return Some(report);
-            }
-            if t.news.moved {
-                let t = self.torrents.get(id)?;
-                let progress = progress(t, self.seeds(t), self.stuck(t, now), now);
-                let t = self.torrents.get_mut(id)?;
-                t.news.said(now);
-                t.news.moved |= t.down.per_second(5, now) + t.up.per_second(5, now) > 0;
-                return Some(Report::Progress { number, progress });
-            }
+        self.torrents.settle();
+        if let Some((due, id)) = self.torrents.loudest()
+            && due <= now
+        {
+            let report = self.report_of(id, now);
+            self.torrents.settle();
+            return report;
         }
         let stopping = self.stopping.as_mut()?;
         let Finished::Tell { unreached } = stopping.finished else { return None };
         stopping.finished = Finished::Told;
         Some(Report::Finished { unreached })
+    }
+
+    fn report_of(&mut self, id: TorrentId, now: Time) -> Option<Report> {
+        let t = self.torrents.get_mut(id)?;
+        let number = t.number;
+        if let Some(report) = t.news.next(number) {
+            return Some(report);
+        }
+        let t = self.torrents.get(id)?;
+        let progress = progress(t, self.seeds(t), self.stuck(t, now), now);
+        let t = self.torrents.get_mut(id)?;
+        t.news.said(now);
+        t.news.moved |= t.down.per_second(5, now) + t.up.per_second(5, now) > 0;
+        Some(Report::Progress { number, progress })
     }
 
     fn seeds(&self, t: &Torrent) -> u32 {

@@ -12,6 +12,7 @@ pub(super) enum Key {
     Peer(PeerId),
     Torrent(TorrentId),
     Stop,
+    Dial,
 }
 
 #[derive(Default)]
@@ -37,6 +38,20 @@ impl Timers {
         }
         self.heap.pop();
         Some((at, key))
+    }
+
+    /// How many entries there are, stale ones among them.
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Drops what is not `live`, and what is there twice: who is often woken early leaves its later moment behind each
+    /// time.
+    pub(super) fn tidy(&mut self, live: impl Fn(Time, Key) -> bool) {
+        let mut rest: Vec<_> = self.heap.drain().filter(|&Reverse((at, key))| live(at, key)).collect();
+        rest.sort_unstable();
+        rest.dedup();
+        self.heap = rest.into();
     }
 
     /// When to look again.

@@ -7,7 +7,7 @@ use crate::api::{PeerId, Progress, Reason, Report, Saved, Spec, State};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::time::Time;
-use crate::limits::{NOTES_MAX, RESUME_PEERS, SAVE_AFTER};
+use crate::limits::{LANES_MAX, NOTES_MAX, RESUME_PEERS, SAVE_AFTER};
 use crate::proto::layout::Layout;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -38,8 +38,8 @@ pub(super) struct Checking {
     pub(super) candidates: Bitfield,
     /// The next piece to look at.
     pub(super) cursor: u32,
-    /// Jobs that are out.
-    pub(super) out: usize,
+    /// Jobs that are out, by worker.
+    pub(super) out: [usize; LANES_MAX],
     /// Bytes looked at, of all that must be.
     pub(super) done: u64,
     pub(super) total: u64,
@@ -95,6 +95,13 @@ pub(super) struct Torrent {
     pub(super) failed: bool,
     /// Check jobs that come back before its files may be closed.
     pub(super) checks_left: usize,
+    /// It stands in the line of those with somebody to call.
+    pub(super) calling: bool,
+    /// When its peers were last asked one and all.
+    pub(super) refilled: Time,
+    /// For [`super::torrents`]: it may have changed, and when its news is due as far as that knows.
+    pub(super) touched: bool,
+    pub(super) listed: Time,
 }
 
 impl Torrent {
@@ -257,7 +264,8 @@ mod tests {
         let mut candidates = Bitfield::full(10);
         candidates.clear(0);
         candidates.clear(4);
-        let mut check = Checking { candidates, cursor: 0, out: 0, done: 0, total: 0, found: vec![] };
+        let mut check =
+            Checking { candidates, cursor: 0, out: [0; LANES_MAX], done: 0, total: 0, found: vec![] };
         let mut runs = Vec::new();
         while let Some(run) = check.next_run(&layout, 3 * 16384) {
             runs.push(run);

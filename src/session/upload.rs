@@ -122,7 +122,6 @@ impl Session {
 
     pub(super) fn on_read(
         &mut self,
-        lane: u8,
         torrent: TorrentId,
         peer: PeerId,
         block: Block,
@@ -130,7 +129,6 @@ impl Session {
         result: Result<(), DiskError>,
         now: Time,
     ) {
-        self.lanes.read_done(lane);
         self.peers.unpin(peer);
         let p = self.peers.get_mut(peer);
         if let (Some(p), Ok(())) = (p, &result) {

@@ -7,7 +7,7 @@ use ptorrent::api::{Action, Call, Command, Event, Intake, PeerId, Reason, Reply,
 use ptorrent::base::buf::{Buf, Pool};
 use ptorrent::base::rng::Rng;
 use ptorrent::base::time::Time;
-use ptorrent::limits::SEND_BUFS;
+use ptorrent::limits::{OUTBOX_MAX, SEND_BUFS};
 use ptorrent::proto::layout::Block;
 use ptorrent::proto::tracker;
 use ptorrent::proto::wire::decoder::{Decoder, Fate, Step};
@@ -16,6 +16,8 @@ use ptorrent::session::{Config, Session};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,11 +98,14 @@ struct Half {
     reading: bool,
     buf: Option<Buf>,
     outbox: VecDeque<Segment>,
+    /// Bytes of messages, blocks apart, that wait in it.
+    small: usize,
     script: Option<Box<dyn Script>>,
 }
 
 struct Segment {
-    bytes: Vec<u8>,
+    /// Shared with the deliveries that carry it, so that nothing is copied on the way.
+    bytes: Rc<[u8]>,
     at: usize,
     /// The block whose last bytes these are.
     block: Option<(u32, Option<Buf>)>,
@@ -116,7 +121,7 @@ struct Conn {
 enum What {
     Arrive(usize),
     Refused(NodeId, PeerId),
-    Deliver(usize, usize, Vec<u8>),
+    Deliver(usize, usize, Rc<[u8]>, Range<usize>),
     Closed(usize, usize),
     Done(NodeId, u8, ptorrent::api::Done),
     Reply(NodeId, Reply),
@@ -133,8 +138,10 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) nodes: Vec<Node>,
     conns: Vec<Conn>,
-    queue: BinaryHeap<Reverse<(Time, u64)>>,
-    what: BTreeMap<u64, What>,
+    /// What comes when: the moment, a count that keeps the order, and the place in `what`; one number is compared fast.
+    queue: BinaryHeap<Reverse<(u128, usize)>>,
+    what: Vec<Option<What>>,
+    unused: Vec<usize>,
     seq: u64,
     by_addr: BTreeMap<SocketAddr, NodeId>,
     /// What the tracker knows.
@@ -154,7 +161,8 @@ impl World {
             nodes: Vec::new(),
             conns: Vec::new(),
             queue: BinaryHeap::new(),
-            what: BTreeMap::new(),
+            what: Vec::new(),
+            unused: Vec::new(),
             seq: 0,
             by_addr: BTreeMap::new(),
             swarm: Vec::new(),
@@ -238,8 +246,13 @@ impl World {
 
     fn at(&mut self, at: Time, what: What) {
         self.seq += 1;
-        self.queue.push(Reverse((at.max(self.now), self.seq)));
-        self.what.insert(self.seq, what);
+        let place = self.unused.pop().unwrap_or(self.what.len());
+        if place == self.what.len() {
+            self.what.push(None);
+        }
+        self.what[place] = Some(what);
+        let key = u128::from(at.max(self.now).0) << 64 | u128::from(self.seq);
+        self.queue.push(Reverse((key, place)));
     }
 
     /// Runs until `done` or for `span` at most; tells whether it was `done`.
@@ -249,7 +262,8 @@ impl World {
             if done(self) {
                 return true;
             }
-            let Some(Reverse((at, seq))) = self.queue.peek().copied() else { return done(self) };
+            let Some(Reverse((key, place))) = self.queue.peek().copied() else { return done(self) };
+            let at = Time((key >> 64) as u64);
             if at > end {
                 self.now = end;
                 return done(self);
@@ -257,7 +271,8 @@ impl World {
             self.queue.pop();
             self.now = at;
             self.events += 1;
-            let what = self.what.remove(&seq).expect("each entry has its event");
+            let what = self.what[place].take().expect("each entry has its event");
+            self.unused.push(place);
             self.happen(what);
         }
     }
@@ -279,7 +294,7 @@ impl World {
                 self.tell(node, Event::Closed { peer, why });
             }
             What::Arrive(conn) => self.arrive(conn),
-            What::Deliver(conn, side, bytes) => self.deliver(conn, side, &bytes),
+            What::Deliver(conn, side, bytes, range) => self.deliver(conn, side, &bytes[range]),
             What::Closed(conn, side) => self.hang_up(conn, side, Why::Eof),
             What::Cut(node) => self.cut_all(node),
             What::Kill(node) => {
@@ -368,7 +383,7 @@ impl World {
             }
             Action::SendBlock { peer, block, buf } => {
                 assert!(self.nodes[node].disk.verified(block.piece), "an unverified piece is served");
-                let mut bytes = Vec::new();
+                let mut bytes = Vec::with_capacity(13 + block.len as usize);
                 Message::Piece(block).encode(&mut bytes);
                 bytes.extend_from_slice(buf.filled(block.len));
                 self.say(node, peer, &bytes, Some((block.len, Some(buf))));
@@ -376,7 +391,7 @@ impl World {
             Action::Resume { peer } => {
                 if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
                     half.reading = true;
-                    self.read(node, peer);
+                    self.go_on(node, peer);
                 }
             }
             Action::Close { peer, why } => {
@@ -460,6 +475,7 @@ impl World {
             reading: true,
             buf: None,
             outbox: VecDeque::new(),
+            small: 0,
             script,
         };
         let n = &mut self.nodes[node];
@@ -508,7 +524,12 @@ impl World {
             assert!(block.is_none(), "a block for a peer that is gone");
             return;
         };
-        half.outbox.push_back(Segment { bytes: bytes.to_vec(), at: 0, block });
+        half.small += if block.is_none() { bytes.len() } else { 0 };
+        if half.small > OUTBOX_MAX {
+            self.close(node, peer);
+            return self.tell(node, Event::Closed { peer, why: Why::Stalled });
+        }
+        half.outbox.push_back(Segment { bytes: bytes.into(), at: 0, block });
         self.write(node, peer);
     }
 
@@ -526,8 +547,9 @@ impl World {
             }
             let limit = 1 + self.rng.below(24_000) as usize;
             let len = (segment.bytes.len() - segment.at).min(room).min(limit);
-            let bytes = segment.bytes[segment.at..segment.at + len].to_vec();
+            let (bytes, range) = (segment.bytes.clone(), segment.at..segment.at + len);
             segment.at += len;
+            half.small -= if segment.block.is_none() { len } else { 0 };
             if segment.at == segment.bytes.len() {
                 let segment = half.outbox.pop_front().expect("it is there");
                 if let Some((len, buf)) = segment.block {
@@ -538,7 +560,7 @@ impl World {
             }
             self.conns[conn].unread[side] += len;
             let at = self.transfer(conn, side, len);
-            self.at(at, What::Deliver(conn, 1 - side, bytes));
+            self.at(at, What::Deliver(conn, 1 - side, bytes, range));
         }
         if blocks > 0 {
             self.tell(node, Event::Sent { peer, blocks, bytes: sum });
@@ -564,23 +586,33 @@ impl World {
     fn deliver(&mut self, conn: usize, side: usize, bytes: &[u8]) {
         let (node, Some(peer)) = self.conns[conn].ends[side] else { return };
         let Some(half) = self.nodes[node].halves.get_mut(&peer) else { return };
+        if half.reading && half.inbox.is_empty() {
+            return self.read(node, peer, bytes);
+        }
         half.inbox.extend_from_slice(bytes);
-        self.read(node, peer);
+        self.go_on(node, peer);
     }
 
-    /// The reactor's reading loop for one connection.
-    fn read(&mut self, node: NodeId, peer: PeerId) {
+    /// Reads what is in the inbox.
+    fn go_on(&mut self, node: NodeId, peer: PeerId) {
+        if let Some(half) = self.nodes[node].halves.get_mut(&peer)
+            && half.reading
+        {
+            let inbox = std::mem::take(&mut half.inbox);
+            self.read(node, peer, &inbox);
+        }
+    }
+
+    /// The reactor's reading loop for one connection. What is left goes to its inbox.
+    fn read(&mut self, node: NodeId, peer: PeerId, bytes: &[u8]) {
         let now = self.now;
-        let mut inbox = match self.nodes[node].halves.get_mut(&peer) {
-            Some(half) if half.reading => std::mem::take(&mut half.inbox),
-            _ => return,
-        };
-        let mut input = &inbox[..];
+        let mut input = bytes;
         loop {
             let n = &mut self.nodes[node];
             let Some(half) = n.halves.get_mut(&peer) else { return };
             if let Some(script) = &mut half.script {
-                let bytes = script.bytes(input);
+                // It says no more while its last words are still on their way.
+                let bytes = if half.outbox.is_empty() { script.bytes(input) } else { Vec::new() };
                 input = &[];
                 self.say(node, peer, &bytes, None);
                 break;
@@ -622,11 +654,11 @@ impl World {
                 }
             }
         }
-        let used = inbox.len() - input.len();
-        inbox.drain(..used);
+        let used = bytes.len() - input.len();
         let Some(half) = self.nodes[node].halves.get_mut(&peer) else { return };
-        inbox.append(&mut half.inbox);
-        half.inbox = inbox;
+        if !input.is_empty() {
+            half.inbox.splice(..0, input.iter().copied());
+        }
         let (conn, side) = (half.conn, half.side);
         self.conns[conn].unread[1 - side] -= used;
         if let (other, Some(theirs)) = self.conns[conn].ends[1 - side] {

@@ -580,3 +580,29 @@ fn partial_pieces_stop_at_their_limit() {
     assert!(picker.wants(late));
     assert_eq!(pick_of(&mut picker, 2, Pieces::Some(&has), FAST, 4).len(), 4);
 }
+
+#[test]
+fn blocks_of_an_earlier_run_are_not_asked_for_and_nobody_is_guilty_of_them() {
+    let layout = layout(8, 4);
+    let mut picker = picker(&layout, true, 1);
+    let mut stored = Bitfield::new(4);
+    stored.set(1);
+    stored.set(3);
+    picker.set_stored(2, &stored);
+    assert!(!picker.wants(layout.block(2, 1)) && picker.wants(layout.block(2, 0)));
+    let asked = pick(&mut picker, 1, FAST, 32);
+    assert_eq!((asked.len(), asked.iter().filter(|block| block.piece == 2).count()), (30, 2));
+    let rest = [layout.block(2, 0), layout.block(2, 2)];
+    deliver(&mut picker, 1, &rest);
+    // It is wrong, and right the next time: where the stored blocks differ nobody sent them.
+    assert_eq!(picker.on_failed(2), None);
+    (0..4).for_each(|at| deliver(&mut picker, 2, &[layout.block(2, at)]));
+    assert_eq!(picker.on_verified(2, &[1, 2, 3]), [from(1)]);
+    // All blocks, none, or of a piece that is here: nothing to go on with.
+    for (piece, blocks) in
+        [(3, Bitfield::full(4)), (4, Bitfield::new(4)), (2, stored.clone()), (5, Bitfield::new(9))]
+    {
+        picker.set_stored(piece, &blocks);
+        assert!(!matches!(picker.bands.place(piece), Place::Partial(_)) || piece != 2);
+    }
+}

@@ -1,0 +1,430 @@
+//! Hand-made events, for what a simulated swarm does too rarely.
+
+use super::*;
+use crate::api::{Job, Opened, Spec};
+use crate::base::bits::Bitfield;
+use crate::base::buf::{BLOCK, Pool};
+use crate::limits::{CALLS_OUT, CHECKS_OUT, SEND_BUFS};
+use crate::proto::metainfo::{Content, Metainfo, Plan, build};
+use crate::proto::tracker::url::Url;
+use crate::proto::tracker::{self, Response};
+use crate::proto::wire::handshake::Handshake;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+const PIECES: u32 = 64;
+
+fn spec(name: &str) -> Arc<Spec> {
+    let plan = Plan {
+        name,
+        content: Content::Single(u64::from(PIECES) * (4 << 20)),
+        piece_length: 4 << 20,
+        hashes: &[0; PIECES as usize * 20],
+        private: false,
+        trackers: &[],
+        web_seeds: &[],
+        comment: None,
+        created_by: None,
+        creation_date: None,
+    };
+    Arc::new(Spec {
+        meta: Metainfo::parse(&build(&plan)).unwrap(),
+        dir: "/sim".into(),
+        wanted: vec![true],
+        seed_only: false,
+        overwrite: true,
+        prealloc: Default::default(),
+        disk_io: Default::default(),
+        sequential: false,
+        trackers: vec![vec![Url::parse("http://tracker.sim/announce").unwrap()]],
+        peers: vec![],
+        state_dir: None,
+    })
+}
+
+/// A session, the clock, and what it wanted done.
+struct Bench {
+    s: Session,
+    now: Time,
+    done: Vec<Action>,
+    ids: Vec<TorrentId>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let config = Config {
+            peer_id: *b"-PT0100-............",
+            port: 6881,
+            max_conn: 1000,
+            max_upload: 4,
+            lanes: 2,
+            receive_bufs: 1000,
+        };
+        let now = Time(1_000_000);
+        Bench { s: Session::new(config, [7; 32], now), now, done: Vec::new(), ids: Vec::new() }
+    }
+
+    /// Tells the session something; gives what it wants done then.
+    fn tell(&mut self, event: Event<'_>) -> usize {
+        let before = self.done.len();
+        self.s.handle(event, self.now);
+        self.take();
+        before
+    }
+
+    fn take(&mut self) {
+        while let Some(action) = self.s.poll() {
+            self.done.push(action);
+        }
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now += span;
+        self.tell(Event::Tick);
+    }
+
+    /// A torrent of which these pieces may be there.
+    fn open(&mut self, name: &str, candidates: Bitfield) -> TorrentId {
+        self.add(spec(name), candidates)
+    }
+
+    fn add(&mut self, spec: Arc<Spec>, candidates: Bitfield) -> TorrentId {
+        let number = self.ids.len() as u32;
+        let from = self.tell(Event::Command(Command::Add { number, spec }));
+        let torrent = self.done[from..].iter().find_map(|action| match action {
+            Action::Job { job: Job::Open { torrent, .. }, .. } => Some(*torrent),
+            _ => None,
+        });
+        let torrent = torrent.unwrap();
+        self.ids.push(torrent);
+        let opened = Opened { candidates, ..Opened::default() };
+        self.tell(Event::Done { lane: 0, done: Done::Opened { torrent, result: Ok(opened) } });
+        torrent
+    }
+
+    fn checks(&self, from: usize) -> Vec<(u8, u32, u32)> {
+        let check = |action: &Action| match action {
+            Action::Job { lane, job: Job::Check { first, count, .. } } => Some((*lane, *first, *count)),
+            _ => None,
+        };
+        self.done[from..].iter().filter_map(check).collect()
+    }
+
+    /// A torrent that is complete and checked.
+    fn seed(&mut self, name: &str) -> TorrentId {
+        let before = self.done.len();
+        let torrent = self.open(name, Bitfield::full(PIECES));
+        let mut next = before;
+        while let Some((lane, first, count)) = self.checks(next).first().copied() {
+            next = 1
+                + self.done[next..]
+                    .iter()
+                    .position(|a| matches!(a, Action::Job { job: Job::Check { .. }, .. }))
+                    .unwrap()
+                + next;
+            let done = Done::Checked { torrent, first, count, result: Ok(Bitfield::full(count)) };
+            self.tell(Event::Done { lane, done });
+        }
+        torrent
+    }
+
+    /// A peer that came in and shook hands.
+    fn peer(&mut self, torrent: TorrentId, n: u8) -> PeerId {
+        self.peer_as(torrent, n, n)
+    }
+
+    fn peer_as(&mut self, torrent: TorrentId, n: u8, id: u8) -> PeerId {
+        let from = SocketAddr::from(([10, 0, 0, n], 40_000));
+        let peer = self.s.accept(from, self.now).unwrap();
+        self.take();
+        let info_hash = self.s.torrents.get(torrent).unwrap().spec.meta.info_hash;
+        let handshake = Handshake { reserved: [0; 8], info_hash, peer_id: [id; 20] };
+        self.tell(Event::Handshake { peer, handshake });
+        peer
+    }
+
+    /// The same, and it has everything and unchokes us.
+    fn source(&mut self, torrent: TorrentId, n: u8) -> PeerId {
+        let peer = self.peer(torrent, n);
+        let full = Bitfield::full(PIECES);
+        self.tell(Event::Message { peer, message: Message::Bitfield(Cow::Borrowed(full.as_bytes())) });
+        self.tell(Event::Message { peer, message: Message::Unchoke });
+        peer
+    }
+
+    fn position(&self, from: usize, what: impl Fn(&Action) -> bool) -> Option<usize> {
+        self.done[from..].iter().position(what)
+    }
+}
+
+#[test]
+fn the_buffers_of_a_closed_peer_are_home_before_others_are_read_into() {
+    let mut b = Bench::new();
+    let torrent = b.seed("a");
+    let mut pool = Pool::new(SEND_BUFS).unwrap();
+    let mut peers = Vec::new();
+    for n in 1..=6 {
+        let peer = b.peer(torrent, n);
+        b.tell(Event::Message { peer, message: Message::Interested });
+        for at in 0..256 {
+            let block = Block { piece: u32::from(n), begin: at * BLOCK, len: BLOCK };
+            b.tell(Event::Message { peer, message: Message::Request(block) });
+        }
+        peers.push(peer);
+    }
+    // All that may be read is read, and stands in outboxes.
+    let mut next = 0;
+    while next < b.done.len() {
+        if let Action::Read { lane, torrent, peer, block } = b.done[next] {
+            let buf = pool.take().unwrap();
+            let done = Done::Read { torrent, peer, block, buf, result: Ok(()) };
+            b.tell(Event::Done { lane, done });
+        }
+        next += 1;
+    }
+    assert_eq!(pool.out(), SEND_BUFS);
+    let from = b.tell(Event::Message { peer: peers[0], message: Message::Have(PIECES) });
+    let close = b.position(from, |a| matches!(a, Action::Close { .. })).unwrap();
+    let read = b.position(from, |a| matches!(a, Action::Read { .. })).unwrap();
+    assert!(close < read, "{:?}", &b.done[from..]);
+}
+
+#[test]
+fn a_worker_has_so_many_checks_at_a_time_and_no_more() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::full(PIECES));
+    // The first worker never answers.
+    for _ in 0..10 {
+        let mine: Vec<_> = b.checks(0).into_iter().filter(|(lane, ..)| *lane == 1).collect();
+        let (_, first, count) = mine[mine.len() - 1];
+        let done = Done::Checked { torrent, first, count, result: Ok(Bitfield::full(count)) };
+        b.tell(Event::Done { lane: 1, done });
+    }
+    assert_eq!(b.checks(0).iter().filter(|(lane, ..)| *lane == 0).count(), CHECKS_OUT);
+    assert_eq!(b.checks(0).len(), 2 * CHECKS_OUT + 10);
+}
+
+#[test]
+fn calls_that_never_went_out_do_not_delay_the_end() {
+    let mut b = Bench::new();
+    for n in 0..CALLS_OUT + 20 {
+        b.seed(&format!("{n}"));
+    }
+    let calls = |b: &Bench, from: usize| {
+        let call = |action: &Action| match action {
+            Action::Call(call) => match &**call {
+                Call::Announce { torrent, tracker, request, .. } => Some((*torrent, *tracker, request.event)),
+                Call::Resolve { .. } => None,
+            },
+            _ => None,
+        };
+        b.done[from..].iter().filter_map(call).collect::<Vec<_>>()
+    };
+    let answer = |b: &mut Bench, torrent, tracker| {
+        let response = Response { interval: Duration::from_secs(1800), ..Response::default() };
+        b.tell(Event::Reply(Reply::Announced { torrent, tracker, result: Ok(response) }));
+    };
+    let mut next = 0;
+    while let Some((torrent, tracker, _)) = calls(&b, 0).get(next).copied() {
+        answer(&mut b, torrent, tracker);
+        next += 1;
+    }
+    assert_eq!(next, CALLS_OUT + 20);
+    // All are due again; some of the calls must wait, and then the program ends.
+    b.pass(Duration::from_secs(1800));
+    assert_eq!(calls(&b, 0).len(), next + CALLS_OUT);
+    b.tell(Event::Command(Command::Quit));
+    for torrent in b.ids.clone() {
+        for lane in 0..2 {
+            b.tell(Event::Done { lane, done: Done::Closed { torrent } });
+        }
+    }
+    while let Some((torrent, tracker, _)) = calls(&b, 0).get(next).copied() {
+        answer(&mut b, torrent, tracker);
+        next += 1;
+    }
+    let stopped = calls(&b, 0).iter().filter(|(.., event)| *event == tracker::Event::Stopped).count();
+    assert_eq!(stopped, CALLS_OUT + 20);
+    assert!(matches!(b.done.last(), Some(Action::Exit)));
+}
+
+#[test]
+fn the_timers_of_connections_that_come_and_go_do_not_pile_up() {
+    let mut b = Bench::new();
+    let torrent = b.seed("a");
+    // Its next announce is far away: a moment that is armed again after each earlier one.
+    let result = Ok(Response { interval: Duration::from_secs(6 * 3600), ..Response::default() });
+    b.tell(Event::Reply(Reply::Announced { torrent, tracker: 0, result }));
+    for n in 0..15_000u32 {
+        let peer = b.peer(torrent, (n % 250) as u8);
+        b.pass(Duration::from_millis(1100));
+        b.tell(Event::Closed { peer, why: Why::Eof });
+    }
+    assert!(b.s.timers.len() < 4000, "{}", b.s.timers.len());
+}
+
+#[test]
+fn idle_torrents_are_not_looked_at_for_news() {
+    let mut b = Bench::new();
+    for n in 0..20 {
+        b.seed(&format!("{n}"));
+    }
+    for _ in 0..10 {
+        while b.s.report(b.now).is_some() {}
+        b.pass(Duration::from_secs(2));
+    }
+    while b.s.report(b.now).is_some() {}
+    assert_eq!(b.s.torrents.loud(), 0);
+    let peer = b.peer(b.ids[3], 1);
+    assert_eq!(b.s.torrents.loud(), 1);
+    assert_eq!(b.s.deadline(), Some(Time::ZERO).max(b.s.deadline().filter(|at| *at <= b.now)));
+    assert!(matches!(b.s.report(b.now), Some(Report::Progress { number: 3, .. })));
+    assert!(b.s.report(b.now).is_none());
+    b.tell(Event::Closed { peer, why: Why::Eof });
+    assert!(b.s.report(b.now).is_none());
+    b.pass(Duration::from_secs(1));
+    assert!(matches!(b.s.report(b.now), Some(Report::Progress { number: 3, .. })));
+}
+
+#[test]
+fn what_answers_no_handshake_does_not_ban_its_host() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let addr = SocketAddr::from(([10, 0, 0, 9], 80));
+    let result = Ok(Response { peers: vec![addr], ..Response::default() });
+    let from = b.tell(Event::Reply(Reply::Announced { torrent, tracker: 0, result }));
+    let dialled = b.done[from..].iter().find_map(|action| match action {
+        Action::Connect { peer, .. } => Some(*peer),
+        _ => None,
+    });
+    let peer = dialled.unwrap();
+    b.tell(Event::Connected { peer });
+    b.tell(Event::Closed { peer, why: Why::Protocol("not a BitTorrent handshake") });
+    let peer = b.peer(torrent, 9);
+    assert!(b.s.peers.get(peer).is_some(), "a real peer of the same host is welcome");
+    b.tell(Event::Message { peer, message: Message::Have(PIECES) });
+    assert!(b.s.peers.get(peer).is_none());
+}
+
+#[test]
+fn a_peer_id_that_somebody_else_uses_closes_the_newcomer() {
+    for id in [0, 0xff] {
+        let mut b = Bench::new();
+        let torrent = b.open("a", Bitfield::new(PIECES));
+        let addr = SocketAddr::from(([10, 0, 0, 8], 6881));
+        let result = Ok(Response { peers: vec![addr], ..Response::default() });
+        let from = b.tell(Event::Reply(Reply::Announced { torrent, tracker: 0, result }));
+        let dialled = b.done[from..].iter().find_map(|action| match action {
+            Action::Connect { peer, .. } => Some(*peer),
+            _ => None,
+        });
+        let Some(honest) = dialled else { panic!("nobody is called") };
+        b.tell(Event::Connected { peer: honest });
+        let info_hash = b.s.torrents.get(torrent).unwrap().spec.meta.info_hash;
+        let handshake = Handshake { reserved: [0; 8], info_hash, peer_id: [id; 20] };
+        b.tell(Event::Handshake { peer: honest, handshake });
+        let thief = b.peer_as(torrent, 7, id);
+        assert!(b.s.peers.contains(honest) && !b.s.peers.contains(thief), "id {id}");
+    }
+}
+
+#[test]
+fn a_partial_seed_does_not_call_seeds_again_and_again() {
+    let mut b = Bench::new();
+    let mut only = Arc::into_inner(spec("a")).unwrap();
+    only.seed_only = true;
+    let mut there = Bitfield::new(PIECES);
+    there.set(3);
+    let torrent = b.add(Arc::new(only), there.clone());
+    let (lane, first, count) = b.checks(0)[0];
+    let done = Done::Checked { torrent, first, count, result: Ok(Bitfield::full(1)) };
+    b.tell(Event::Done { lane, done });
+    let addr = SocketAddr::from(([10, 0, 0, 8], 6881));
+    let result = Ok(Response { peers: vec![addr], ..Response::default() });
+    let from = b.tell(Event::Reply(Reply::Announced { torrent, tracker: 0, result }));
+    let dialled = b.done[from..].iter().find_map(|action| match action {
+        Action::Connect { peer, .. } => Some(*peer),
+        _ => None,
+    });
+    let peer = dialled.unwrap();
+    b.tell(Event::Connected { peer });
+    let info_hash = b.s.torrents.get(torrent).unwrap().spec.meta.info_hash;
+    b.tell(Event::Handshake { peer, handshake: Handshake { reserved: [0; 8], info_hash, peer_id: [1; 20] } });
+    let full = Bitfield::full(PIECES);
+    b.tell(Event::Message { peer, message: Message::Bitfield(Cow::Borrowed(full.as_bytes())) });
+    assert!(!b.s.peers.contains(peer));
+    let before = b.done.len();
+    for _ in 0..60 {
+        b.pass(Duration::from_secs(60));
+    }
+    assert_eq!(b.position(before, |a| matches!(a, Action::Connect { .. })), None);
+}
+
+#[test]
+fn a_flood_of_chokes_does_not_make_us_ask_everybody_each_time() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let flooder = b.source(torrent, 1);
+    for n in 2..50 {
+        b.source(torrent, n);
+    }
+    let before = b.s.refills;
+    for _ in 0..1000 {
+        b.tell(Event::Message { peer: flooder, message: Message::Choke });
+        b.tell(Event::Message { peer: flooder, message: Message::Unchoke });
+    }
+    assert!(b.s.refills - before < 5000, "{}", b.s.refills - before);
+}
+
+#[test]
+fn many_slow_peers_are_no_load_of_the_disk() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let peers: Vec<PeerId> = (0..=255).map(|n| b.source(torrent, n)).collect();
+    let mut more = Vec::new();
+    for n in 0..200u8 {
+        more.push(b.source_at(torrent, n));
+    }
+    for peer in peers.into_iter().chain(more) {
+        let block = *b.s.peers.get(peer).unwrap().asked.front().unwrap();
+        assert_eq!(b.s.intake(peer, block, b.now), Intake::Take);
+    }
+}
+
+impl Bench {
+    fn source_at(&mut self, torrent: TorrentId, n: u8) -> PeerId {
+        let from = SocketAddr::from(([10, 0, 1, n], 40_000));
+        let peer = self.s.accept(from, self.now).unwrap();
+        let info_hash = self.s.torrents.get(torrent).unwrap().spec.meta.info_hash;
+        let mut peer_id = [n; 20];
+        peer_id[0] = 0xaa;
+        peer_id[1] = 0x55;
+        self.tell(Event::Handshake { peer, handshake: Handshake { reserved: [0; 8], info_hash, peer_id } });
+        let full = Bitfield::full(PIECES);
+        self.tell(Event::Message { peer, message: Message::Bitfield(Cow::Borrowed(full.as_bytes())) });
+        self.tell(Event::Message { peer, message: Message::Unchoke });
+        peer
+    }
+}
+
+#[test]
+fn an_address_that_called_us_itself_is_called_again_later() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let addr = SocketAddr::from(([10, 0, 0, 8], 40_000));
+    let peer = b.peer(torrent, 8);
+    let result =
+        Ok(Response { peers: vec![addr], interval: Duration::from_secs(9999), ..Response::default() });
+    b.tell(Event::Reply(Reply::Announced { torrent, tracker: 0, result }));
+    let dialled = |b: &Bench, from: usize| b.position(from, |a| matches!(a, Action::Connect { .. }));
+    let first = dialled(&b, 0).unwrap();
+    let Action::Connect { peer: second, .. } = b.done[first] else { return };
+    b.tell(Event::Closed { peer: second, why: Why::Timeout });
+    b.tell(Event::Closed { peer, why: Why::Eof });
+    let peer = b.peer(torrent, 8);
+    b.tell(Event::Closed { peer, why: Why::Eof });
+    let from = b.done.len();
+    b.pass(Duration::from_secs(3600));
+    assert!(dialled(&b, from).is_some());
+}
