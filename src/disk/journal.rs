@@ -125,6 +125,13 @@ impl Journal {
         if let Err(error) = reserve(&file, shape.file_len() as u64) {
             return Found { journal: None, old, warning: Some(without(&path, &error)) };
         }
+        // Entries of an earlier life would count as garbage.
+        let ring = vec![0; shape.file_len() - 2 * shape.slot_len()];
+        if old.is_none()
+            && let Err(error) = plain::write_all(&file, &mut [IoSlice::new(&ring)], shape.entry_at(0))
+        {
+            return Found { journal: None, old, warning: Some(without(&path, &error)) };
+        }
         let record = old.clone().unwrap_or_else(|| Record::new(&shape, now() as u64));
         let from = record.next;
         let journal = Journal { file, path, spec: spec.clone(), identity, record, from, broken: false };

@@ -74,7 +74,7 @@ impl Syncer {
         let have = locked(journal).record.have.clone();
         let (synced, error) = storage.sync_files(&have);
         if let Some(error) = error {
-            log::error!("{} {error}", storage.torrent);
+            log::debug!("{} {error}", storage.torrent);
             self.answer(0, Done::Unsynced { torrent: storage.torrent, error });
             return;
         }

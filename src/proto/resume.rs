@@ -184,18 +184,20 @@ impl<'a> Shape<'a> {
         };
         let mut record = slot(0).into_iter().chain(slot(1)).max_by_key(|record| record.serial)?;
         let first = record.next;
+        // Cut short, or with what we never wrote: what is missing may be anything.
+        record.gap = bytes.len() < self.file_len();
         let mut rest = Vec::new();
         for number in first..first.saturating_add(self.entries()) {
             let at = self.entry_at(number) as usize;
-            let entry = bytes.get(at..).and_then(|bytes| Entry::decode(bytes, identity, record.life));
+            let place = bytes.get(at..at + ENTRY).unwrap_or_default();
+            let entry = Entry::decode(place, identity, record.life);
+            record.gap |= entry.is_none() && place.iter().any(|byte| *byte != 0);
             rest.push(entry);
         }
         let whole = |(entry, number): &(&Option<(u64, Entry)>, u64)| entry.is_some_and(|(n, _)| n == *number);
         let good = rest.iter().zip(first..).take_while(whole).count();
         // What is valid and later than a gap was written after what is missing.
-        if rest[good..].iter().flatten().any(|(number, _)| *number > first + good as u64) {
-            record.gap = true;
-        }
+        record.gap |= rest[good..].iter().flatten().any(|(number, _)| *number > first + good as u64);
         for (number, entry) in rest.into_iter().flatten().filter(|(number, _)| *number >= first) {
             let sure = number < first + good as u64;
             if sure || matches!(entry, Entry::Open(_) | Entry::Lost(_) | Entry::Beat(_)) {
@@ -248,7 +250,7 @@ pub struct Record {
     pub partial: BTreeMap<u32, Bitfield>,
     /// Peers that were good, the best last.
     pub peers: VecDeque<SocketAddr>,
-    /// Entries are missing, so only what is synced counts: as after a loss of power.
+    /// Entries are missing or garbage, so only what is synced counts: as after a loss of power.
     pub gap: bool,
 }
 
@@ -600,14 +602,20 @@ mod tests {
                 let mut torn = image.0.clone();
                 torn[cut..].fill(0);
                 let whole = (cut - shape.entry_at(first) as usize) / ENTRY;
-                assert_eq!(shape.load(&image.0[..cut], &WHO).as_ref(), Some(&states[whole]));
+                let mut back = shape.load(&image.0[..cut], &WHO).unwrap();
+                assert!(std::mem::take(&mut back.gap), "that it is cut short is noticed");
+                assert_eq!(back, states[whole]);
                 // An entry that ends with zeros is whole before its end.
                 let same = |number: u64| {
                     let at = shape.entry_at(number) as usize;
                     torn[at..at + ENTRY] == image.0[at..at + ENTRY]
                 };
                 let whole = (first..).take(states.len() - 1).take_while(|number| same(*number)).count();
-                assert_eq!(shape.load(&torn, &WHO).as_ref(), Some(&states[whole]));
+                let mut back = shape.load(&torn, &WHO).unwrap();
+                let at = shape.entry_at(first + whole as u64) as usize;
+                let rag = torn[at..at + ENTRY].iter().any(|byte| *byte != 0);
+                assert_eq!(std::mem::take(&mut back.gap), rag);
+                assert_eq!(back, states[whole]);
             }
         }
     }
@@ -664,6 +672,8 @@ mod tests {
         image.fold(&mut new, &shape);
         image.fold(&mut new, &shape);
         image.add(&mut new, Entry::Have(3, 0), &shape);
+        assert_eq!(shape.load(&image.0, &WHO), Some(Record { gap: true, ..new.clone() }));
+        image.0[2 * shape.slot_len() + ENTRY..].fill(0);
         assert_eq!(shape.load(&image.0, &WHO), Some(new));
     }
 

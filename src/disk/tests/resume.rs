@@ -273,7 +273,7 @@ fn any_garbage_in_the_record_makes_nothing_had_that_is_not() {
             }
             _ => {
                 let (from, to) = (rng.index(bad.len()), rng.index(bad.len()));
-                bad[from.min(to)..from.max(to)].fill(rng.u32() as u8);
+                bad[from.min(to)..from.max(to)].fill(rng.u32() as u8 | 1);
             }
         }
         fs::write(&path, bad).unwrap();
