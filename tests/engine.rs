@@ -35,6 +35,8 @@ fn options() -> Options {
         ports: 0..=0,
         max_conn: 50,
         max_upload: 4,
+        max_download_rate: 0,
+        max_upload_rate: 0,
         torrents: 1,
         lanes: None,
         signals: false,
@@ -76,6 +78,9 @@ fn spec(torrent: &[u8], dir: &Path, peer: Option<SocketAddr>) -> Arc<Spec> {
         prealloc: Default::default(),
         disk_io: Default::default(),
         sequential: false,
+        super_seed: false,
+        seed_ratio: None,
+        seed_time: None,
         trackers: vec![],
         peers: peer.map(|addr| (addr.ip().to_string(), addr.port())).into_iter().collect(),
     })

@@ -90,6 +90,9 @@ fn spec(dir: &Path, meta: &Metainfo) -> Spec {
         prealloc: Prealloc::Full,
         disk_io: DiskIo::Auto,
         sequential: false,
+        super_seed: false,
+        seed_ratio: None,
+        seed_time: None,
         trackers: Vec::new(),
         peers: Vec::new(),
     }

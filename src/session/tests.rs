@@ -37,6 +37,9 @@ fn spec(name: &str) -> Arc<Spec> {
         prealloc: Default::default(),
         disk_io: Default::default(),
         sequential: false,
+        super_seed: false,
+        seed_ratio: None,
+        seed_time: None,
         trackers: vec![vec![Url::parse("http://tracker.sim/announce").unwrap()]],
         peers: vec![],
     })
@@ -56,7 +59,9 @@ impl Bench {
             peer_id: *b"-PT0100-............",
             port: 6881,
             max_conn: 1000,
-            max_upload: 4,
+            max_upload: 10,
+            max_download_rate: 0,
+            max_upload_rate: 0,
             lanes: 2,
             receive_bufs: 1000,
         };
