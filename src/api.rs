@@ -274,6 +274,12 @@ pub struct Spec {
     pub disk_io: DiskIo,
     /// Pieces in order rather than rarest first.
     pub sequential: bool,
+    /// Seed by showing each peer few pieces (BEP 16).
+    pub super_seed: bool,
+    /// Seeding ends when so many thousandths of the size of the selected files are uploaded; None: never.
+    pub seed_ratio: Option<u64>,
+    /// Seeding ends after this long; None: never.
+    pub seed_time: Option<Duration>,
     /// Trackers to announce to, tiers of URLs (BEP 12): the torrent's own, then those of `--tracker`.
     pub trackers: Vec<Vec<Url>>,
     /// Peers to connect to, as `HOST:PORT` was given (`--peer`).

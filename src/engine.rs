@@ -31,6 +31,10 @@ pub struct Options {
     pub max_conn: usize,
     /// Unchoked peers per torrent.
     pub max_upload: usize,
+    /// Payload bytes a second that come in at most; 0: no limit.
+    pub max_download_rate: u64,
+    /// Payload bytes a second that go out at most; 0: no limit.
+    pub max_upload_rate: u64,
     /// The most torrents that will be added.
     pub torrents: usize,
     /// Disk workers, 1 to [`limits::LANES_MAX`]; None: one for each processor, two at least.
@@ -135,6 +139,8 @@ impl Engine {
             port,
             max_conn: options.max_conn.min(limits::CONNECTIONS_MAX),
             max_upload: options.max_upload,
+            max_download_rate: options.max_download_rate,
+            max_upload_rate: options.max_upload_rate,
             lanes: sizes.lanes as u8,
             receive_bufs: sizes.receive_bufs,
         };

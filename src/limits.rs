@@ -301,3 +301,24 @@ pub const HTTP_REDIRECTS_MAX: usize = 5;
 // One thread is always left to watch over the calls that wait.
 const _: () = assert!(LOOK_UPS_MAX + ASKS_MAX < HELPERS_MAX && STRAINED_MAX < ASKS_MAX);
 const _: () = assert!(ANNOUNCE_TIMEOUT.as_secs() <= CALL_MAX.as_secs());
+
+/// How often it is decided anew whom we serve (BEP 3).
+pub const CHOKE_ROUND: Duration = Duration::from_secs(10);
+/// How long a slot is held: by the peer that is tried out (BEP 3), and by each in turn while we seed. Long enough for
+/// a peer to reach its full rate and, tried out, to choose us in turn.
+pub const SLOT_TURN: Duration = Duration::from_secs(30);
+/// A slot whose peer asks for nothing for so long goes to another: some round trips of the longest kind.
+pub const SLOT_IDLE: Duration = Duration::from_secs(5);
+/// The highest rate limit, 1 TiB a second: past every link.
+pub const RATE_MAX: u64 = 1 << 40;
+/// Blocks that one peer is asked for at once under a rate limit, before the next one has its turn.
+pub const ASK_AT_ONCE: u32 = 16;
+/// A super-seed waits so long for others to announce the piece that a peer has got, then shows it another one: the
+/// two may not know of each other.
+pub const SUPER_PATIENCE: Duration = Duration::from_secs(60);
+/// Other seeds that a swarm has when super-seeding ends: one may leave.
+pub const SUPER_SEEDS: usize = 2;
+/// Pieces that are announced at once to a peer when super-seeding ends: 36 KiB of messages.
+pub const SUPER_REVEAL: u32 = 4096;
+
+const _: () = assert!(SUPER_REVEAL as usize * 9 < OUTBOX_MAX && CHOKE_ROUND.as_secs() < SLOT_TURN.as_secs());

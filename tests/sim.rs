@@ -1,10 +1,14 @@
 //! The simulator: whole swarms in virtual time from one seed (`SEED=n` replays a failure). Each test reads as a
 //! picture of a network and says what must come of it.
 
+#[path = "sim/choking.rs"]
+mod choking;
 #[path = "sim/disk.rs"]
 mod disk;
 #[path = "sim/hostile.rs"]
 mod hostile;
+#[path = "sim/rates.rs"]
+mod rates;
 #[path = "sim/world.rs"]
 mod world;
 
@@ -29,6 +33,12 @@ fn seed() -> u64 {
     let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     println!("SEED={seed}");
     seed
+}
+
+/// Says what came of a scenario.
+#[expect(clippy::print_stdout, reason = "figures for whoever runs a scenario with --nocapture")]
+fn figure(text: std::fmt::Arguments<'_>) {
+    println!("{text}");
 }
 
 /// A torrent of one file; its hashes are never looked at, the simulated disk knows what is right.
@@ -60,6 +70,9 @@ fn spec(pieces: u32, piece_length: u32, change: impl FnOnce(&mut Spec)) -> Arc<S
         prealloc: Default::default(),
         disk_io: Default::default(),
         sequential: false,
+        super_seed: false,
+        seed_ratio: None,
+        seed_time: None,
         trackers: vec![vec![Url::parse("http://tracker.sim/announce").expect("a URL")]],
         peers: vec![],
         state_dir: None,

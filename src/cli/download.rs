@@ -61,6 +61,8 @@ fn engine_options(options: &Download, torrents: usize, console: &Console<'_>) ->
         ports: options.ports.clone(),
         max_conn: options.max_conn,
         max_upload: options.max_upload,
+        max_download_rate: options.max_download_rate,
+        max_upload_rate: options.max_upload_rate,
         torrents,
         lanes: None,
         signals: console.takes_signals(),
@@ -130,6 +132,9 @@ fn spec(meta: Metainfo, options: &Download, console: &mut Console<'_>) -> Result
         prealloc: options.prealloc,
         disk_io: options.disk_io,
         sequential: options.sequential,
+        super_seed: options.super_seed,
+        seed_ratio: options.seed_ratio,
+        seed_time: options.seed_time,
         trackers,
         peers: options.peers.clone(),
         state_dir: None,
@@ -154,6 +159,8 @@ struct Watch<'w, 'c> {
     dirty: bool,
     /// The engine was told to end, or ends by a signal.
     quitting: bool,
+    /// Every torrent ended of itself, as one does that has seeded enough.
+    seeded: bool,
     /// It has ended.
     ended: bool,
     signal: Option<i32>,
@@ -179,6 +186,7 @@ impl<'w, 'c> Watch<'w, 'c> {
             json: options.json,
             dirty: true,
             quitting: false,
+            seeded: false,
             ended: false,
             signal: None,
             closed: false,
@@ -217,9 +225,10 @@ impl<'w, 'c> Watch<'w, 'c> {
                 }
                 Err(other) => return Some(Err(other)),
             }
-            let done =
-                self.views.iter().all(View::settled) && (self.exit || self.views.iter().all(View::failed));
+            let ended = self.views.iter().all(View::ended);
+            let done = ended || self.exit && self.views.iter().all(View::settled);
             if !self.quitting && (self.closed || done) {
+                self.seeded = ended;
                 self.quitting = true;
                 quit();
             }
@@ -230,7 +239,7 @@ impl<'w, 'c> Watch<'w, 'c> {
         let complete = self.views.iter().all(|view| view.complete);
         match self.signal {
             Some(signal) if !complete => 128u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
-            _ if self.failures || !complete || self.views.iter().any(View::failed) => 1,
+            _ if self.failures || !complete && !self.seeded || self.views.iter().any(View::failed) => 1,
             _ => 0,
         }
     }
@@ -427,6 +436,23 @@ mod tests {
     fn seeding_goes_on_without_exit() {
         let (status, out, _, quit) = watch(false, &["a"], vec![state(0, State::Seeding), COMPLETE]);
         assert_eq!((status, out.as_str(), quit), (0, "a: seeding\na: complete\n", false));
+    }
+
+    #[test]
+    fn the_program_ends_when_every_torrent_has_seeded_enough() {
+        let stopped = |number| Report::State {
+            number,
+            state: State::Stopped,
+            reason: Some("the seed ratio is reached".into()),
+        };
+        let (status, out, _, quit) = watch(false, &["a", "b"], vec![COMPLETE, stopped(0)]);
+        assert_eq!((out.as_str(), quit), ("a: complete\na: stopped: the seed ratio is reached\n", false));
+        assert_ne!(status, 0);
+        let all = vec![COMPLETE, stopped(0), Report::Complete { number: 1 }, stopped(1)];
+        let (status, _, _, quit) = watch(false, &["a", "b"], all);
+        assert_eq!((status, quit), (0, true));
+        // A part of a torrent was seeded for as long as it was to be.
+        assert_eq!(watch(false, &["-s", "a"], vec![stopped(0)]).0, 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// How an option is given.
 #[derive(Clone, Copy)]
@@ -39,6 +40,9 @@ const DOWNLOAD: &[Opt] = &[
     ("d", "dir", Kind::Value("PATH"), "download directory, made when missing (default: .)"),
     ("s", "seed", Kind::Flag, "seed what is on disk; never download, never write"),
     ("x", "exit", Kind::Flag, "end as soon as every torrent is complete"),
+    ("", "seed-ratio", Kind::Value("R"), "seed until R times the size is uploaded; or none (default: 1.0)"),
+    ("", "seed-time", Kind::Value("MIN"), "seed for MIN minutes at most; or none (default: none)"),
+    ("", "super-seed", Kind::Flag, "seed by showing each peer few pieces (BEP 16)"),
     ("", "select", Kind::Value("LIST"), "only these files, by the numbers that 'show' prints: 1,3-5"),
     ("", "sequential", Kind::Flag, "pieces in order rather than rarest first"),
     ("", "overwrite", Kind::Flag, "take over files that are there and are not this torrent's"),
@@ -60,6 +64,18 @@ const DOWNLOAD: &[Opt] = &[
     ("", "bind-device", Kind::Value("IF"), "every socket on this network device, or none"),
     ("c", "max-conn", Kind::Value("N"), "connections in all (default: 50)"),
     ("u", "max-upload", Kind::Value("N"), "upload slots of each torrent (default: 4)"),
+    (
+        "",
+        "max-download-rate",
+        Kind::Value("RATE"),
+        "bytes a second that come in, with K, M or G (default: 0, no limit)",
+    ),
+    (
+        "",
+        "max-upload-rate",
+        Kind::Value("RATE"),
+        "bytes a second that go out, with K, M or G (default: 0, no limit)",
+    ),
     ("", "peer", Kind::Values("HOST:PORT"), "connect to this peer too"),
     ("", "tracker", Kind::Values("URL"), "announce there too"),
     ("", "encryption", Kind::Value("disabled"), "no encryption: the one choice of this version"),
@@ -124,6 +140,12 @@ pub(crate) struct Download {
     pub(crate) device: Option<String>,
     pub(crate) max_conn: usize,
     pub(crate) max_upload: usize,
+    pub(crate) max_download_rate: u64,
+    pub(crate) max_upload_rate: u64,
+    pub(crate) super_seed: bool,
+    /// In thousandths.
+    pub(crate) seed_ratio: Option<u64>,
+    pub(crate) seed_time: Option<Duration>,
     pub(crate) peers: Vec<(String, u16)>,
     pub(crate) trackers: Vec<Url>,
     pub(crate) json: bool,
@@ -269,10 +291,13 @@ fn download(matches: &Matches) -> Result<Task, Error> {
         return usage("--bind is given twice for one family; allowed are one IPv4 and one IPv6 address");
     }
     value(matches, "encryption", (), values::encryption)?;
+    let (seed, exit) = (matches.opt_present("seed"), matches.opt_present("exit"));
+    // Who says --seed means to seed; a download gives back what it took. --exit ends it anyway.
+    let ratio = if seed { None } else { Some(1000) };
     let options = Download {
         dir: path(matches, "dir").unwrap_or_else(|| PathBuf::from(".")),
-        seed: matches.opt_present("seed"),
-        exit: matches.opt_present("exit"),
+        seed,
+        exit,
         select: value(matches, "select", None, |text| values::select(text).map(Some))?,
         sequential: matches.opt_present("sequential"),
         overwrite: matches.opt_present("overwrite"),
@@ -283,6 +308,11 @@ fn download(matches: &Matches) -> Result<Task, Error> {
         device: value(matches, "bind-device", None, |text| values::device(text).map(Some))?,
         max_conn: value(matches, "max-conn", 50, values::connections)?,
         max_upload: value(matches, "max-upload", 4, values::connections)?,
+        max_download_rate: value(matches, "max-download-rate", 0, values::rate)?,
+        max_upload_rate: value(matches, "max-upload-rate", 0, values::rate)?,
+        super_seed: matches.opt_present("super-seed"),
+        seed_ratio: value(matches, "seed-ratio", ratio, values::ratio)?.filter(|_| !exit),
+        seed_time: value(matches, "seed-time", None, values::minutes)?.filter(|_| !exit),
         peers: each(matches, "peer", values::peer)?,
         trackers: each(matches, "tracker", values::tracker)?,
         json: matches.opt_present("json"),

@@ -58,6 +58,11 @@ impl View {
         self.state == Some(State::Error)
     }
 
+    /// Whether it has come to its end, good or bad.
+    pub(crate) fn ended(&self) -> bool {
+        matches!(self.state, Some(State::Error | State::Stopped))
+    }
+
     /// Whether nothing more is to be waited for.
     pub(crate) fn settled(&self) -> bool {
         self.complete || matches!(self.state, Some(State::Error | State::Stopped))

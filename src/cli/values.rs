@@ -7,6 +7,7 @@ use crate::proto::metainfo::printable;
 use crate::proto::tracker::url::Url;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// What the user typed, fit for a terminal.
 pub(crate) fn shown(text: &str) -> String {
@@ -136,6 +137,46 @@ pub(crate) fn piece_length(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "a power of two from 16K to 64M is allowed".into())
 }
 
+/// `--max-download-rate` and `--max-upload-rate`: bytes, or with `K`, `M` or `G` 1024s of them.
+pub(crate) fn rate(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    number(digits, &(0..=limits::RATE_MAX >> unit)).map(|n| n << unit).ok_or_else(|| {
+        format!("bytes a second, as 500K, 2M or 0, up to {}G are allowed", limits::RATE_MAX >> 30)
+    })
+}
+
+/// `--seed-ratio`, in thousandths; None: never.
+pub(crate) fn ratio(text: &str) -> Result<Option<u64>, String> {
+    let read = || {
+        let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+        let places = u32::try_from(part.len()).ok().filter(|places| (1..=3).contains(places))?;
+        let whole = number(whole, &(0..=1_000_000u64))?;
+        let part = number(part, &(0..=999u64))?;
+        Some(Some(whole * 1000 + part * 10u64.pow(3 - places)))
+    };
+    if text == "none" {
+        Ok(None)
+    } else {
+        read().ok_or_else(|| "a number such as 1.5, or none, is allowed".into())
+    }
+}
+
+/// `--seed-time`; None: never.
+pub(crate) fn minutes(text: &str) -> Result<Option<Duration>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let minutes = number(text, &(0..=u64::from(u32::MAX)));
+    minutes
+        .map(|n| Some(Duration::from_secs(60 * n)))
+        .ok_or_else(|| "a whole number of minutes, or none, is allowed".into())
+}
+
 /// `create -n`: one safe file name.
 pub(crate) fn name(text: &str) -> Result<String, String> {
     let plain = from_text(text).into_string();
@@ -219,6 +260,30 @@ mod tests {
         {
             assert!(select(wrong).is_err_and(|why| why.starts_with(bad)), "{wrong}");
         }
+    }
+
+    #[test]
+    fn rates_ratios_and_times() {
+        assert_eq!(
+            (rate("0"), rate("64K"), rate("3m"), rate("1G")),
+            (Ok(0), Ok(65536), Ok(3 << 20), Ok(1 << 30))
+        );
+        assert_eq!((rate("1024G"), rate("999")), (Ok(1 << 40), Ok(999)));
+        for wrong in ["", "K", "-1", "1.5M", "1025G", "99999999999G", "5 K", "1T", "1é"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!((ratio("1"), ratio("1.5"), ratio("0.025"), ratio("0")), {
+            (Ok(Some(1000)), Ok(Some(1500)), Ok(Some(25)), Ok(Some(0)))
+        });
+        assert_eq!(
+            (ratio("none"), minutes("none"), minutes("0")),
+            (Ok(None), Ok(None), Ok(Some(Duration::ZERO)))
+        );
+        assert_eq!(minutes("90"), Ok(Some(Duration::from_secs(5400))));
+        for wrong in ["", ".", "1.", ".5", "-1", "1.2345", "1e3", "None", "inf", "1000001"] {
+            assert!(ratio(wrong).is_err(), "{wrong}");
+        }
+        assert!(minutes("1.5").is_err() && minutes("").is_err() && minutes("4294967296").is_err());
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(super) fn fetch(
         request = request.with_header("Authorization", format!("Basic {}", base64(user)));
     }
     let mut answer = request.send_lazy().map_err(|error| failed(&error))?;
-    let status = u16::try_from(answer.status_code).unwrap_or(0);
+    let status = answer.status_code;
     let field = |name: &str| {
         let mut fields = answer.headers.iter();
         fields.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_string())

@@ -135,8 +135,16 @@ fn bench(bufs: usize, answer: Answer) -> Bench {
         commands: commands_rx,
         reports: reports_tx,
     };
-    let config =
-        Config { peer_id: [0; 20], port: 1, max_conn: 9, max_upload: 4, lanes: 1, receive_bufs: bufs };
+    let config = Config {
+        peer_id: [0; 20],
+        port: 1,
+        max_conn: 9,
+        max_upload: 4,
+        max_download_rate: 0,
+        max_upload_rate: 0,
+        lanes: 1,
+        receive_bufs: bufs,
+    };
     let pool = Pool::new(bufs).unwrap();
     let (seed, signals) = ([0; 32], None);
     let setup = Setup { config, seed, poll, wake: wake.clone(), route, listeners, signals, pool, links };

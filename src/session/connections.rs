@@ -189,8 +189,12 @@ impl Session {
         let have = t.picker.have();
         let bits = (have.count() > 0).then(|| have.as_bytes().to_vec());
         self.actions.push_back(Action::Expect { peer, max });
-        if let Some(bits) = bits {
+        let hidden = self.hide_pieces(torrent, peer);
+        if let Some(bits) = bits.filter(|_| !hidden) {
             self.send(peer, Message::Bitfield(Cow::Owned(bits)), now);
+        }
+        if hidden {
+            self.show_next(torrent, peer, now);
         }
         self.arm_peer(peer, now + KEEPALIVE);
         self.arm_torrent(torrent, now + TORRENT_TICK);
@@ -250,7 +254,8 @@ impl Session {
         if p.waiting {
             self.lanes.leave_line(peer);
         }
-        self.leave_round(&p);
+        self.leave_round(&p, now);
+        self.throttle.give_back(p.owes());
         let Some(torrent) = p.torrent else { return };
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         if p.stage == Stage::Open {
@@ -261,7 +266,14 @@ impl Session {
             }
             t.picker.on_lost(peer, p.asked.iter().copied());
             t.news.moved = true;
+            if let Some(shown) = &mut t.super_seed {
+                shown.on_left(&p);
+            }
+            if !p.am_choking {
+                self.slot_free(torrent, now);
+            }
         }
+        let Some(t) = self.torrents.get_mut(torrent) else { return };
         if p.outgoing || why == Why::Corrupt || p.stage == Stage::Open && t.known.has(p.addr) {
             let useful = p.downloaded + p.uploaded > 0;
             // What answers no handshake may be no peer at all, at an address that somebody made up: its host, which

@@ -29,6 +29,10 @@ impl Session {
             if t.picker.on_have(piece) {
                 p.interesting += 1;
             }
+            if let Some(shown) = &mut t.super_seed {
+                shown.on_have(piece, p.offer);
+            }
+            self.after_super_seed(peer, Some(piece), now);
             self.after_news(peer, now);
         }
         Ok(())
@@ -46,6 +50,9 @@ impl Session {
             true => t.picker.peer_has_all(false),
             false => t.picker.on_bitfield(&p.has, false),
         }
+        if let Some(shown) = &mut t.super_seed {
+            shown.on_bitfield(&p.has, &has, p.offer);
+        }
         p.has = has;
         p.counted_as_seed = p.has.all();
         match p.counted_as_seed {
@@ -54,6 +61,7 @@ impl Session {
         }
         p.interesting = t.picker.interesting(p.pieces());
         t.news.moved = true;
+        self.after_super_seed(peer, None, now);
         self.after_news(peer, now);
         Ok(())
     }
@@ -90,10 +98,10 @@ impl Session {
         p.choking = true;
         let torrent = p.torrent;
         t.picker.on_lost(peer, p.asked.iter().copied());
-        let had = !p.asked.is_empty();
+        let (had, owed, now) = (!p.asked.is_empty(), p.owes(), p.heard);
         p.give_up_requests();
+        self.throttle.give_back(owed);
         if let (true, Some(torrent)) = (had, torrent) {
-            let now = p.heard;
             self.refill_all(torrent, now);
         }
         Ok(())
@@ -114,33 +122,46 @@ impl Session {
             self.refills += 1;
         }
         let Some(p) = self.peers.get_mut(peer) else { return };
-        let Some(t) = p.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
-        if p.choking || !p.am_interested || !t.downloading() {
-            return;
-        }
         let open = p.asked.len() as u32;
+        if self.throttle.limits_requests() {
+            return self.stand_in_line(peer, now);
+        }
         // Asking in runs keeps a piece's blocks together and the work per block small.
         if open > 0 && open + (p.depth / 4).min(16) > p.depth {
             return;
         }
+        let room = p.depth - open.min(p.depth);
+        self.ask(peer, room, now);
+    }
+
+    /// Sends so many requests, if there is so much to ask for. Gives their bytes.
+    pub(super) fn ask(&mut self, peer: PeerId, count: u32, now: Time) -> u64 {
+        let Some(p) = self.peers.get_mut(peer) else { return 0 };
+        let Some(t) = p.torrent.and_then(|t| self.torrents.get_mut(t)) else { return 0 };
+        if p.choking || !p.am_interested || !t.downloading() {
+            return 0;
+        }
         let asker = Asker { peer, from: p.addr, has: p.pieces(), rate: p.rate(now) };
         let mut blocks = std::mem::take(&mut self.picked);
-        t.picker.pick(&asker, (p.depth - open.min(p.depth)) as usize, now, &mut blocks);
+        t.picker.pick(&asker, count as usize, now, &mut blocks);
         if blocks.is_empty() {
             self.picked = blocks;
-            return;
+            return 0;
         }
-        if open == 0 {
+        if p.asked.is_empty() {
             p.block_at = now;
         }
         p.said = now;
         let due = p.block_at + SNUB_AFTER;
+        let mut bytes = 0;
         for block in blocks.drain(..) {
+            bytes += u64::from(block.len);
             p.asked.push_back(block);
             self.actions.push_back(Action::Send { peer, message: Message::Request(block) });
         }
         self.picked = blocks;
         self.arm_peer(peer, due);
+        bytes
     }
 
     /// Blocks became free: whoever has room for requests is asked.
@@ -168,11 +189,13 @@ impl Session {
         }
         log::debug!("{peer} {} snubs us", p.addr);
         t.picker.on_lost(peer, p.asked.iter().copied());
+        let (owed, torrent) = (p.owes(), p.torrent);
         p.give_up_requests();
         p.snubbed = true;
         p.depth = 1;
         p.block_at = now;
-        if let Some(torrent) = p.torrent {
+        self.throttle.give_back(owed);
+        if let Some(torrent) = torrent {
             self.refill_all(torrent, now);
         }
     }
@@ -184,15 +207,19 @@ impl Session {
             // Time spent in line is not the peer's.
             (p.waiting, p.heard, p.block_at) = (false, now, now);
         }
+        // What was given up was given back to the limit.
+        let unpaid = if p.late.contains(&block) { u64::from(block.len) } else { 0 };
         if !t.downloading() || !p.expects(block) || !t.picker.wants(block) {
             p.settle(block);
             p.heard = now;
+            self.throttle.take_download(unpaid);
             self.refill(peer, now);
             return Intake::Skip;
         }
         let lane = t.picker.lane(block.piece).unwrap_or(idlest);
         t.picker.set_lane(block.piece, lane);
         if self.lanes.take(peer, lane, block.len) {
+            self.throttle.take_download(unpaid);
             if let Some(p) = self.peers.get_mut(peer) {
                 p.incoming = Some(Incoming { block, lane });
             }

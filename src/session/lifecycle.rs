@@ -2,6 +2,8 @@
 //! of all of them.
 
 use super::announce;
+use super::choker::Choker;
+use super::goal::Goal;
 use super::known::{Known, Source};
 use super::picker::Picker;
 use super::torrent::{Checking, News, Phase, Torrent};
@@ -46,6 +48,9 @@ impl Session {
             up: Rate::new(),
             armed: Time::NEVER,
             news,
+            choker: Choker::default(),
+            super_seed: None,
+            goal: Goal::default(),
             failed: false,
             checks_left: 0,
             calling: false,
@@ -196,6 +201,7 @@ impl Session {
             self.call(Call::Resolve { torrent: id, host, port });
         }
         self.arm_torrent(id, now);
+        self.begin_seeding(id, now);
     }
 
     /// Every wanted piece is verified.
@@ -213,6 +219,7 @@ impl Session {
             }
         }
         self.arm_torrent(id, now);
+        self.begin_seeding(id, now);
     }
 
     /// The torrent cannot go on; the others do.
@@ -228,7 +235,7 @@ impl Session {
     }
 
     /// Ends the torrent: its peers, its announces, then its files.
-    fn stop(&mut self, id: TorrentId, now: Time) {
+    pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
         let Some(t) = self.torrents.get_mut(id) else { return };
         t.announcer.stop();
         for peer in t.peers.clone() {
@@ -316,7 +323,7 @@ impl Session {
             let unreached = self.torrents.iter().map(|(_, t)| t.announcer.unreached()).sum();
             stopping.finished = Finished::Tell { unreached };
             for (_, t) in self.torrents.iter_mut() {
-                if !t.failed {
+                if !t.failed && !t.goal.reached() {
                     t.news.state(State::Stopped, None);
                 }
             }
@@ -345,6 +352,7 @@ impl Session {
         {
             next = next.min(due.max(now + TORRENT_TICK));
         }
+        next = next.min(self.super_seed_due(id, now)).min(self.goal_due(id, now));
         self.arm_torrent(id, next);
     }
 

@@ -3,8 +3,10 @@
 //! does the simulator.
 
 mod announce;
+mod choker;
 mod connections;
 mod download;
+mod goal;
 mod known;
 mod lanes;
 mod lifecycle;
@@ -12,8 +14,10 @@ mod peer;
 pub mod picker;
 mod report;
 mod resume;
+mod super_seed;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod timers;
 mod torrent;
 mod torrents;
@@ -31,6 +35,7 @@ use lanes::Lanes;
 use peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use throttle::Throttle;
 use timers::{Key, Timers};
 use torrents::Torrents;
 use upload::Round;
@@ -46,6 +51,10 @@ pub struct Config {
     pub max_conn: usize,
     /// Unchoked peers per torrent.
     pub max_upload: usize,
+    /// Payload bytes a second that come in at most; 0: no limit.
+    pub max_download_rate: u64,
+    /// Payload bytes a second that go out at most; 0: no limit.
+    pub max_upload_rate: u64,
     /// How many disk workers there are.
     pub lanes: u8,
     /// Blocks that may be received or wait for the disk at a time. The pool holds these and `limits::SEND_BUFS`.
@@ -63,6 +72,7 @@ pub struct Session {
     by_hash: BTreeMap<InfoHash, TorrentId>,
     lanes: Lanes,
     round: Round,
+    throttle: Throttle,
     timers: Timers,
     actions: VecDeque<Action>,
     /// For picks; kept so that none of them allocates.
@@ -102,7 +112,7 @@ enum Finished {
 
 impl Session {
     /// A session without torrents. All its chance comes from `seed`.
-    pub fn new(config: Config, seed: [u8; 32], _now: Time) -> Session {
+    pub fn new(config: Config, seed: [u8; 32], now: Time) -> Session {
         let mut rng = Rng::new(seed);
         Session {
             key: rng.u32(),
@@ -112,6 +122,7 @@ impl Session {
             by_hash: BTreeMap::new(),
             lanes: Lanes::new(config.lanes, config.receive_bufs),
             round: Round::default(),
+            throttle: Throttle::new(config.max_download_rate, config.max_upload_rate, now),
             timers: Timers::default(),
             actions: VecDeque::new(),
             picked: Vec::new(),
@@ -198,6 +209,9 @@ impl Session {
                         self.on_torrent_timer(torrent, now);
                     }
                 }
+                Key::Choke(torrent) => self.on_choke_timer(torrent, at, now),
+                Key::Requests => self.on_requests_timer(at, now),
+                Key::Reads => self.on_reads_timer(at, now),
                 Key::Stop => self.check_finished(now),
                 // Dialling comes with every event.
                 Key::Dial => self.dial_armed = Time::NEVER,
@@ -208,7 +222,8 @@ impl Session {
             self.timers.tidy(|at, key| match key {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
-                Key::Stop | Key::Dial => true,
+                Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
+                Key::Requests | Key::Reads | Key::Stop | Key::Dial => true,
             });
         }
     }
@@ -241,7 +256,7 @@ impl Session {
             Message::Choke => self.on_choke(peer),
             Message::Unchoke => self.on_unchoke(peer, now),
             Message::Interested => self.on_interested(peer, now),
-            Message::NotInterested => self.on_not_interested(peer),
+            Message::NotInterested => self.on_not_interested(peer, now),
             Message::Have(piece) => self.on_have(peer, *piece, now),
             Message::Bitfield(bits) => self.on_bitfield(peer, bits, now),
             Message::Request(block) => self.on_request(peer, *block),

@@ -1,6 +1,8 @@
 //! One connection: what both sides have said, what we asked of it and what it asked of us.
 
+use super::choker::Turn;
 use super::picker::Pieces;
+use super::super_seed::Offer;
 use crate::api::TorrentId;
 use crate::base::bits::Bitfield;
 use crate::base::buf::BLOCK;
@@ -60,11 +62,17 @@ pub(super) struct Peer {
     pub(super) am_choking: bool,
     pub(super) interested: bool,
     pub(super) choking: bool,
+    /// Its part in [`super::choker`].
+    pub(super) turn: Turn,
+    /// What a super-seed shows it; None: all that we have.
+    pub(super) offer: Option<Offer>,
 
     /// Requests open with it, oldest first.
     pub(super) asked: VecDeque<Block>,
     /// Requests given up after a choke or a time-out: should the block come all the same, it is welcome.
     pub(super) late: VecDeque<Block>,
+    /// It stands in line for requests under the rate limit.
+    pub(super) in_line: bool,
     /// How many requests to keep open.
     pub(super) depth: u32,
     pub(super) incoming: Option<Incoming>,
@@ -109,8 +117,11 @@ impl Peer {
             am_choking: true,
             interested: false,
             choking: true,
+            turn: Turn::new(now),
+            offer: None,
             asked: VecDeque::new(),
             late: VecDeque::new(),
+            in_line: false,
             depth: PIPELINE_START,
             incoming: None,
             waiting: false,
@@ -162,6 +173,11 @@ impl Peer {
         } else if let Some(at) = self.late.iter().position(|b| *b == block) {
             self.late.remove(at);
         }
+    }
+
+    /// Bytes that it was asked for and has not sent.
+    pub(super) fn owes(&self) -> u64 {
+        self.asked.iter().map(|block| u64::from(block.len)).sum()
     }
 
     /// Gives up the open requests; the blocks may still come.

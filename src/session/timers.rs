@@ -11,6 +11,12 @@ use std::collections::BinaryHeap;
 pub(super) enum Key {
     Peer(PeerId),
     Torrent(TorrentId),
+    /// Who is served is decided.
+    Choke(TorrentId),
+    /// The rate limit lets requests out again.
+    Requests,
+    /// The rate limit lets reads begin again.
+    Reads,
     Stop,
     Dial,
 }

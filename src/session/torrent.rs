@@ -1,8 +1,11 @@
 //! One swarm: the state a torrent is in, its peers, its totals, and what there is to report of it.
 
 use super::announce::Announcer;
+use super::choker::Choker;
+use super::goal::Goal;
 use super::known::Known;
 use super::picker::Picker;
+use super::super_seed::SuperSeed;
 use crate::api::{PeerId, Progress, Reason, Report, Saved, Spec, State};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
@@ -91,6 +94,10 @@ pub(super) struct Torrent {
     /// For [`super::timers`].
     pub(super) armed: Time,
     pub(super) news: News,
+    pub(super) choker: Choker,
+    /// While it super-seeds, and after.
+    pub(super) super_seed: Option<SuperSeed>,
+    pub(super) goal: Goal,
     /// It could not go on.
     pub(super) failed: bool,
     /// Check jobs that come back before its files may be closed.
@@ -147,6 +154,10 @@ pub(super) struct News {
     state: Option<(State, Option<String>)>,
     notes: VecDeque<Note>,
     complete: Complete,
+    /// It has ended of itself, and why: to be said last, after the figures.
+    ended: Option<String>,
+    /// These figures are the last.
+    final_told: bool,
     /// Some figure is another one than was reported last.
     pub(super) moved: bool,
     /// When figures were reported last.
@@ -178,6 +189,11 @@ impl News {
         self.moved = true;
     }
 
+    pub(super) fn ended(&mut self, reason: String) {
+        self.ended = Some(reason);
+        self.moved = true;
+    }
+
     pub(super) fn error(&mut self, reason: Reason, message: String) {
         self.note(Note::Error(reason, message));
     }
@@ -195,7 +211,11 @@ impl News {
 
     /// When the next thing may be said; [`Time::NEVER`] when there is nothing.
     pub(super) fn due(&self) -> Time {
-        if self.state.is_some() || !self.notes.is_empty() || self.complete != Complete::No {
+        if self.state.is_some()
+            || !self.notes.is_empty()
+            || self.complete != Complete::No
+            || self.ended.is_some()
+        {
             Time::ZERO
         } else if self.moved {
             self.told.map_or(Time::ZERO, |told| told + crate::limits::TORRENT_TICK)
@@ -219,6 +239,12 @@ impl News {
             self.complete = Complete::No;
             return Some(Report::Complete { number });
         }
+        if self.final_told
+            && self.complete == Complete::No
+            && let Some(reason) = self.ended.take()
+        {
+            return Some(Report::State { number, state: State::Stopped, reason: Some(reason) });
+        }
         None
     }
 
@@ -226,6 +252,7 @@ impl News {
     pub(super) fn said(&mut self, now: Time) {
         self.moved = false;
         self.told = Some(now);
+        self.final_told = self.ended.is_some();
         if self.complete == Complete::AfterFigures {
             self.complete = Complete::Next;
         }
@@ -295,5 +322,17 @@ mod tests {
             count += 1;
         }
         assert_eq!(count, NOTES_MAX);
+    }
+
+    #[test]
+    fn news_of_the_end_comes_last_and_after_the_figures() {
+        let mut news = News::default();
+        news.complete();
+        news.ended("enough".into());
+        assert!(news.next(7).is_none() && news.moved && news.due() == Time::ZERO);
+        news.said(Time(5));
+        assert!(matches!(news.next(7), Some(Report::Complete { .. })));
+        assert!(matches!(news.next(7), Some(Report::State { state: State::Stopped, .. })));
+        assert_eq!((news.next(7).is_none(), news.due()), (true, Time::NEVER));
     }
 }

@@ -1,4 +1,4 @@
-//! What peers ask of us: which accepted request is read next, and who is served at all.
+//! What peers ask of us: which accepted request is read next. Who may ask is decided in [`super::choker`].
 
 use super::Session;
 use super::download::Checked;
@@ -8,7 +8,6 @@ use crate::base::buf::{BLOCK, Buf};
 use crate::base::time::Time;
 use crate::limits::{REQUESTS_IN_MAX, SEND_BUFS};
 use crate::proto::layout::Block;
-use crate::proto::wire::message::Message;
 use std::collections::VecDeque;
 
 /// Reads begun for a peer before the next one has its turn.
@@ -26,26 +25,31 @@ pub(super) struct Round {
 }
 
 impl Session {
-    /// Everybody who is interested is served; the rules of choking are not built yet.
     pub(super) fn on_interested(&mut self, peer: PeerId, now: Time) -> Checked {
         let Some(p) = self.peers.get_mut(peer) else { return Ok(()) };
         p.interested = true;
-        if p.stage == Stage::Open && p.am_choking {
-            p.am_choking = false;
-            self.send(peer, Message::Unchoke, now);
+        if let Some(torrent) = p.torrent {
+            self.slot_free(torrent, now);
         }
         Ok(())
     }
 
-    pub(super) fn on_not_interested(&mut self, peer: PeerId) -> Checked {
-        if let Some(p) = self.peers.get_mut(peer) {
-            p.interested = false;
+    pub(super) fn on_not_interested(&mut self, peer: PeerId, now: Time) -> Checked {
+        let Some(p) = self.peers.get_mut(peer) else { return Ok(()) };
+        p.interested = false;
+        let shown = p.offer.as_mut().map(|offer| offer.got = true).is_some();
+        if let (false, Some(torrent)) = (p.am_choking, p.torrent) {
+            self.slot_free(torrent, now);
+        }
+        if shown {
+            self.after_super_seed(peer, None, now);
         }
         Ok(())
     }
 
     pub(super) fn on_request(&mut self, peer: PeerId, block: Block) -> Checked {
         let Some(p) = self.peers.get_mut(peer) else { return Ok(()) };
+        let now = p.heard;
         let Some(t) = p.torrent.and_then(|t| self.torrents.get(t)) else { return Ok(()) };
         if p.stage != Stage::Open {
             return Ok(());
@@ -64,8 +68,9 @@ impl Session {
             return Err("too many requests");
         }
         p.queue.push_back(block);
+        p.turn.asked = now;
         self.join_round(peer);
-        self.pump_reads();
+        self.pump_reads(now);
         Ok(())
     }
 
@@ -90,8 +95,12 @@ impl Session {
     }
 
     /// Begins reads, peer by peer in turn, as long as there are buffers for them.
-    fn pump_reads(&mut self) {
-        while self.round.bufs < SEND_BUFS {
+    pub(super) fn pump_reads(&mut self, now: Time) {
+        while self.round.bufs < SEND_BUFS && !self.round.turns.is_empty() {
+            let allowed = self.throttle.reads(now);
+            if allowed == 0 {
+                return self.wait_for_reads(now);
+            }
             let Some(peer) = self.round.turns.pop_front() else { return };
             // A peer that is gone left its name here.
             let Some(p) = self.peers.get_mut(peer) else { continue };
@@ -99,7 +108,7 @@ impl Session {
             let Some(torrent) = p.torrent else { continue };
             let share = (SEND_BUFS / (self.round.turns.len() + 1)) as u32;
             let ahead = share.clamp(AHEAD_MIN, AHEAD_MAX);
-            let room = ahead.saturating_sub(p.reading + p.sending).min(READS_A_TURN);
+            let room = ahead.saturating_sub(p.reading + p.sending).min(READS_A_TURN.min(allowed));
             let room = room.min((SEND_BUFS - self.round.bufs) as u32);
             for block in p.queue.drain(..p.queue.len().min(room as usize)).collect::<Vec<_>>() {
                 self.begin_read(torrent, peer, block);
@@ -113,6 +122,7 @@ impl Session {
     fn begin_read(&mut self, torrent: TorrentId, peer: PeerId, block: Block) {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.reading += 1;
+        self.throttle.take_upload(u64::from(block.len));
         self.peers.pin(peer);
         self.round.bufs += 1;
         let lane = self.lanes.idlest();
@@ -144,7 +154,7 @@ impl Session {
             }
             self.on_disk_error(torrent, &error, now);
         }
-        self.pump_reads();
+        self.pump_reads(now);
     }
 
     pub(super) fn on_sent(&mut self, peer: PeerId, blocks: u32, bytes: u64, now: Time) {
@@ -155,7 +165,8 @@ impl Session {
         p.up.add(bytes, now);
         p.uploaded += bytes;
         p.active = now;
-        if let Some(t) = p.torrent.and_then(|t| self.torrents.get_mut(t)) {
+        let torrent = p.torrent;
+        if let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) {
             t.uploaded += bytes;
             t.up.add(bytes, now);
             t.news.moved = true;
@@ -166,13 +177,16 @@ impl Session {
         }
         self.round.bufs = self.round.bufs.saturating_sub(blocks as usize);
         self.join_round(peer);
-        self.pump_reads();
+        self.pump_reads(now);
+        if let Some(torrent) = torrent {
+            self.check_ratio(torrent, now);
+        }
     }
 
     /// A peer is gone: what stands in its outbox went home with it; what is being read comes back by itself.
-    pub(super) fn leave_round(&mut self, p: &Peer) {
+    pub(super) fn leave_round(&mut self, p: &Peer, now: Time) {
         self.round.bufs = self.round.bufs.saturating_sub(p.sending as usize);
-        self.pump_reads();
+        self.pump_reads(now);
     }
 }
 

@@ -39,6 +39,28 @@ impl Script for Mute {
     }
 }
 
+/// Is interested, takes an upload slot and asks for nothing.
+pub(crate) struct Idler {
+    hello: Vec<u8>,
+}
+
+impl Idler {
+    pub(crate) fn new(info_hash: InfoHash, who: u8) -> Idler {
+        let mut hello = hello(info_hash, who);
+        put(&mut hello, &Message::Interested);
+        Idler { hello }
+    }
+}
+
+impl Script for Idler {
+    fn open(&mut self) -> Vec<u8> {
+        self.hello.clone()
+    }
+    fn bytes(&mut self, _: &[u8]) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
 /// How many kinds of [`Foul`] there are.
 pub(crate) const KINDS: u8 = 11;
 

@@ -26,6 +26,8 @@ pub(crate) type NodeId = usize;
 
 /// What a connection holds on its way at most: a TCP window.
 const WINDOW: usize = 256 << 10;
+/// On slow links less: a quarter of a second's worth, but this much.
+const WINDOW_MIN: usize = 16 << 10;
 
 /// How a node is connected to the rest.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +88,9 @@ pub(crate) struct Seen {
     pub(crate) peers_max: usize,
     pub(crate) announces: Vec<(tracker::Event, u64)>,
     pub(crate) closed: Vec<Why>,
+    /// Payload that went to its links, and that came whole.
+    pub(crate) sent: u64,
+    pub(crate) got: u64,
     pub(crate) messages: BTreeMap<&'static str, u64>,
 }
 
@@ -175,7 +180,16 @@ impl World {
     pub(crate) fn add(&mut self, link: Link, disk: Disk, config: impl FnOnce(&mut Config)) -> NodeId {
         let mut peer_id = *b"-PT0100-............";
         self.rng.fill(&mut peer_id[8..]);
-        let mut c = Config { peer_id, port: 6881, max_conn: 50, max_upload: 4, lanes: 2, receive_bufs: 512 };
+        let mut c = Config {
+            peer_id,
+            port: 6881,
+            max_conn: 50,
+            max_upload: 4,
+            max_download_rate: 0,
+            max_upload_rate: 0,
+            lanes: 2,
+            receive_bufs: 512,
+        };
         config(&mut c);
         let mut seed = [0; 32];
         self.rng.fill(&mut seed);
@@ -382,6 +396,7 @@ impl World {
                 self.say(node, peer, &bytes, None);
             }
             Action::SendBlock { peer, block, buf } => {
+                self.nodes[node].seen.sent += u64::from(block.len);
                 assert!(self.nodes[node].disk.verified(block.piece), "an unverified piece is served");
                 let mut bytes = Vec::with_capacity(13 + block.len as usize);
                 Message::Piece(block).encode(&mut bytes);
@@ -540,7 +555,8 @@ impl World {
             let n = &mut self.nodes[node];
             let Some(half) = n.halves.get_mut(&peer) else { break };
             let (conn, side) = (half.conn, half.side);
-            let room = WINDOW.saturating_sub(self.conns[conn].unread[side]);
+            let window = WINDOW.min(n.link.rate as usize / 4).max(WINDOW_MIN);
+            let room = window.saturating_sub(self.conns[conn].unread[side]);
             let Some(segment) = half.outbox.front_mut() else { break };
             if room == 0 || !self.conns[conn].open {
                 break;
@@ -632,6 +648,7 @@ impl World {
                     .copy_from_slice(&input[..len]);
                 input = &input[len..];
                 if half.decoder.advance(len as u32) {
+                    n.seen.got += u64::from(payload.block.len);
                     let buf = half.buf.take().expect("taken");
                     self.tell(node, Event::Block { peer, block: payload.block, buf });
                     continue;

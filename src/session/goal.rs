@@ -1,0 +1,84 @@
+//! When a torrent has seeded enough: `--seed-ratio` and `--seed-time`, the first of the two reached.
+
+use super::Session;
+use super::torrent::Torrent;
+use crate::api::{Spec, TorrentId};
+use crate::base::time::Time;
+
+/// What a torrent that is complete still has to give.
+#[derive(Debug, Default)]
+pub(super) struct Goal {
+    /// From when on, once it seeds.
+    seeding: Option<Seeding>,
+    reached: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seeding {
+    /// Bytes to upload, in all runs.
+    bytes: u64,
+    until: Time,
+}
+
+impl Goal {
+    /// Whether the torrent has ended by it.
+    pub(super) fn reached(&self) -> bool {
+        self.reached
+    }
+}
+
+/// Bytes to upload until the ratio is reached.
+fn bytes(spec: &Spec) -> u64 {
+    let Some(ratio) = spec.seed_ratio else { return u64::MAX };
+    let files = spec.meta.files.iter().zip(&spec.wanted).filter(|(file, wanted)| **wanted && !file.pad);
+    let size: u128 = files.map(|(file, _)| u128::from(file.len)).sum();
+    u64::try_from((size * u128::from(ratio)).div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
+/// Payload bytes uploaded in all runs.
+fn uploaded(t: &Torrent) -> u64 {
+    t.before.uploaded.saturating_add(t.uploaded)
+}
+
+impl Session {
+    /// Nothing is missing any more: from now on it is counted.
+    pub(super) fn begin_seeding(&mut self, id: TorrentId, now: Time) {
+        let Some(t) = self.torrents.get_mut(id) else { return };
+        if !t.running() || t.downloading() {
+            return;
+        }
+        let until = t.spec.seed_time.map_or(Time::NEVER, |span| now + span);
+        t.goal.seeding = Some(Seeding { bytes: bytes(&t.spec), until });
+        self.begin_super_seed(id);
+        self.slot_free(id, now);
+        self.check_ratio(id, now);
+        self.goal_due(id, now);
+    }
+
+    /// Ends the torrent when enough was uploaded.
+    pub(super) fn check_ratio(&mut self, id: TorrentId, now: Time) {
+        let Some(t) = self.torrents.get(id) else { return };
+        if t.goal.seeding.is_some_and(|goal| uploaded(t) >= goal.bytes) {
+            self.end(id, "the seed ratio is reached", now);
+        }
+    }
+
+    /// Ends the torrent when its time is over; else when that will be.
+    pub(super) fn goal_due(&mut self, id: TorrentId, now: Time) -> Time {
+        let Some(t) = self.torrents.get(id).filter(|t| t.running()) else { return Time::NEVER };
+        let Some(goal) = t.goal.seeding else { return Time::NEVER };
+        if now < goal.until {
+            return goal.until;
+        }
+        self.end(id, "the seed time is over", now);
+        Time::NEVER
+    }
+
+    fn end(&mut self, id: TorrentId, why: &str, now: Time) {
+        let Some(t) = self.torrents.get_mut(id).filter(|t| t.running() && !t.goal.reached) else { return };
+        log::info!("{id} ends: {why}");
+        t.goal.reached = true;
+        t.news.ended(why.to_owned());
+        self.stop(id, now);
+    }
+}
