@@ -347,7 +347,7 @@ pub enum Job {
         saved: Saved,
     },
     /// Forget the torrent: drop its pieces in hand, windows, descriptors and, with the last worker, its claims. The
-    /// last answer comes when all data is on the medium and the resume record says so.
+    /// last answer comes when the resume record is written, and the data is on the medium if that takes no time.
     Close {
         /// Whose.
         torrent: TorrentId,
@@ -438,8 +438,8 @@ pub struct Opened {
     pub saved: Saved,
     /// Pieces that may be there (a file with data lies under them) and must be hashed before anything is asked for.
     pub candidates: Bitfield,
-    /// Files that were there with data and are not this torrent's by the resume record: unless a piece in one turns out right, or `overwrite` was said, it is not
-    /// this torrent's and must not be written.
+    /// Files that were there with data and are not this torrent's by the resume record: unless a piece in one turns
+    /// out right, or `overwrite` was said, it is not this torrent's and must not be written.
     pub found: Vec<usize>,
     /// What the user should be told (no preallocation on this file system, and the like).
     pub warnings: Vec<String>,

@@ -145,6 +145,8 @@ pub const RESUME_BEAT: Duration = Duration::from_millis(500);
 pub const RESUME_SLACK: Duration = Duration::from_secs(45);
 /// Data is made durable, and a checkpoint written, this long after it was stored: what a loss of power costs.
 pub const SYNC_AFTER: Duration = Duration::from_secs(30);
+/// Bytes that a stop waits for to be durable: two seconds of a memory card.
+pub const SYNC_AT_STOP: u64 = 16 << 20;
 /// Totals and good peers are handed to the disk workers this long after they changed.
 pub const SAVE_AFTER: Duration = Duration::from_secs(30);
 

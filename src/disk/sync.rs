@@ -5,7 +5,7 @@ use super::Shared;
 use super::storage::{Storage, locked};
 use crate::api::Done;
 use crate::base::wake::Wake;
-use crate::limits::SYNC_AFTER;
+use crate::limits::{SYNC_AFTER, SYNC_AT_STOP};
 use crate::proto::resume::Rest;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use std::collections::VecDeque;
@@ -101,7 +101,9 @@ impl Syncer {
             // Should we be killed while the medium is slow, nothing is lost.
             journal.fold();
         }
-        self.checkpoint(storage, Rest::Synced);
+        if few_unsynced(storage) {
+            self.checkpoint(storage, Rest::Synced);
+        }
         storage.release(&mut locked(&self.shared.claims));
         self.answer(lane, Done::Closed { torrent: storage.torrent });
     }
@@ -117,6 +119,16 @@ impl Syncer {
         }
         self.wake.ring();
     }
+}
+
+/// Whether making the rest durable takes no time that one would notice. Waiting for gigabytes on a memory card would make
+/// the user kill us; what is not durable is hashed again, should the system go down before its own write-back.
+fn few_unsynced(storage: &Storage) -> bool {
+    let Some(journal) = &storage.journal else { return false };
+    let journal = locked(journal);
+    let record = &journal.record;
+    let pieces = record.have.iter().filter(|piece| !record.synced.get(*piece)).count() as u64;
+    pieces * u64::from(storage.spec.meta.layout.piece_length()) <= SYNC_AT_STOP
 }
 
 #[expect(clippy::disallowed_methods, reason = "a thread of its own, which sleeps until a checkpoint is due")]
