@@ -147,6 +147,10 @@ pub const RESUME_SLACK: Duration = Duration::from_secs(45);
 pub const SYNC_AFTER: Duration = Duration::from_secs(30);
 /// Bytes that a stop waits for to be durable: two seconds of a memory card.
 pub const SYNC_AT_STOP: u64 = 16 << 20;
+/// How long the closes of a process wait for that, all together: what else is written to the medium comes before it.
+pub const SYNC_PATIENCE: Duration = Duration::from_secs(3);
+/// Bytes that are made durable together while a torrent is open: a stop comes in between, after a second at most.
+pub const SYNC_PART: u64 = 8 << 20;
 /// Totals and good peers are handed to the disk workers this long after they changed.
 pub const SAVE_AFTER: Duration = Duration::from_secs(30);
 

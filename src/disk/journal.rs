@@ -24,6 +24,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// `STATX_MNT_ID_UNIQUE`, which rustix lacks.
+const MNT_ID_UNIQUE: u32 = 0x4000;
+
 /// Which run of which system, and which mount of the download folder: the page cache that a killed process left is
 /// there as long as this stays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,7 +41,10 @@ impl Ground {
     pub(super) fn of(folder: &File) -> Option<Ground> {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let boot = crate::proto::id::from_hex(&text.trim().replace('-', ""))?;
-        let stat = statx(folder, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+        // The plain number of a mount goes to another one after it: to a card that was pulled out and put in again.
+        // Before Linux 6.8 there is only that one.
+        let wanted = StatxFlags::MNT_ID.union(StatxFlags::from_bits_retain(MNT_ID_UNIQUE));
+        let stat = statx(folder, "", AtFlags::EMPTY_PATH, wanted).ok()?;
         let device = u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor);
         Some(Ground { boot, device, mount: stat.stx_mnt_id })
     }

@@ -148,6 +148,9 @@ impl Resume {
         for piece in journal.record.have.iter().filter(|piece| !journal.record.synced.get(*piece)) {
             storage.soil(piece);
         }
+        if journal.record.rest != Rest::Synced {
+            journal.record.partial.keys().for_each(|piece| storage.soil(*piece));
+        }
         let (ground, slack) = (self.ground, if mapped { slack().unsigned_abs() } else { 0 });
         let chosen = selection(&storage.spec);
         storage.journal = Some(Mutex::new(journal));

@@ -8,11 +8,13 @@ use super::plain::cut_short;
 use super::resume::mtime;
 use crate::api::{DiskError, Prealloc, Spec, TorrentId};
 use crate::base::bits::Bitfield;
+use crate::limits::SYNC_PART;
 use crate::proto::resume::{Entry, Fact};
 use crate::sys::guard::assert_may_block;
+use crate::sys::sync::sync_data;
 use rustix::fs::{AtFlags, SeekFrom, seek};
 use rustix::fs::{
-    CWD, FallocateFlags, FileType, Mode, OFlags, Stat, fallocate, fdatasync, fstat, ftruncate, openat, statat,
+    CWD, FallocateFlags, FileType, Mode, OFlags, Stat, fallocate, fstat, ftruncate, openat, statat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use std::collections::BTreeMap;
@@ -359,9 +361,14 @@ impl Storage {
             && !self.sync_asked.swap(true, Ordering::AcqRel)
     }
 
-    /// Makes the data of all pieces of `have` durable. Tells whether there was any; pieces of a file of which the
-    /// system says that data is lost are not right any more, whatever it says later.
-    pub(super) fn sync_files(&self, have: &Bitfield) -> (bool, Option<DiskError>) {
+    /// Makes the data of all pieces of `have` durable. Tells whether there was any, None when it was told by `go_on`
+    /// to end; pieces of a file of which the system says that data is lost are not right any more, whatever it says
+    /// later.
+    pub(super) fn sync_files(
+        &self,
+        have: &Bitfield,
+        go_on: &dyn Fn() -> bool,
+    ) -> (Option<bool>, Option<DiskError>) {
         assert_may_block();
         let (mut any, mut failed) = (false, None);
         for (at, soiled) in self.soiled.iter().enumerate() {
@@ -371,9 +378,16 @@ impl Storage {
             any = true;
             let place = if at + 1 == self.soiled.len() { Place::Part } else { Place::File(at) };
             let synced = self.open(place, false).and_then(|file| {
-                retry_on_intr(|| fdatasync(&file)).map_err(|errno| fail("write", self.path(place), errno))
+                sync_data(&file, SYNC_PART, go_on).map_err(|error| fail("write", self.path(place), error))
             });
-            let Err(error) = synced else { continue };
+            let error = match synced {
+                Ok(true) => continue,
+                Ok(false) => {
+                    soiled.store(true, Ordering::Release);
+                    return (None, failed);
+                }
+                Err(error) => error,
+            };
             failed = Some(error);
             let synced = self.journal.as_ref().map(|journal| locked(journal).record.synced.clone());
             let lost = have.iter().filter(|piece| !synced.as_ref().is_some_and(|synced| synced.get(*piece)));
@@ -381,7 +395,7 @@ impl Storage {
                 self.set_wrong(piece);
             }
         }
-        (any, failed)
+        (Some(any), failed)
     }
 
     fn lies_in(&self, piece: u32, place: Place) -> bool {

@@ -4,8 +4,9 @@
 use super::Shared;
 use super::storage::{Storage, locked};
 use crate::api::Done;
+use crate::base::buf::BLOCK;
 use crate::base::wake::Wake;
-use crate::limits::{SYNC_AFTER, SYNC_AT_STOP};
+use crate::limits::{SYNC_AFTER, SYNC_AT_STOP, SYNC_PATIENCE};
 use crate::proto::resume::Rest;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use std::collections::VecDeque;
@@ -32,6 +33,8 @@ pub struct Syncer {
     wake: Arc<Wake>,
     /// Torrents and when their checkpoints are due, in order.
     due: VecDeque<(Instant, Arc<Storage>)>,
+    /// How long closes may still wait for the medium, all of them together.
+    patience: Duration,
 }
 
 impl Syncer {
@@ -42,7 +45,7 @@ impl Syncer {
         done: Sender<(u8, Done)>,
         wake: Arc<Wake>,
     ) -> Syncer {
-        Syncer { shared, jobs, done, wake, due: VecDeque::new() }
+        Syncer { shared, jobs, done, wake, due: VecDeque::new(), patience: SYNC_PATIENCE }
     }
 
     /// Works until all workers have ended. What is due then is not done: who ends in order closes first.
@@ -60,7 +63,9 @@ impl Syncer {
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some((_, storage)) = self.due.pop_front() {
                         storage.sync_asked.store(false, Ordering::Release);
-                        self.checkpoint(&storage, Rest::Running);
+                        // One that is closed gets its last checkpoint, which is enough, and the user waits.
+                        let go_on = || storage.closed.load(Ordering::Acquire) == 0;
+                        self.checkpoint(&storage, Rest::Running, &go_on);
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -68,16 +73,17 @@ impl Syncer {
         }
     }
 
-    /// Makes durable what is right, and says so in a checkpoint.
-    fn checkpoint(&self, storage: &Storage, rest: Rest) {
+    /// Makes durable what is right, and says so in a checkpoint. It is given up when `go_on` says so.
+    fn checkpoint(&self, storage: &Storage, rest: Rest, go_on: &dyn Fn() -> bool) {
         let Some(journal) = &storage.journal else { return };
         let have = locked(journal).record.have.clone();
-        let (synced, error) = storage.sync_files(&have);
+        let (synced, error) = storage.sync_files(&have, go_on);
         if let Some(error) = error {
             log::debug!("{} {error}", storage.torrent);
             self.answer(0, Done::Unsynced { torrent: storage.torrent, error });
             return;
         }
+        let Some(synced) = synced else { return };
         storage.renew();
         let mut journal = locked(journal);
         for piece in have.iter().filter(|piece| journal.record.have.get(*piece)).collect::<Vec<_>>() {
@@ -102,7 +108,9 @@ impl Syncer {
             journal.fold();
         }
         if few_unsynced(storage) {
-            self.checkpoint(storage, Rest::Synced);
+            let begun = now();
+            self.checkpoint(storage, Rest::Synced, &|| begun.elapsed() < self.patience);
+            self.patience = self.patience.saturating_sub(begun.elapsed());
         }
         storage.release(&mut locked(&self.shared.claims));
         self.answer(lane, Done::Closed { torrent: storage.torrent });
@@ -128,7 +136,8 @@ fn few_unsynced(storage: &Storage) -> bool {
     let journal = locked(journal);
     let record = &journal.record;
     let pieces = record.have.iter().filter(|piece| !record.synced.get(*piece)).count() as u64;
-    pieces * u64::from(storage.spec.meta.layout.piece_length()) <= SYNC_AT_STOP
+    let blocks: u64 = record.partial.values().map(|blocks| u64::from(blocks.count())).sum();
+    pieces * u64::from(storage.spec.meta.layout.piece_length()) + blocks * u64::from(BLOCK) <= SYNC_AT_STOP
 }
 
 #[expect(clippy::disallowed_methods, reason = "a thread of its own, which sleeps until a checkpoint is due")]

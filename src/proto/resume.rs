@@ -22,6 +22,8 @@ const HEAD: usize = 160;
 const FACT: usize = 32;
 const PEER: usize = 18;
 const DIGEST: usize = 20;
+/// No count of a record gets here.
+const COUNT_MAX: u64 = 1 << 62;
 
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -207,7 +209,8 @@ impl<'a> Shape<'a> {
             // A later run went on from here.
             record.rest = Rest::Running;
         }
-        Some(record)
+        // Numbers that nobody gets to by counting would soon overflow.
+        (record.next.max(record.serial) < COUNT_MAX).then_some(record)
     }
 }
 
@@ -556,6 +559,22 @@ mod tests {
         }
         let other = Layout::new(30_000, FUZZ_LAYOUT.1).unwrap();
         assert_eq!(Record::decode(&bytes, &WHO, &Shape::new(&other)), None);
+    }
+
+    #[test]
+    fn numbers_that_would_overflow_are_no_record() {
+        let layout = layout();
+        let shape = Shape::new(&layout);
+        for (serial, next, entry) in [(u64::MAX - 1, 1, 0), (1, u64::MAX - 1, 0), (1, 1, u64::MAX - 1)] {
+            let mut image = Image(vec![0; shape.file_len()]);
+            let mut record = Record { serial, next, ..sample(&shape) };
+            image.fold(&mut record, &shape);
+            if entry > 0 {
+                let bytes = Entry::Beat(1).encode(&WHO, record.life, entry);
+                image.put(shape.entry_at(entry), &bytes);
+            }
+            assert_eq!(shape.load(&image.0, &WHO), None);
+        }
     }
 
     #[test]

@@ -2,3 +2,4 @@
 
 pub mod guard;
 pub mod socket;
+pub mod sync;

@@ -429,3 +429,30 @@ fn many_pieces_go_round_the_ring() {
         }
     }
 }
+
+#[test]
+fn a_checkpoint_gives_way_to_a_close_and_forgets_nothing() {
+    let case = Case::new();
+    let shared = Shared::new(1);
+    let torrent = TorrentId::from_bits(1);
+    open::open(&shared, torrent, &Arc::new(case.spec())).unwrap();
+    let storage = shared.find(torrent, 0).unwrap();
+    storage.set_right(0, 0);
+    let have = Bitfield::full(1);
+    assert!(matches!(storage.sync_files(&have, &|| false), (None, None)));
+    assert!(storage.wants_sync(), "it is still to be synced");
+    assert!(matches!(storage.sync_files(&have, &|| true), (Some(true), None)));
+    assert!(matches!(storage.sync_files(&have, &|| false), (Some(false), None)));
+}
+
+#[test]
+fn blocks_of_an_earlier_run_are_on_the_medium_before_that_is_said() {
+    let case = Case::new();
+    case.run(&case.pieces([9])[..1], true);
+    edit(&case, |record| record.rest = crate::proto::resume::Rest::Stopped);
+    let shared = Shared::new(1);
+    let torrent = TorrentId::from_bits(1);
+    assert_eq!(open::open(&shared, torrent, &Arc::new(case.spec())).unwrap().partial.len(), 1);
+    let storage = shared.find(torrent, 0).unwrap();
+    assert!(matches!(storage.sync_files(&Bitfield::new(11), &|| true), (Some(true), None)));
+}
