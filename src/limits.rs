@@ -310,6 +310,8 @@ const _: () = assert!(ANNOUNCE_TIMEOUT.as_secs() <= CALL_MAX.as_secs());
 
 /// How often it is decided anew whom we serve (BEP 3).
 pub const CHOKE_ROUND: Duration = Duration::from_secs(10);
+/// It is not decided more often than this, however often peers change their minds: it is work for each of them.
+pub const CHOKE_REST: Duration = Duration::from_millis(20);
 /// How long a slot is held: by the peer that is tried out (BEP 3), and by each in turn while we seed. Long enough for
 /// a peer to reach its full rate and, tried out, to choose us in turn.
 pub const SLOT_TURN: Duration = Duration::from_secs(30);

@@ -20,6 +20,7 @@ use std::io::{BufRead, BufReader, Lines};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 const PTORRENT: &str = env!("CARGO_BIN_EXE_ptorrent");
 /// The piece length of the torrents here: four blocks.
@@ -395,5 +396,49 @@ fn a_full_disk_is_said_and_ends_the_download() {
         let mut leech = small(&["--prealloc", "sparse", "--disk-io", io, "--peer", &peer], &folder);
         leech.line_with(&[r#""event":"error""#, "small/file", "No space left on device", "disk_full"]);
         assert_eq!(leech.end(), Some(1), "{io}");
+    }
+}
+
+/// How long a download of 8 MiB takes, each side with arguments of its own; from the start of the leecher.
+fn eight_mib(name: &str, seed: &[&str], leech: &[&str]) -> Duration {
+    let folder = Folder::new(name);
+    folder.file("there/file", &noise(8 << 20, 41));
+    let torrent = create(&folder, "file");
+    let mut seeder = Running::start(&folder, &[&["--seed", "-d", "there", &torrent], seed].concat());
+    let addr = seeder.addr();
+    let start = Instant::now();
+    let args = ["-x", "-d", "here", "--peer", &addr, &torrent];
+    assert_eq!(Running::start(&folder, &[&args, leech].concat()).end(), Some(0), "{}", errors(&folder));
+    let taken = start.elapsed();
+    assert_same(&folder.0.join("there"), &folder.0.join("here"));
+    taken
+}
+
+#[test]
+fn a_limited_download_is_no_faster_than_its_limit() {
+    // A quarter of a second's worth may come at once.
+    let taken = eight_mib("down", &[], &["--max-download-rate", "2M"]);
+    assert!(taken >= Duration::from_secs_f64(3.7), "{taken:?}");
+}
+
+#[test]
+fn a_limited_upload_is_no_faster_than_its_limit() {
+    let taken = eight_mib("up", &["--max-upload-rate", "2M"], &[]);
+    assert!(taken >= Duration::from_secs_f64(3.7), "{taken:?}");
+}
+
+#[test]
+fn a_seeder_ends_at_its_ratio_and_whom_it_served_has_all() {
+    for round in 0..3 {
+        let folder = Folder::new(&format!("ratio-{round}"));
+        folder.file("there/file", &noise(8 << 20, 43));
+        let torrent = create(&folder, "file");
+        let mut seeder = Running::start(&folder, &["--seed", "--seed-ratio", "1", "-d", "there", &torrent]);
+        let addr = seeder.addr();
+        let leech = Running::start(&folder, &["-x", "-d", "here", "--peer", &addr, &torrent]);
+        // It closes when the last byte is on its way: nothing of it may get lost.
+        assert_eq!(seeder.end(), Some(0), "{}", errors(&folder));
+        assert_eq!(leech.end(), Some(0), "{}", errors(&folder));
+        assert_same(&folder.0.join("there"), &folder.0.join("here"));
     }
 }

@@ -9,7 +9,7 @@ use crate::api::{PeerId, TorrentId};
 use crate::base::rate::WINDOW;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
-use crate::limits::{CHOKE_ROUND, SLOT_IDLE, SLOT_TURN};
+use crate::limits::{CHOKE_REST, CHOKE_ROUND, SLOT_IDLE, SLOT_TURN};
 use crate::proto::wire::message::Message;
 use std::cmp::Reverse;
 
@@ -26,6 +26,8 @@ pub(super) struct Choker {
     /// The next change of the peer that is tried out.
     rotate: Time,
     optimistic: Option<PeerId>,
+    /// When it was decided last.
+    decided: Time,
 }
 
 impl Choker {
@@ -168,9 +170,12 @@ fn candidate(peer: PeerId, p: &Peer, seeding: bool, now: Time) -> Candidate {
 }
 
 impl Session {
-    /// A slot may be free, or somebody waits for one: it is looked at before this event is over.
+    /// A slot may be free, or somebody waits for one: it is looked at before this event is over, unless it just was:
+    /// a peer that changes its mind for ever must not make us look at all the others each time.
     pub(super) fn slot_free(&mut self, torrent: TorrentId, now: Time) {
-        self.arm_choker(torrent, now);
+        let Some(t) = self.torrents.get(torrent) else { return };
+        let rest = t.choker.decided + CHOKE_REST;
+        self.arm_choker(torrent, now.max(rest));
     }
 
     fn arm_choker(&mut self, torrent: TorrentId, at: Time) {
@@ -189,6 +194,10 @@ impl Session {
         if !t.running() {
             return;
         }
+        #[cfg(test)]
+        {
+            self.choices += 1;
+        }
         let seeding = !t.downloading();
         let peers = || t.peers.iter().filter_map(|peer| self.peers.get(*peer).map(|p| (*peer, p)));
         let candidates: Vec<Candidate> =
@@ -196,6 +205,7 @@ impl Session {
         if candidates.is_empty() {
             return;
         }
+        t.choker.decided = now;
         let keep = now < t.choker.round;
         let rotate = !keep && now >= t.choker.rotate;
         let (slots, optimistic) = (self.config.max_upload, t.choker.optimistic);
@@ -210,9 +220,12 @@ impl Session {
         }
         t.choker.optimistic = choice.optimistic;
         let next = t.choker.round;
+        let mut room = slots.saturating_sub(choice.unchoke.len());
         for peer in held.into_iter().filter(|peer| !choice.unchoke.contains(peer)) {
             // Who is not interested just now asks for nothing, and may be back in a moment.
-            if !keep || self.peers.get(peer).is_some_and(|p| p.interested) {
+            if keep && room > 0 && self.peers.get(peer).is_some_and(|p| !p.interested) {
+                room -= 1;
+            } else {
                 self.choke(peer, now);
             }
         }

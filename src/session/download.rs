@@ -207,8 +207,9 @@ impl Session {
             // Time spent in line is not the peer's.
             (p.waiting, p.heard, p.block_at) = (false, now, now);
         }
-        // What was given up was given back to the limit.
-        let unpaid = if p.late.contains(&block) { u64::from(block.len) } else { 0 };
+        // What was given up was given back to the limit; asked for again, it is paid again.
+        let given_up = p.late.contains(&block) && !p.asked.contains(&block);
+        let unpaid = if given_up { u64::from(block.len) } else { 0 };
         if !t.downloading() || !p.expects(block) || !t.picker.wants(block) {
             p.settle(block);
             p.heard = now;

@@ -91,6 +91,9 @@ pub struct Session {
     /// How often a peer was looked at for more requests.
     #[cfg(test)]
     refills: u64,
+    /// How often it was decided whom to serve.
+    #[cfg(test)]
+    choices: u64,
     /// Our address as a tracker saw it last (BEP 24).
     external_ip: Option<IpAddr>,
     stopping: Option<Stopping>,
@@ -134,6 +137,8 @@ impl Session {
             dial_armed: Time::NEVER,
             #[cfg(test)]
             refills: 0,
+            #[cfg(test)]
+            choices: 0,
             external_ip: None,
             stopping: None,
             config,

@@ -4,7 +4,7 @@ use super::*;
 use crate::api::{Job, Opened, Spec};
 use crate::base::bits::Bitfield;
 use crate::base::buf::{BLOCK, Pool};
-use crate::limits::{CALLS_OUT, CHECKS_OUT, SEND_BUFS};
+use crate::limits::{CALLS_OUT, CHECKS_OUT, CHOKE_REST, SEND_BUFS};
 use crate::proto::metainfo::{Content, Metainfo, Plan, build};
 use crate::proto::tracker::url::Url;
 use crate::proto::tracker::{self, Response};
@@ -56,12 +56,17 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::limited(0)
+    }
+
+    /// One that downloads no faster than that.
+    fn limited(max_download_rate: u64) -> Bench {
         let config = Config {
             peer_id: *b"-PT0100-............",
             port: 6881,
             max_conn: 1000,
             max_upload: 10,
-            max_download_rate: 0,
+            max_download_rate,
             max_upload_rate: 0,
             lanes: 2,
             receive_bufs: 1000,
@@ -172,6 +177,7 @@ fn the_buffers_of_a_closed_peer_are_home_before_others_are_read_into() {
     for n in 1..=6 {
         let peer = b.peer(torrent, n);
         b.tell(Event::Message { peer, message: Message::Interested });
+        b.pass(CHOKE_REST);
         for at in 0..256 {
             let block = Block { piece: u32::from(n), begin: at * BLOCK, len: BLOCK };
             b.tell(Event::Message { peer, message: Message::Request(block) });
@@ -432,4 +438,59 @@ fn an_address_that_called_us_itself_is_called_again_later() {
     let from = b.done.len();
     b.pass(Duration::from_secs(3600));
     assert!(dialled(&b, from).is_some());
+}
+
+#[test]
+fn a_flood_of_interest_does_not_make_us_look_at_everybody_each_time() {
+    let mut b = Bench::new();
+    let torrent = b.seed("a");
+    let peers: Vec<PeerId> = (1..50).map(|n| b.peer(torrent, n)).collect();
+    for peer in &peers {
+        b.tell(Event::Message { peer: *peer, message: Message::Interested });
+    }
+    b.pass(Duration::from_secs(1));
+    let before = b.s.choices;
+    for _ in 0..1000 {
+        b.tell(Event::Message { peer: peers[0], message: Message::Interested });
+        b.tell(Event::Message { peer: peers[0], message: Message::NotInterested });
+    }
+    assert!(b.s.choices - before < 5, "{}", b.s.choices - before);
+    // But one that comes to a free slot has it at once.
+    b.pass(Duration::from_secs(30));
+    let mut b = Bench::new();
+    let torrent = b.seed("a");
+    let peer = b.peer(torrent, 1);
+    let from = b.tell(Event::Message { peer, message: Message::Interested });
+    assert!(b.position(from, |a| matches!(a, Action::Send { message: Message::Unchoke, .. })).is_some());
+}
+
+#[test]
+fn slots_that_are_given_away_are_not_held_as_well() {
+    let mut b = Bench::new();
+    let torrent = b.seed("a");
+    for n in 1..40 {
+        let peer = b.peer(torrent, n);
+        b.tell(Event::Message { peer, message: Message::Interested });
+        b.tell(Event::Message { peer, message: Message::NotInterested });
+        b.pass(Duration::from_millis(50));
+    }
+    let held = b.s.peers.iter().filter(|(_, p)| !p.am_choking).count();
+    assert!(held <= 10, "{held} of 10 slots");
+}
+
+#[test]
+fn a_block_that_is_asked_for_again_after_a_choke_is_paid_once() {
+    let mut b = Bench::limited(64 << 10);
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let peer = b.source(torrent, 1);
+    b.pass(Duration::from_secs(1));
+    let p = b.s.peers.get_mut(peer).unwrap();
+    let block = *p.asked.front().unwrap();
+    // It was asked for before, and given up.
+    p.late.push_back(block);
+    assert_eq!(b.s.intake(peer, block, b.now), Intake::Take);
+    // A block's worth at that rate.
+    let from = b.done.len();
+    b.pass(Duration::from_millis(260));
+    assert!(b.position(from, |a| matches!(a, Action::Send { message: Message::Request(_), .. })).is_some());
 }

@@ -36,9 +36,9 @@ impl Session {
 
     pub(super) fn on_not_interested(&mut self, peer: PeerId, now: Time) -> Checked {
         let Some(p) = self.peers.get_mut(peer) else { return Ok(()) };
-        p.interested = false;
-        let shown = p.offer.as_mut().map(|offer| offer.got = true).is_some();
-        if let (false, Some(torrent)) = (p.am_choking, p.torrent) {
+        let changed = std::mem::replace(&mut p.interested, false);
+        let shown = p.offer.as_mut().is_some_and(|offer| !std::mem::replace(&mut offer.got, true));
+        if let (true, false, Some(torrent)) = (changed, p.am_choking, p.torrent) {
             self.slot_free(torrent, now);
         }
         if shown {

@@ -73,3 +73,28 @@ fn folder_to_transmission() {
     end(ptorrent);
     torrent.content.assert_only_in(&data);
 }
+
+#[test]
+fn folder_to_several_at_once() {
+    if !can(&[Client::Libtorrent, Client::Aria2]) {
+        return;
+    }
+    let lab = Lab::new("to-several");
+    let listen = address();
+    let torrent = Torrent::new(&lab, Maker::Mktorrent, Content::folder(), Some(&announce_url(listen)));
+    let tracker = lab.opentracker(listen, &[&torrent]);
+    let data = lab.folder("data");
+    torrent.content.write(&data);
+    let seeder = address();
+    let port = seeder.port().to_string();
+    let mut ptorrent = lab.ptorrent(&["-s", "-p", &port], &data, seeder.ip(), &torrent);
+    tracker.wait_seed(&torrent, &mut ptorrent);
+    let found = [Client::Libtorrent, Client::Aria2, Client::Rqbit].into_iter();
+    let found = found.filter(|client| client.program().is_some());
+    let leechers: Vec<_> = found.map(|client| lab.start(client, Role::Leech, &torrent, &[])).collect();
+    for mut leecher in leechers {
+        leecher.wait_complete(&torrent.content);
+    }
+    end(ptorrent);
+    torrent.content.assert_only_in(&data);
+}
