@@ -10,7 +10,8 @@
 //!          engine
 //!     /      |       \           outer half: threads, sockets, files, clock, entropy
 //! reactor   disk   helper        siblings; they meet only in channels
-//!    |       |       |
+//!    |   \   |   /   |
+//!    |      sys      |           sockets and system calls that more than one of them needs
 //! session    |       |           inner half: deterministic, single-threaded, simulated whole
 //!     \      |      /
 //!    api -> proto -> base, limits
