@@ -106,12 +106,15 @@ pub(super) fn read(env: &Env<'_>) -> Result<Read, Error> {
     }
     let line = lenient(config).parse(&texts[usize::from(config)..]);
     let line = line.map_err(|fail| Error::Usage(options::wrong(&fail)))?;
-    if line.opt_present("help") || line.opt_present("version") {
+    if line.opts_present(&["h", "help", "V", "version"].map(String::from)) {
         return Ok(Read { args: env.args.clone(), ..Read::default() });
     }
     let given = given(&line).map_err(Error::Usage)?;
     let saves = config && line.opt_present("save");
     let names = line.opt_strs("config");
+    if names.len() > 1 {
+        return Err(Error::Usage("--config is given more than once".into()));
+    }
     let named = names.first().map(|text| PathBuf::from(from_text(text)));
     // An empty name is no file at all.
     let file = named.as_deref().or(env.config.as_deref()).filter(|path| !path.as_os_str().is_empty());
@@ -127,7 +130,6 @@ pub(super) fn read(env: &Env<'_>) -> Result<Read, Error> {
     let settings = merged(said, given);
     let mut args = arguments(&settings, home).map_err(Error::Usage)?;
     args.extend(saves.then(|| "--save".to_string()));
-    args.extend(names.iter().map(|text| format!("--config={text}")));
     args.push("--".into());
     args.extend(line.free);
     if config {
