@@ -127,7 +127,7 @@ pub(super) fn read(env: &Env<'_>) -> Result<Read, Error> {
     let name = file.as_deref().map(console::shown).unwrap_or_default();
     let home = env.home.as_deref();
     let said = entries(&bytes, &name, home)?;
-    let settings = merged(said, given);
+    let settings = merged(said, &given);
     let mut args = arguments(&settings, home).map_err(Error::Usage)?;
     args.extend(saves.then(|| "--save".to_string()));
     args.push("--".into());
@@ -268,7 +268,7 @@ fn check(args: &[String]) -> Result<(), String> {
 }
 
 /// What holds of the two, in the order of the options.
-fn merged(said: Vec<Setting>, given: Vec<Setting>) -> Vec<Setting> {
+fn merged(said: Vec<Setting>, given: &[Setting]) -> Vec<Setting> {
     let on =
         |name: &str| given.iter().any(|s| s.long == name && !matches!(s.values[0].0.as_str(), "false" | "0"));
     let excluded =
@@ -379,7 +379,7 @@ mod tests {
             Error::Usage(why) => why,
             other => panic!("{other:?}"),
         })?;
-        arguments(&merged(said, given(&line)?), home)
+        arguments(&merged(said, &given(&line)?), home)
     }
 
     #[track_caller]
