@@ -61,6 +61,11 @@ pub const ANNOUNCE_INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);
 /// The most peers taken from one announce.
 pub const ANNOUNCE_PEERS_MAX: usize = 1000;
 
+/// Torrents of one scrape over UDP (BEP 15): as many as fit a datagram of 1,500 bytes.
+pub const UDP_SCRAPE_MAX: usize = 74;
+/// How long a connection id of a UDP tracker is used after it came (BEP 15).
+pub const UDP_CONNECTION_KEPT: Duration = Duration::from_secs(60);
+
 const _: () = assert!(PIECES_MAX / 8 < MESSAGE_MAX);
 const _: () = assert!(MESSAGE_SMALL > BLOCK + 13);
 const _: () = assert!(PIECE_LENGTH_MAX / BLOCK <= u16::MAX as u32);
