@@ -13,6 +13,7 @@ mod json;
 mod log;
 mod options;
 mod progress;
+mod scrape;
 mod show;
 mod text;
 mod torrent;
@@ -133,6 +134,7 @@ fn perform(task: Task, console: &mut Console<'_>) -> Result<u8, Error> {
         Task::Print(text) => console.print(&text).map(|()| 0),
         Task::Create(options) => create::run(&options, console),
         Task::Show { torrent, json } => show::run(&torrent, json, console),
+        Task::Scrape(options) => scrape::run(&options, console),
         Task::Verify { torrent, dir } => verify::run(&torrent, &dir, console),
         Task::Download(options) => download::run(&options, console),
     }
