@@ -61,6 +61,20 @@ pub const ANNOUNCE_INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);
 /// The most peers taken from one announce.
 pub const ANNOUNCE_PEERS_MAX: usize = 1000;
 
+/// Torrents of one scrape over HTTP: its URL then has some 3,600 bytes, which common servers allow.
+pub const HTTP_SCRAPE_MAX: usize = 50;
+/// How long `ptorrent scrape` waits for all trackers together.
+pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Trackers that are scraped side by side: all of one torrent. Who does not answer must not take another's time.
+pub const SCRAPE_THREADS: usize = TRACKERS_MAX;
+/// The first wait of a scrape over UDP before it is sent again; it doubles. Shorter than an announce's (BEP 15, 15 s):
+/// somebody waits.
+pub const SCRAPE_RESEND: Duration = Duration::from_secs(2);
+/// Torrents of one scrape over UDP (BEP 15): as many as fit a datagram of 1,500 bytes.
+pub const UDP_SCRAPE_MAX: usize = 74;
+/// How long a connection id of a UDP tracker is used after it came (BEP 15).
+pub const UDP_CONNECTION_KEPT: Duration = Duration::from_secs(60);
+
 const _: () = assert!(PIECES_MAX / 8 < MESSAGE_MAX);
 const _: () = assert!(MESSAGE_SMALL > BLOCK + 13);
 const _: () = assert!(PIECE_LENGTH_MAX / BLOCK <= u16::MAX as u32);
@@ -90,6 +104,10 @@ pub const CHECKS_OUT: usize = 2;
 pub const CHECK_BYTES: u64 = 4 << 20;
 /// Calls that are with the helpers at a time; more wait in the session.
 pub const CALLS_OUT: usize = 64;
+/// Of these, to hosts that did not answer the last time, or were never asked: the good ones have the other half.
+pub const CALLS_CHANCY: usize = CALLS_OUT / 2;
+/// Hosts of which the session knows whether they answer; less than 256 KiB.
+pub const PLACES_MAX: usize = 1024;
 /// Bytes that one socket may bring in a turn, before the others have theirs.
 pub const BURST: usize = 256 << 10;
 /// Bytes of small messages that may wait in a connection's outbox; a peer that does not read its answers is closed.
@@ -192,6 +210,9 @@ const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);
 const _: () = assert!(PARTIAL_BLOCKS_MAX as u64 >= 16 * (PIECE_LENGTH_MAX / BLOCK) as u64);
 /// How long a tracker may take to answer: overloaded ones do take half of it.
 pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A tracker that has not answered for so long is passed over: the next one is asked while its call goes on. Far more
+/// than a look-up, a TLS handshake and a busy server take together.
+pub const ANNOUNCE_SLOW: Duration = Duration::from_secs(10);
 /// How long `stopped` may take.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long `completed` may take before it, if that is due still.
@@ -277,17 +298,24 @@ pub const HELPERS_MAX: usize = 16;
 pub const LOOK_UPS_MAX: usize = 6;
 /// Of these, for announces.
 pub const ASKS_MAX: usize = 9;
-/// Of the announces, those to hosts that failed the last time: the others must not wait for them.
+/// Of the announces, those to hosts that failed the last time or were never asked: those that answer must not wait
+/// for them.
+pub const CHANCY_MAX: usize = 7;
+/// Of these, to hosts that failed the last time: a new one must not wait for them.
 pub const STRAINED_MAX: usize = 4;
-/// Announces to one host at a time; one after a failure.
-pub const CALLS_PER_HOST: u32 = 2;
+/// Announces to one host at a time; but one after a failure and before the first answer, and `ASKS_MAX` at the end.
+pub const CALLS_PER_HOST: usize = 2;
+/// The announce over a tracker's other address family (BEP 7) may take so long: the answer of the first one waits.
+pub const FAMILY_GRACE: Duration = Duration::from_secs(4);
+/// An address family that failed is not tried again for so long, where the other one works.
+pub const FAMILY_RETRY: Duration = Duration::from_secs(60 * 60);
 /// A helper thread with nothing to do ends after this.
 pub const HELPER_IDLE: Duration = Duration::from_secs(20);
 /// The longest time-out of a call.
 pub const CALL_MAX: Duration = Duration::from_secs(120);
 /// How long a look-up for its own sake is waited for: what resolvers take when every server of theirs is dead.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(40);
-/// How long one address of several may take to answer at all.
+/// How long one address may take to answer at all: what a connection takes whose first two packets are lost.
 pub const DIAL_MAX: Duration = Duration::from_secs(8);
 /// Hosts of which a failure is remembered.
 pub const HOSTS_MAX: usize = 256;
@@ -305,8 +333,10 @@ pub const NAME_RETRY: Duration = Duration::from_secs(30);
 pub const HTTP_REDIRECTS_MAX: usize = 5;
 
 // One thread is always left to watch over the calls that wait.
-const _: () = assert!(LOOK_UPS_MAX + ASKS_MAX < HELPERS_MAX && STRAINED_MAX < ASKS_MAX);
+const _: () =
+    assert!(LOOK_UPS_MAX + ASKS_MAX < HELPERS_MAX && STRAINED_MAX < CHANCY_MAX && CHANCY_MAX < ASKS_MAX);
 const _: () = assert!(ANNOUNCE_TIMEOUT.as_secs() <= CALL_MAX.as_secs());
+const _: () = assert!(ANNOUNCE_SLOW.as_secs() < ANNOUNCE_TIMEOUT.as_secs());
 
 /// How often it is decided anew whom we serve (BEP 3).
 pub const CHOKE_ROUND: Duration = Duration::from_secs(10);

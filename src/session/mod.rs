@@ -3,6 +3,7 @@
 //! does the simulator.
 
 mod announce;
+mod calls;
 mod choker;
 mod connections;
 mod download;
@@ -21,9 +22,10 @@ mod throttle;
 mod timers;
 mod torrent;
 mod torrents;
+mod trackers;
 mod upload;
 
-use crate::api::{Action, Call, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
+use crate::api::{Action, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
 use crate::base::arena::Arena;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
@@ -31,6 +33,7 @@ use crate::limits::CONNECTIONS_MAX;
 use crate::proto::id::InfoHash;
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
+use calls::Calls;
 use lanes::Lanes;
 use peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
@@ -77,9 +80,7 @@ pub struct Session {
     actions: VecDeque<Action>,
     /// For picks; kept so that none of them allocates.
     picked: Vec<Block>,
-    /// Calls that wait until fewer are out.
-    calls: VecDeque<Call>,
-    calls_out: usize,
+    calls: Calls,
     /// Connections being made.
     half_open: usize,
     /// Torrents with somebody to call, in turn.
@@ -129,8 +130,7 @@ impl Session {
             timers: Timers::default(),
             actions: VecDeque::new(),
             picked: Vec::new(),
-            calls: VecDeque::new(),
-            calls_out: 0,
+            calls: Calls::new(),
             half_open: 0,
             callers: VecDeque::new(),
             dialled: (0, Time::ZERO),
@@ -217,6 +217,7 @@ impl Session {
                 Key::Choke(torrent) => self.on_choke_timer(torrent, at, now),
                 Key::Requests => self.on_requests_timer(at, now),
                 Key::Reads => self.on_reads_timer(at, now),
+                Key::Calls => self.on_calls_timer(at, now),
                 Key::Stop => self.check_finished(now),
                 // Dialling comes with every event.
                 Key::Dial => self.dial_armed = Time::NEVER,
@@ -228,7 +229,7 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
-                Key::Requests | Key::Reads | Key::Stop | Key::Dial => true,
+                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial => true,
             });
         }
     }
@@ -292,14 +293,14 @@ impl Session {
     }
 
     fn on_reply(&mut self, reply: Reply, now: Time) {
-        self.calls_out = self.calls_out.saturating_sub(1);
+        self.on_call_done(&reply, now);
         match reply {
             Reply::Announced { torrent, tracker, result } => self.on_announced(torrent, tracker, result, now),
             Reply::Resolved { torrent, host, port, result } => {
                 self.on_resolved(torrent, &host, port, result, now);
             }
         }
-        self.pump_calls();
+        self.pump_calls(now);
         if self.stopping.is_some() {
             self.check_finished(now);
         }
