@@ -43,13 +43,13 @@ struct Shared {
 
 /// A call that waits.
 struct Job {
-    torrent: TorrentId,
     kind: Kind,
     deadline: Instant,
 }
 
 enum Kind {
     Announce {
+        torrent: TorrentId,
         tracker: u32,
         /// Where to ask now; with the query.
         url: Url,
@@ -57,6 +57,8 @@ enum Kind {
         trail: Vec<Url>,
     },
     Resolve {
+        /// Whose; None: for all torrents.
+        torrent: Option<TorrentId>,
         host: String,
         port: u16,
     },
@@ -110,14 +112,12 @@ impl Pool {
             Call::Announce { torrent, tracker, url, request, timeout } => {
                 let (full, trail) = (announce(&url, &request), vec![url]);
                 Job {
-                    torrent,
-                    kind: Kind::Announce { tracker, url: full, trail },
+                    kind: Kind::Announce { torrent, tracker, url: full, trail },
                     deadline: now + timeout.min(limits::CALL_MAX),
                 }
             }
-            Call::Resolve { torrent, host, port } => {
-                Job { torrent, kind: Kind::Resolve { host, port }, deadline: now + limits::RESOLVE_TIMEOUT }
-            }
+            Call::Resolve { torrent, host, port } => Job::resolve(Some(torrent), host, port, now),
+            Call::LookUp { host, port } => Job::resolve(None, host, port, now),
         };
         let mut state = self.shared.lock();
         state.queue.push_back(job);
@@ -267,6 +267,10 @@ impl Shared {
 }
 
 impl Job {
+    fn resolve(torrent: Option<TorrentId>, host: String, port: u16, now: Instant) -> Job {
+        Job { kind: Kind::Resolve { torrent, host, port }, deadline: now + limits::RESOLVE_TIMEOUT }
+    }
+
     fn host(&self) -> Host {
         match &self.kind {
             Kind::Announce { url, .. } => url.host().clone(),
@@ -279,7 +283,7 @@ impl Job {
 
     /// The reply of an announce, with nothing secret in its words.
     fn answered(self, result: Result<crate::proto::tracker::Response, TrackerFailure>) -> Reply {
-        let Kind::Announce { tracker, trail, .. } = &self.kind else {
+        let Kind::Announce { torrent, tracker, trail, .. } = &self.kind else {
             return self.failed(TrackerFailure::Network(String::new()));
         };
         let hide = |text: String| trail.iter().fold(text, |text, url| url.hide_in(&text));
@@ -295,14 +299,14 @@ impl Job {
                 TrackerFailure::Unsupported(text) => TrackerFailure::Unsupported(hide(text)),
             }),
         };
-        Reply::Announced { torrent: self.torrent, tracker: *tracker, result }
+        Reply::Announced { torrent: *torrent, tracker: *tracker, result }
     }
 
     fn failed(self, failure: TrackerFailure) -> Reply {
         match self.kind {
             Kind::Announce { .. } => self.answered(Err(failure)),
-            Kind::Resolve { host, port } => {
-                Reply::Resolved { torrent: self.torrent, host, port, result: Err(failure.to_string()) }
+            Kind::Resolve { torrent, host, port } => {
+                resolved(torrent, host, port, Err(failure.to_string()))
             }
         }
     }
@@ -363,9 +367,9 @@ impl State {
 
     fn resolved(&mut self, at: usize, addrs: &[IpAddr]) -> Option<Next> {
         let job = self.queue.remove(at)?;
-        let Kind::Resolve { host, port } = job.kind else { return None };
+        let Kind::Resolve { torrent, host, port } = job.kind else { return None };
         let result = Ok(addrs.iter().map(|ip| SocketAddr::new(*ip, port)).collect());
-        Some(Next::Reply(Reply::Resolved { torrent: job.torrent, host, port, result }))
+        Some(Next::Reply(resolved(torrent, host, port, result)))
     }
 
     /// Two calls a host at most, one after a failure; and hosts that failed leave threads for the others.
@@ -397,6 +401,18 @@ impl State {
             let idle = self.hosts.iter().find(|(_, known)| known.calls == 0).map(|(name, _)| name.clone());
             idle.map(|name| self.hosts.remove(&name));
         }
+    }
+}
+
+fn resolved(
+    torrent: Option<TorrentId>,
+    host: String,
+    port: u16,
+    result: Result<Vec<SocketAddr>, String>,
+) -> Reply {
+    match torrent {
+        Some(torrent) => Reply::Resolved { torrent, host, port, result },
+        None => Reply::LookedUp { host, port, result },
     }
 }
 

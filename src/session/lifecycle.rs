@@ -236,6 +236,7 @@ impl Session {
 
     /// Ends the torrent: its peers, its announces, then its files.
     pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
+        self.cancel_udp(id);
         let Some(t) = self.torrents.get_mut(id) else { return };
         t.announcer.stop();
         for peer in t.peers.clone() {
@@ -296,10 +297,15 @@ impl Session {
         }
         self.stopping = Some(Stopping { until: now + STOP_BUDGET, finished: Finished::No });
         for call in std::mem::take(&mut self.calls) {
-            if let Call::Announce { torrent, tracker, .. } = call
-                && let Some(t) = self.torrents.get_mut(torrent)
-            {
-                t.announcer.withdraw(tracker);
+            match call {
+                Call::Announce { torrent, tracker, .. } => {
+                    if let Some(t) = self.torrents.get_mut(torrent) {
+                        t.announcer.withdraw(tracker);
+                    }
+                }
+                // All torrents need it, to say `stopped`.
+                Call::LookUp { .. } => self.calls.push_back(call),
+                Call::Resolve { .. } => {}
             }
         }
         for id in self.torrents.ids().collect::<Vec<_>>() {
@@ -374,13 +380,7 @@ impl Session {
                 dry: t.downloading() && wanted > 0 && t.known.deadline().is_none(),
             };
             let Some(due) = t.announcer.poll(now, &facts) else { return };
-            self.call(Call::Announce {
-                torrent: id,
-                tracker: due.tracker,
-                url: due.url,
-                request: due.request,
-                timeout: due.timeout,
-            });
+            self.ask_tracker(id, due, now);
         }
     }
 
@@ -433,7 +433,7 @@ impl Session {
         self.arm_torrent(id, now);
     }
 
-    fn call(&mut self, call: Call) {
+    pub(super) fn call(&mut self, call: Call) {
         self.calls.push_back(call);
         self.pump_calls();
     }

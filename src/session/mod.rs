@@ -3,6 +3,7 @@
 //! does the simulator.
 
 mod announce;
+mod asking;
 mod choker;
 mod connections;
 mod download;
@@ -21,6 +22,7 @@ mod throttle;
 mod timers;
 mod torrent;
 mod torrents;
+mod udp_tracker;
 mod upload;
 
 use crate::api::{Action, Call, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
@@ -77,6 +79,9 @@ pub struct Session {
     actions: VecDeque<Action>,
     /// For picks; kept so that none of them allocates.
     picked: Vec<Block>,
+    udp: udp_tracker::UdpTrackers,
+    /// For [`timers`].
+    udp_armed: Time,
     /// Calls that wait until fewer are out.
     calls: VecDeque<Call>,
     calls_out: usize,
@@ -119,6 +124,8 @@ impl Session {
         let mut rng = Rng::new(seed);
         Session {
             key: rng.u32(),
+            udp: udp_tracker::UdpTrackers::new(Rng::new(rng.seed())),
+            udp_armed: Time::NEVER,
             rng,
             peers: Arena::new(CONNECTIONS_MAX),
             torrents: Torrents::new(),
@@ -168,12 +175,15 @@ impl Session {
             Event::Block { peer, block, buf } => self.on_block(peer, block, buf, now),
             Event::Sent { peer, blocks, bytes } => self.on_sent(peer, blocks, bytes, now),
             Event::Done { lane, done } => self.on_done(lane, done, now),
+            Event::Datagram { from, data } => self.on_datagram(from, data, now),
+            Event::Unreachable { to, why } => self.udp.on_unreachable(to, why, now),
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
             Event::Command(Command::Quit) => self.on_quit(now),
             Event::Tick => {}
         }
         self.run_timers(now);
+        self.pump_udp(now);
         self.dial(now);
         self.torrents.settle();
     }
@@ -218,6 +228,10 @@ impl Session {
                 Key::Requests => self.on_requests_timer(at, now),
                 Key::Reads => self.on_reads_timer(at, now),
                 Key::Stop => self.check_finished(now),
+                Key::Udp => {
+                    self.udp_armed = Time::NEVER;
+                    self.udp.on_tick(now);
+                }
                 // Dialling comes with every event.
                 Key::Dial => self.dial_armed = Time::NEVER,
             }
@@ -228,7 +242,7 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
-                Key::Requests | Key::Reads | Key::Stop | Key::Dial => true,
+                Key::Requests | Key::Reads | Key::Stop | Key::Dial | Key::Udp => true,
             });
         }
     }
@@ -298,6 +312,7 @@ impl Session {
             Reply::Resolved { torrent, host, port, result } => {
                 self.on_resolved(torrent, &host, port, result, now);
             }
+            Reply::LookedUp { host, port, result } => self.udp.on_looked_up(&host, port, result, now),
         }
         self.pump_calls();
         if self.stopping.is_some() {

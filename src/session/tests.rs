@@ -226,7 +226,7 @@ fn calls_that_never_went_out_do_not_delay_the_end() {
         let call = |action: &Action| match action {
             Action::Call(call) => match &**call {
                 Call::Announce { torrent, tracker, request, .. } => Some((*torrent, *tracker, request.event)),
-                Call::Resolve { .. } => None,
+                Call::Resolve { .. } | Call::LookUp { .. } => None,
             },
             _ => None,
         };

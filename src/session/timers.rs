@@ -19,6 +19,8 @@ pub(super) enum Key {
     Reads,
     Stop,
     Dial,
+    /// Something is due with UDP trackers.
+    Udp,
 }
 
 #[derive(Default)]
