@@ -305,9 +305,7 @@ impl Job {
     fn failed(self, failure: TrackerFailure) -> Reply {
         match self.kind {
             Kind::Announce { .. } => self.answered(Err(failure)),
-            Kind::Resolve { torrent, host, port } => {
-                resolved(torrent, host, port, Err(failure.to_string()))
-            }
+            Kind::Resolve { torrent, host, port } => resolved(torrent, host, port, Err(failure.to_string())),
         }
     }
 }

@@ -191,8 +191,8 @@ fn a_host_that_failed_is_asked_one_at_a_time_and_by_few_threads() {
         else {
             panic!("not an announce")
         };
-        let kind = Kind::Announce { tracker, url: url.clone(), trail: vec![url] };
-        Job { torrent, kind, deadline: now + LONG }
+        let kind = Kind::Announce { torrent, tracker, url: url.clone(), trail: vec![url] };
+        Job { kind, deadline: now + LONG }
     };
     let mut hosts = Vec::new();
     for port in 1..=20 {

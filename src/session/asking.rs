@@ -23,8 +23,8 @@ impl Session {
     }
 
     /// What a torrent asks over UDP is given up, so that it can ask something else.
-    pub(super) fn cancel_udp(&mut self, torrent: TorrentId) {
-        let cancelled = self.udp.cancel(torrent);
+    pub(super) fn cancel_udp(&mut self, torrent: TorrentId, now: Time) {
+        let cancelled = self.udp.cancel(torrent, now);
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         for tracker in cancelled {
             t.announcer.withdraw(tracker);

@@ -236,7 +236,7 @@ impl Session {
 
     /// Ends the torrent: its peers, its announces, then its files.
     pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
-        self.cancel_udp(id);
+        self.cancel_udp(id, now);
         let Some(t) = self.torrents.get_mut(id) else { return };
         t.announcer.stop();
         for peer in t.peers.clone() {
@@ -306,6 +306,11 @@ impl Session {
                 // All torrents need it, to say `stopped`.
                 Call::LookUp { .. } => self.calls.push_back(call),
                 Call::Resolve { .. } => {}
+            }
+        }
+        for (torrent, tracker) in self.udp.clear() {
+            if let Some(t) = self.torrents.get_mut(torrent) {
+                t.announcer.withdraw(tracker);
             }
         }
         for id in self.torrents.ids().collect::<Vec<_>>() {

@@ -175,10 +175,10 @@ impl UdpTrackers {
     /// Takes an announce on.
     pub(super) fn ask(&mut self, ask: Ask, now: Time) {
         let who = (ask.torrent, ask.tracker);
-        if let Some(id) = self.by_who.get(&who).copied() {
-            self.forget(id);
+        if let Some(old) = self.by_who.get(&who).copied().and_then(|id| self.forget(id)) {
+            self.pump(old.place, now);
         }
-        let place = self.place_of(&ask.url, now);
+        let (place, id) = (self.place_of(&ask.url, now), self.id());
         let Some(p) = self.places.get_mut(&place) else { return };
         let hanging = p.silent >= limits::UDP_SLOW_AFTER;
         let slow = match ask.hurry {
@@ -187,7 +187,6 @@ impl UdpTrackers {
             None => now + wait(0, false) + wait(1, false),
         };
         let until = now + ask.hurry.unwrap_or(limits::UDP_PATIENCE);
-        let id = self.id();
         let hurried = ask.hurry.is_some();
         p.enqueue(id, 0, hurried);
         p.asks += 1;
@@ -207,13 +206,23 @@ impl UdpTrackers {
     }
 
     /// Forgets all announces of a torrent; gives the numbers of their trackers. No answers will follow.
-    pub(super) fn cancel(&mut self, torrent: TorrentId) -> Vec<u32> {
-        let of_it: Vec<_> =
-            self.by_who.range((torrent, 0)..=(torrent, u32::MAX)).map(|((_, n), id)| (*n, *id)).collect();
-        for (_, id) in &of_it {
+    pub(super) fn cancel(&mut self, torrent: TorrentId, now: Time) -> Vec<u32> {
+        let of_it = self.by_who.range((torrent, 0)..=(torrent, u32::MAX)).map(|(_, id)| *id);
+        let of_it: Vec<AskId> = of_it.collect();
+        let gone: Vec<Asked> = of_it.into_iter().filter_map(|id| self.forget(id)).collect();
+        for asked in &gone {
+            self.pump(asked.place, now);
+        }
+        gone.into_iter().map(|asked| asked.ask.tracker).collect()
+    }
+
+    /// Forgets all announces of all torrents: the program ends, and nothing but `stopped` is to be said.
+    pub(super) fn clear(&mut self) -> Vec<(TorrentId, u32)> {
+        let all: Vec<((TorrentId, u32), AskId)> = self.by_who.iter().map(|(who, id)| (*who, *id)).collect();
+        for (_, id) in &all {
             self.forget(*id);
         }
-        of_it.into_iter().map(|(tracker, _)| tracker).collect()
+        all.into_iter().map(|(who, _)| who).collect()
     }
 
     /// A datagram came that may be an answer. What is not due here, from there, is ignored.

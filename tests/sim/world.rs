@@ -750,6 +750,7 @@ fn kind(action: &Action) -> u64 {
         Action::Call(_) => 10,
         Action::Release(_) => 11,
         Action::Exit => 12,
+        Action::Datagram { data, .. } => 3000 + data.len() as u64,
     }
 }
 
