@@ -121,6 +121,10 @@ pub const CHECKS_OUT: usize = 2;
 pub const CHECK_BYTES: u64 = 4 << 20;
 /// Calls that are with the helpers at a time; more wait in the session.
 pub const CALLS_OUT: usize = 64;
+/// Of these, to hosts that did not answer the last time, or were never asked: the good ones have the other half.
+pub const CALLS_CHANCY: usize = CALLS_OUT / 2;
+/// Hosts of which the session knows whether they answer; less than 256 KiB.
+pub const PLACES_MAX: usize = 1024;
 /// Bytes that one socket may bring in a turn, before the others have theirs.
 pub const BURST: usize = 256 << 10;
 /// Bytes of small messages that may wait in a connection's outbox; a peer that does not read its answers is closed.
@@ -225,6 +229,9 @@ const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);
 const _: () = assert!(PARTIAL_BLOCKS_MAX as u64 >= 16 * (PIECE_LENGTH_MAX / BLOCK) as u64);
 /// How long a tracker may take to answer: overloaded ones do take half of it.
 pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A tracker that has not answered for so long is passed over: the next one is asked while its call goes on. Far more
+/// than a look-up, a TLS handshake and a busy server take together.
+pub const ANNOUNCE_SLOW: Duration = Duration::from_secs(10);
 /// How long `stopped` may take.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long `completed` may take before it, if that is due still.
@@ -310,17 +317,24 @@ pub const HELPERS_MAX: usize = 16;
 pub const LOOK_UPS_MAX: usize = 6;
 /// Of these, for announces.
 pub const ASKS_MAX: usize = 9;
-/// Of the announces, those to hosts that failed the last time: the others must not wait for them.
+/// Of the announces, those to hosts that failed the last time or were never asked: those that answer must not wait
+/// for them.
+pub const CHANCY_MAX: usize = 7;
+/// Of these, to hosts that failed the last time: a new one must not wait for them.
 pub const STRAINED_MAX: usize = 4;
-/// Announces to one host at a time; one after a failure.
-pub const CALLS_PER_HOST: u32 = 2;
+/// Announces to one host at a time; but one after a failure and before the first answer, and `ASKS_MAX` at the end.
+pub const CALLS_PER_HOST: usize = 2;
+/// The announce over a tracker's other address family (BEP 7) may take so long: the answer of the first one waits.
+pub const FAMILY_GRACE: Duration = Duration::from_secs(4);
+/// An address family that failed is not tried again for so long, where the other one works.
+pub const FAMILY_RETRY: Duration = Duration::from_secs(60 * 60);
 /// A helper thread with nothing to do ends after this.
 pub const HELPER_IDLE: Duration = Duration::from_secs(20);
 /// The longest time-out of a call.
 pub const CALL_MAX: Duration = Duration::from_secs(120);
 /// How long a look-up for its own sake is waited for: what resolvers take when every server of theirs is dead.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(40);
-/// How long one address of several may take to answer at all.
+/// How long one address may take to answer at all: what a connection takes whose first two packets are lost.
 pub const DIAL_MAX: Duration = Duration::from_secs(8);
 /// Hosts of which a failure is remembered.
 pub const HOSTS_MAX: usize = 256;
@@ -338,8 +352,10 @@ pub const NAME_RETRY: Duration = Duration::from_secs(30);
 pub const HTTP_REDIRECTS_MAX: usize = 5;
 
 // One thread is always left to watch over the calls that wait.
-const _: () = assert!(LOOK_UPS_MAX + ASKS_MAX < HELPERS_MAX && STRAINED_MAX < ASKS_MAX);
+const _: () =
+    assert!(LOOK_UPS_MAX + ASKS_MAX < HELPERS_MAX && STRAINED_MAX < CHANCY_MAX && CHANCY_MAX < ASKS_MAX);
 const _: () = assert!(ANNOUNCE_TIMEOUT.as_secs() <= CALL_MAX.as_secs());
+const _: () = assert!(ANNOUNCE_SLOW.as_secs() < ANNOUNCE_TIMEOUT.as_secs());
 
 /// How often it is decided anew whom we serve (BEP 3).
 pub const CHOKE_ROUND: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! The way of an announce to its tracker and back: HTTP by a helper's call, UDP by datagrams.
+//! Between the announcers and the machine of UDP trackers, and between that and the network.
 
 use super::announce::Announce;
 use super::udp_tracker::{Ask, Out};
@@ -6,20 +6,15 @@ use super::{Key, Session};
 use crate::api::{Action, Call, TorrentId};
 use crate::base::time::Time;
 use crate::limits::ANNOUNCE_TIMEOUT;
-use crate::proto::tracker::Scheme;
 use std::net::SocketAddr;
 
 impl Session {
-    /// Carries an announce out; `on_announced` follows.
-    pub(super) fn ask_tracker(&mut self, torrent: TorrentId, due: Announce, now: Time) {
+    /// Carries out an announce over UDP; `on_announced` follows.
+    pub(super) fn ask_udp(&mut self, torrent: TorrentId, due: Announce, now: Time) {
         let Announce { tracker, url, request, timeout } = due;
-        if url.scheme() == Scheme::Udp {
-            // Less than the usual time is what a stop leaves.
-            let hurry = Some(timeout).filter(|timeout| *timeout < ANNOUNCE_TIMEOUT);
-            self.udp.ask(Ask { torrent, tracker, url, request, hurry }, now);
-        } else {
-            self.call(Call::Announce { torrent, tracker, url, request, timeout });
-        }
+        // Less than the usual time is what a stop leaves.
+        let hurry = Some(timeout).filter(|timeout| *timeout < ANNOUNCE_TIMEOUT);
+        self.udp.ask(Ask { torrent, tracker, url, request, hurry }, now);
     }
 
     /// What a torrent asks over UDP is given up, so that it can ask something else.
@@ -46,7 +41,7 @@ impl Session {
                 Out::Send { to, data } => {
                     self.actions.push_back(Action::Datagram { to, data: data.into_boxed_slice() });
                 }
-                Out::LookUp { host, port } => self.call(Call::LookUp { host, port }),
+                Out::LookUp { host, port } => self.call(Call::LookUp { host, port }, now),
                 Out::Answer { torrent, tracker, result } => self.on_announced(torrent, tracker, result, now),
                 Out::Slow { torrent, tracker } => {
                     if let Some(t) = self.torrents.get_mut(torrent) {

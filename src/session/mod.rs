@@ -4,6 +4,7 @@
 
 mod announce;
 mod asking;
+mod calls;
 mod choker;
 mod connections;
 mod download;
@@ -22,10 +23,11 @@ mod throttle;
 mod timers;
 mod torrent;
 mod torrents;
+mod trackers;
 mod udp_tracker;
 mod upload;
 
-use crate::api::{Action, Call, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
+use crate::api::{Action, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
 use crate::base::arena::Arena;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
@@ -33,6 +35,7 @@ use crate::limits::CONNECTIONS_MAX;
 use crate::proto::id::InfoHash;
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
+use calls::Calls;
 use lanes::Lanes;
 use peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
@@ -82,9 +85,7 @@ pub struct Session {
     udp: udp_tracker::UdpTrackers,
     /// For [`timers`].
     udp_armed: Time,
-    /// Calls that wait until fewer are out.
-    calls: VecDeque<Call>,
-    calls_out: usize,
+    calls: Calls,
     /// Connections being made.
     half_open: usize,
     /// Torrents with somebody to call, in turn.
@@ -136,8 +137,7 @@ impl Session {
             timers: Timers::default(),
             actions: VecDeque::new(),
             picked: Vec::new(),
-            calls: VecDeque::new(),
-            calls_out: 0,
+            calls: Calls::new(),
             half_open: 0,
             callers: VecDeque::new(),
             dialled: (0, Time::ZERO),
@@ -227,6 +227,7 @@ impl Session {
                 Key::Choke(torrent) => self.on_choke_timer(torrent, at, now),
                 Key::Requests => self.on_requests_timer(at, now),
                 Key::Reads => self.on_reads_timer(at, now),
+                Key::Calls => self.on_calls_timer(at, now),
                 Key::Stop => self.check_finished(now),
                 Key::Udp => {
                     self.udp_armed = Time::NEVER;
@@ -242,7 +243,7 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
-                Key::Requests | Key::Reads | Key::Stop | Key::Dial | Key::Udp => true,
+                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial | Key::Udp => true,
             });
         }
     }
@@ -306,7 +307,7 @@ impl Session {
     }
 
     fn on_reply(&mut self, reply: Reply, now: Time) {
-        self.calls_out = self.calls_out.saturating_sub(1);
+        self.on_call_done(&reply, now);
         match reply {
             Reply::Announced { torrent, tracker, result } => self.on_announced(torrent, tracker, result, now),
             Reply::Resolved { torrent, host, port, result } => {
@@ -314,7 +315,7 @@ impl Session {
             }
             Reply::LookedUp { host, port, result } => self.udp.on_looked_up(&host, port, result, now),
         }
-        self.pump_calls();
+        self.pump_calls(now);
         if self.stopping.is_some() {
             self.check_finished(now);
         }

@@ -226,8 +226,22 @@ impl Announcer {
         let out = self.trackers.get_mut(at)?.out.take()?;
         Some(match result {
             Ok(response) => self.on_answer(at, out.event, response, now),
-            Err(failure) => self.on_failure(at, out, failure, now),
+            Err(failure) => self.on_failure(at, out, failure, None, now),
         })
+    }
+
+    /// What [`Announcer::poll`] gave will not be carried out: the tracker's host failed for another torrent, and rests.
+    /// None when nothing was asked of that tracker.
+    pub(super) fn on_rest(
+        &mut self,
+        tracker: u32,
+        until: Time,
+        why: TrackerFailure,
+        now: Time,
+    ) -> Option<Outcome> {
+        let at = tracker as usize;
+        let out = self.trackers.get_mut(at)?.out.take()?;
+        Some(self.on_failure(at, out, why, Some(until), now))
     }
 
     /// The tracker has not answered for so long that the next one is asked; its own call goes on, and its answer
@@ -354,13 +368,23 @@ impl Announcer {
         Outcome { peers: response.peers, external_ip: response.external_ip, news: self.unsaid(at, news) }
     }
 
-    fn on_failure(&mut self, at: usize, out: Out, failure: TrackerFailure, now: Time) -> Outcome {
+    /// Not to be called again for a while, which grows; or until its host has had its rest.
+    fn on_failure(
+        &mut self,
+        at: usize,
+        out: Out,
+        failure: TrackerFailure,
+        rest: Option<Time>,
+        now: Time,
+    ) -> Outcome {
         let tracker = &mut self.trackers[at];
-        tracker.failures = tracker.failures.saturating_add(1);
-        let wait = limits::ANNOUNCE_RETRY * (1 << (tracker.failures - 1).min(10));
+        tracker.failures = tracker.failures.saturating_add(u32::from(rest.is_none()));
+        let wait = limits::ANNOUNCE_RETRY * (1 << tracker.failures.saturating_sub(1).min(10));
         let wait = wait.min(limits::ANNOUNCE_RETRY_MAX);
         let unsupported = matches!(failure, TrackerFailure::Unsupported(_));
-        self.retry(at, if unsupported { Time::NEVER } else { now + wait }, wait);
+        // All torrents of a host that comes back must not call at the same moment.
+        let chance = wait * self.rng.below(256) / 1024;
+        tracker.retry = if unsupported { Time::NEVER } else { rest.unwrap_or(now + wait) + chance };
         match (out.event, self.stopping) {
             (Event::Stopped, _) => self.trackers[at].stopped = true,
             // There is no time for another try: what is left is to leave.
@@ -376,13 +400,6 @@ impl Announcer {
         let news = if quiet { None } else { self.unsaid(at, Some((failure.to_string(), news))) };
         self.remember(at, failure);
         Outcome { news, ..Outcome::default() }
-    }
-
-    /// Not to be called before `at_least`, and up to a quarter of `wait` later.
-    fn retry(&mut self, at: usize, at_least: Time, wait: Duration) {
-        let quarter = self.rng.below(256);
-        let never = at_least == Time::NEVER;
-        self.trackers[at].retry = if never { Time::NEVER } else { at_least + wait * quarter / 1024 };
     }
 
     /// A call came to nothing: the next tracker is asked, unless this one was passed over and another has answered.

@@ -12,6 +12,11 @@ impl Announcer {
         self.stopping = true;
     }
 
+    /// Whether [`Announcer::stop`] was called.
+    pub(in crate::session) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// Whether, after [`Announcer::stop`], all is said that can be. Who is slow is not waited for.
     pub(in crate::session) fn stopping_done(&self) -> bool {
         let said = |t: &Tracker| match t.out {

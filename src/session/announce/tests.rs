@@ -352,3 +352,147 @@ fn any_luck_keeps_the_rules() {
         }
     }
 }
+
+/// Polls once and says who is asked.
+fn ask(world: &mut World) -> Option<(String, u32, Event)> {
+    let due = world.announcer.poll(world.now, &world.facts)?;
+    Some((world.names[due.tracker as usize].clone(), due.tracker, due.request.event))
+}
+
+#[test]
+fn a_slow_tracker_is_passed_over_and_its_late_answer_counts() {
+    let mut world = World::new(&[&["a"], &["b"], &["c"]]);
+    let (_, a, _) = ask(&mut world).unwrap();
+    assert!(ask(&mut world).is_none() && world.announcer.deadline().is_none());
+    world.now = after(10);
+    world.announcer.on_slow(a, world.now);
+    world.announcer.on_slow(99, world.now);
+    assert_eq!(world.announcer.status().unwrap(), "tracker http://a/…: no answer yet");
+    let (name, b, event) = ask(&mut world).unwrap();
+    assert_eq!((name.as_str(), event), ("b", Event::Started));
+    world.announcer.on_reply(b, fine(1800), world.now).unwrap();
+    assert_eq!((ask(&mut world), world.announcer.status()), (None, None));
+    // Each has one call out at most: at the next interval it is b again.
+    world.now = after(1900);
+    let (name, b, event) = ask(&mut world).unwrap();
+    assert_eq!((name.as_str(), event), ("b", Event::None));
+    world.announcer.on_reply(b, fine(1800), world.now).unwrap();
+    world.now = after(2000);
+    let peer = "10.0.0.1:80".parse().unwrap();
+    let late = Response { interval: MINUTE * 15, peers: vec![peer], ..Response::default() };
+    assert_eq!(world.announcer.on_reply(a, Ok(late), world.now).unwrap().peers, [peer]);
+    assert_eq!(world.announcer.deadline(), Some(after(2900)));
+    world.now = after(2900);
+    assert_eq!(ask(&mut world).map(|(name, _, event)| (name, event)), Some(("a".into(), Event::None)));
+    assert_eq!(world.announcer.unreached(), 2);
+}
+
+#[test]
+fn when_all_are_slow_their_answers_are_waited_for() {
+    let mut world = World::new(&[&["a", "b"]]);
+    for _ in 0..2 {
+        let (_, tracker, _) = ask(&mut world).unwrap();
+        world.announcer.on_slow(tracker, world.now);
+    }
+    assert!(ask(&mut world).is_none() && world.announcer.deadline().is_none());
+    world.announcer.on_reply(0, dead(), world.now).unwrap();
+    assert!(ask(&mut world).is_none());
+    let retry = world.announcer.deadline().unwrap();
+    assert!(retry >= after(60) && retry <= after(76));
+    world.now = after(30);
+    world.announcer.on_reply(1, fine(1800), world.now).unwrap();
+    assert_eq!(world.announcer.deadline(), Some(after(1830)));
+}
+
+#[test]
+fn a_late_failure_does_not_disturb_who_has_an_answer() {
+    let mut world = World::new(&[&["a"], &["b"]]);
+    let (_, a, _) = ask(&mut world).unwrap();
+    world.announcer.on_slow(a, world.now);
+    let (_, b, _) = ask(&mut world).unwrap();
+    world.announcer.on_reply(b, fine(1800), world.now).unwrap();
+    let outcome = world.announcer.on_reply(a, dead(), after(600)).unwrap();
+    assert!(matches!(outcome.news, Some(News::Failed { alone: false, .. })));
+    assert_eq!(world.announcer.deadline(), Some(after(1800)));
+}
+
+#[test]
+fn completed_is_said_once_though_a_tracker_is_slow_and_again_when_it_was_lost() {
+    for lost in [false, true] {
+        let mut world = World::new(&[&["a"], &["b"]]);
+        // Both know us.
+        world.run(after(10), |name, _, _| if name == "a" { dead() } else { fine(60) });
+        world.run(after(200), |_, _, _| fine(60));
+        assert_eq!(world.announcer.unreached(), 2);
+        world.facts.left = 0;
+        world.announcer.on_complete(world.now);
+        let (_, a, event) = ask(&mut world).unwrap();
+        assert_eq!(event, Event::Completed);
+        world.announcer.on_slow(a, world.now);
+        // The other one is asked for peers only, and not more often than each minute.
+        world.said.clear();
+        world.run(world.now + MINUTE * 10, |_, _, _| fine(60));
+        assert!(world.said.iter().all(|s| s.1 == Event::None) && world.said.len() <= 11);
+        let result = if lost { dead() } else { fine(60) };
+        world.announcer.on_reply(a, result, world.now).unwrap();
+        world.said.clear();
+        world.run(world.now + MINUTE * 10, |_, _, _| fine(60));
+        let again = world.said.iter().filter(|s| s.1 == Event::Completed).count();
+        assert_eq!(again, usize::from(lost));
+    }
+}
+
+#[test]
+fn the_same_host_by_another_protocol_comes_next_within_a_tier() {
+    let parse = |text: &str| Url::parse(text).unwrap();
+    let trackers = [
+        vec![parse("http://x/1"), parse("udp://h:80"), parse("http://y/"), parse("http://h/announce")],
+        vec![parse("https://x/2")],
+    ];
+    for seed in 0..40 {
+        let mut announcer = Announcer::new(&trackers, 0, &mut Rng::new([seed; 32]), Time::ZERO);
+        let mut order = Vec::new();
+        while let Some(due) = announcer.poll(Time::ZERO, &facts(1)) {
+            order.push(due.tracker);
+            if seed % 2 == 0 {
+                announcer.on_slow(due.tracker, Time::ZERO);
+            } else {
+                announcer.on_reply(due.tracker, dead(), Time::ZERO).unwrap();
+            }
+        }
+        let place = |tracker| order.iter().position(|at| *at == tracker).unwrap();
+        assert_eq!(place(1).abs_diff(place(3)), 1, "{order:?}");
+        assert_eq!((order.len(), order[4]), (5, 4), "tiers keep their order");
+    }
+}
+
+#[test]
+fn a_host_that_rests_is_left_alone_until_then_and_not_blamed_twice() {
+    let mut world = World::new(&[&["a"], &["b"]]);
+    let (_, a, _) = ask(&mut world).unwrap();
+    let why = TrackerFailure::Network("cannot connect".into());
+    let outcome = world.announcer.on_rest(a, after(500), why.clone(), world.now).unwrap();
+    assert!(matches!(outcome.news, Some(News::Failed { alone: false, .. })));
+    assert!(world.announcer.on_rest(a, after(500), why, world.now).is_none());
+    world.run(after(300), |_, _, _| fine(60));
+    assert!(world.said.iter().all(|s| s.0 == "b"));
+    world.said.clear();
+    world.run(after(700), |_, _, _| dead());
+    let asked = world.said.iter().find(|s| s.0 == "a").unwrap();
+    assert!(asked.2 >= after(500) && asked.2 <= after(500 + 75), "{:?}", asked.2);
+}
+
+#[test]
+fn who_is_slow_does_not_hold_up_the_end() {
+    let mut world = World::new(&[&["a"], &["b"]]);
+    let (_, a, _) = ask(&mut world).unwrap();
+    world.announcer.on_slow(a, world.now);
+    world.run(after(5), |_, _, _| fine(1800));
+    world.leave(|_, _, _| fine(1800));
+    assert_eq!(world.events(), [("b", Event::Started), ("b", Event::Stopped)]);
+    // It has heard us after all: it is told as well.
+    world.announcer.on_reply(a, fine(1800), world.now).unwrap();
+    assert!(!world.announcer.stopping_done());
+    world.leave(|_, _, _| fine(1800));
+    assert_eq!((world.said[2].0.as_str(), world.said[2].1), ("a", Event::Stopped));
+}
