@@ -61,6 +61,7 @@ impl Session {
             choker: Choker::default(),
             super_seed: None,
             goal: Goal::default(),
+            going: 0,
             failed: false,
             full: Full::default(),
             doubt: Doubt::default(),

@@ -73,8 +73,12 @@ impl Session {
         }
         p.queue.push_back(block);
         p.turn.asked = now;
+        let torrent = p.torrent;
         self.join_round(peer);
         self.pump_reads(now);
+        if let Some(torrent) = torrent {
+            self.check_ratio(torrent, now);
+        }
         Ok(())
     }
 
@@ -126,6 +130,9 @@ impl Session {
     fn begin_read(&mut self, torrent: TorrentId, peer: PeerId, block: Block) {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.reading += 1;
+        if let Some(t) = self.torrents.get_mut(torrent) {
+            t.going += 1;
+        }
         self.throttle.take_upload(u64::from(block.len));
         self.peers.pin(peer);
         self.round.bufs += 1;
@@ -153,6 +160,7 @@ impl Session {
         }
         self.actions.push_back(Action::Release(buf));
         self.round.bufs = self.round.bufs.saturating_sub(1);
+        self.gone(torrent, 1);
         if let Some(p) = self.peers.get_mut(peer) {
             p.reading = p.reading.saturating_sub(1);
         }
@@ -171,6 +179,10 @@ impl Session {
         p.uploaded += bytes;
         p.active = now;
         let torrent = p.torrent;
+        if let Some(torrent) = torrent {
+            self.gone(torrent, blocks);
+        }
+        let Some(p) = self.peers.get(peer) else { return };
         if let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) {
             t.uploaded += bytes;
             t.up.add(bytes, now);
@@ -188,8 +200,18 @@ impl Session {
         }
     }
 
+    /// So many blocks of a torrent are not under way any more.
+    fn gone(&mut self, torrent: TorrentId, blocks: u32) {
+        if let Some(t) = self.torrents.get_mut(torrent) {
+            t.going = t.going.saturating_sub(blocks);
+        }
+    }
+
     /// A peer is gone: what stands in its outbox went home with it; what is being read comes back by itself.
     pub(super) fn leave_round(&mut self, p: &Peer, now: Time) {
+        if let Some(torrent) = p.torrent {
+            self.gone(torrent, p.sending);
+        }
         self.round.bufs = self.round.bufs.saturating_sub(p.sending as usize);
         self.pump_reads(now);
     }
