@@ -112,8 +112,8 @@ pub(super) struct Torrent {
     /// While it super-seeds, and after.
     pub(super) super_seed: Option<SuperSeed>,
     pub(super) goal: Goal,
-    /// Blocks that are read for peers or stand in their outboxes.
-    pub(super) going: u32,
+    /// Bytes of blocks that are read for peers or stand in their outboxes.
+    pub(super) going: u64,
     /// It could not go on.
     pub(super) failed: bool,
     pub(super) full: Full,
