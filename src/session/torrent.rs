@@ -159,6 +159,15 @@ impl Torrent {
         self.running() && !self.goal.is_parting()
     }
 
+    /// The state while it runs, as the user reads it.
+    pub(super) fn state(&self) -> (State, Option<String>) {
+        if self.lacks() {
+            return (State::Downloading, None);
+        }
+        let part = !self.picker.is_complete();
+        (State::Seeding, part.then(|| "only a part of it is here".to_owned()))
+    }
+
     /// Payload moved: that is to be remembered. Tells when it will be saved.
     pub(super) fn save_soon(&mut self, now: Time) -> Time {
         if self.spec.state_dir.is_some() && self.save_at == Time::NEVER {

@@ -312,7 +312,7 @@ impl Chaos {
     fn add(&mut self, w: &mut World, node: NodeId) {
         let number = match self.numbers[node] {
             Some(_) => DOUBLE + self.next,
-            None => w.rng.below(2).max(u32::from(self.next % 3 == 0)),
+            None => w.rng.below(2).max(u32::from(self.next.is_multiple_of(3))),
         };
         self.next += 1;
         if self.numbers[node].is_none() {
