@@ -181,6 +181,20 @@ impl Calls {
         gone
     }
 
+    /// Takes back what a torrent wants and has not gone out: gives the trackers of its announces.
+    pub(super) fn withdraw(&mut self, torrent: TorrentId) -> Vec<u32> {
+        let announces = |call: &Call| announce_of(call).filter(|(of, _)| *of == torrent);
+        let mut gone = Vec::new();
+        for line in self.lines.values_mut() {
+            gone.extend(line.waiting.iter().filter_map(announces).map(|(_, tracker)| tracker));
+            line.waiting.retain(|call| match call {
+                Call::Announce { torrent: of, .. } | Call::Resolve { torrent: of, .. } => *of != torrent,
+                Call::LookUp { .. } => true,
+            });
+        }
+        gone
+    }
+
     /// Puts a line into the row of its kind, if a call of it may go.
     fn list(&mut self, place: &Place) {
         if let Some(line) = self.lines.get_mut(place).filter(|line| !line.listed && line.has_room()) {
