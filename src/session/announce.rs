@@ -270,6 +270,23 @@ impl Announcer {
         })
     }
 
+    /// Each tracker in the order of BEP 12, redacted, and how it is.
+    pub(super) fn table(&self, now: Time) -> Vec<(String, String)> {
+        let seconds = |at: Time| at.0.saturating_sub(now.0) / 1_000_000;
+        let word = |at: usize| {
+            let tracker = &self.trackers[at];
+            match &self.failure {
+                _ if tracker.out.is_some() => "being asked".to_owned(),
+                Some((of, failure)) if *of == at => failure.to_string(),
+                _ if tracker.retry == Time::NEVER => "cannot be used".to_owned(),
+                _ if tracker.failures > 0 => format!("failed, next try in {} s", seconds(tracker.retry)),
+                _ if self.current == Some(at) => format!("works, next announce in {} s", seconds(self.due)),
+                _ => "not asked".to_owned(),
+            }
+        };
+        self.tiers.iter().flatten().map(|at| (self.trackers[*at].url.to_string(), word(*at))).collect()
+    }
+
     /// The first tracker in the order of BEP 12 that is not known to be failing; for `completed` rather the one that
     /// followed the download.
     fn choose(&self, now: Time) -> Option<usize> {

@@ -14,6 +14,7 @@ mod peer;
 pub mod picker;
 mod report;
 mod resume;
+mod status;
 mod super_seed;
 #[cfg(test)]
 mod tests;
@@ -96,6 +97,8 @@ pub struct Session {
     choices: u64,
     /// Our address as a tracker saw it last (BEP 24).
     external_ip: Option<IpAddr>,
+    /// Somebody asked what goes on.
+    status_due: bool,
     stopping: Option<Stopping>,
 }
 
@@ -140,6 +143,7 @@ impl Session {
             #[cfg(test)]
             choices: 0,
             external_ip: None,
+            status_due: false,
             stopping: None,
             config,
         }
@@ -171,6 +175,7 @@ impl Session {
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
             Event::Command(Command::Quit) => self.on_quit(now),
+            Event::Command(Command::Status) => self.status_due = true,
             Event::Tick => {}
         }
         self.run_timers(now);

@@ -11,6 +11,7 @@ impl Session {
     pub(super) fn news_due(&self) -> Time {
         let news = self.torrents.loudest().map_or(Time::NEVER, |(due, _)| due);
         match &self.stopping {
+            _ if self.status_due => Time::ZERO,
             Some(s) if matches!(s.finished, Finished::Tell { .. }) => Time::ZERO,
             _ => news,
         }
@@ -18,6 +19,9 @@ impl Session {
 
     pub(super) fn next_report(&mut self, now: Time) -> Option<Report> {
         self.torrents.settle();
+        if std::mem::take(&mut self.status_due) {
+            return Some(Report::Status(Box::new(self.status(now))));
+        }
         if let Some((due, id)) = self.torrents.loudest()
             && due <= now
         {
