@@ -570,6 +570,21 @@ pub enum Command {
         /// What and how.
         spec: Arc<Spec>,
     },
+    /// Halt this torrent: close its peers and files, tell its trackers `stopped`, keep its record.
+    Pause {
+        /// The program's number of it; one that is not there is ignored, here and below.
+        number: u32,
+    },
+    /// Go on with a torrent that is paused, or try again one that is in error.
+    Resume {
+        /// The program's number of it.
+        number: u32,
+    },
+    /// Stop this torrent and forget it. Its number and its info-hash may be added again.
+    Remove {
+        /// The program's number of it.
+        number: u32,
+    },
     /// Stop everything: tell the trackers, close what is open, then [`Report::Finished`].
     Quit,
     /// Tell all there is to tell: one [`Report::Status`] for all who ask before it is made.
@@ -646,6 +661,8 @@ pub enum State {
     Downloading,
     /// It has all that it wants.
     Seeding,
+    /// It was halted by [`Command::Pause`], and its peers and files are closed or about to be.
+    Paused,
     /// It has ended.
     Stopped,
     /// It cannot go on.

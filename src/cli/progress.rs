@@ -31,6 +31,7 @@ fn state_word(state: State) -> &'static str {
         State::Checking => "checking",
         State::Downloading => "downloading",
         State::Seeding => "seeding",
+        State::Paused => "paused",
         State::Stopped => "stopped",
         State::Error => "error",
     }

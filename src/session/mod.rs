@@ -174,6 +174,9 @@ impl Session {
             Event::Done { lane, done } => self.on_done(lane, done, now),
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
+            Event::Command(
+                Command::Pause { number } | Command::Resume { number } | Command::Remove { number },
+            ) => log::debug!("torrent {number}: not known"),
             Event::Command(Command::Quit) => self.on_quit(now),
             Event::Command(Command::Status) => self.status_due = true,
             Event::Tick => {}
