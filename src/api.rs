@@ -770,6 +770,8 @@ pub struct PeerStatus {
     pub addr: SocketAddr,
     /// We dialled.
     pub outgoing: bool,
+    /// There is a connection.
+    pub connected: bool,
     /// Both handshakes are through.
     pub open: bool,
     /// Its program, by its peer id (BEP 20).

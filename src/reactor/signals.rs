@@ -131,7 +131,8 @@ impl Signals {
 /// A signal that asks for the end.
 fn on_end(signal: i32, pipe: &OwnedFd, state: &State) {
     let now = clock();
-    let before = state.first.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst).unwrap_or_else(|at| at);
+    let before =
+        state.first.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst).unwrap_or_else(|at| at);
     if ends(before, now) {
         exit(signal);
     }

@@ -49,13 +49,13 @@ impl Session {
         Some(Report::Progress { number, progress })
     }
 
-    fn seeds(&self, t: &Torrent) -> u32 {
+    pub(super) fn seeds(&self, t: &Torrent) -> u32 {
         let seeds = t.peers.iter().filter(|p| self.peers.get(**p).is_some_and(super::peer::Peer::is_seed));
         seeds.count() as u32
     }
 
     /// Why nothing comes in, when something should.
-    fn stuck(&self, t: &Torrent, now: Time) -> Option<String> {
+    pub(super) fn stuck(&self, t: &Torrent, now: Time) -> Option<String> {
         if !t.downloading() || t.down.per_second(5, now) > 0 {
             return None;
         }

@@ -95,7 +95,9 @@ fn mask(how: i32, signals: &[i32]) -> libc::sigset_t {
     // SAFETY: `sigemptyset` fills `set`; with a valid `how` the call fills `old`. All are async-signal-safe.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
-        signals.iter().for_each(|signal| drop(libc::sigaddset(set.as_mut_ptr(), *signal)));
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), *signal);
+        }
         libc::sigemptyset(old.as_mut_ptr());
         libc::pthread_sigmask(how, set.as_ptr(), old.as_mut_ptr());
         old.assume_init()
@@ -161,7 +163,12 @@ impl Terminal {
     pub fn install() -> io::Result<Terminal> {
         let (pipe, end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let end = Arc::new(end);
-        let tell = |end: Arc<OwnedFd>| move || drop(rustix::io::write(&*end, &[LOOK]));
+        let tell = |end: Arc<OwnedFd>| {
+            move || {
+                // A pipe that is full says the same.
+                let _ = rustix::io::write(&*end, &[LOOK]);
+            }
+        };
         let look = tell(end.clone());
         Terminal::register(libc::SIGWINCH, look)?;
         let look = tell(end.clone());

@@ -1,0 +1,86 @@
+//! The thread `ptorrent-key`: it reads the keyboard and hears of the terminal's stops and sizes. `q` is an interrupt as
+//! Ctrl-C is, so that it works the same however much hangs; `p` is main's to carry out.
+
+use crate::limits::BACKGROUND_LOOK;
+use crate::sys::terminal::{Happened, Terminal, restore};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::process::{Signal, getpid, kill_process};
+use std::io;
+use std::thread::{self, JoinHandle};
+
+/// Keys that wait for main; more, pressed while it cannot write, are dropped.
+const WAITING: usize = 16;
+
+/// What main has to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Key {
+    /// Pause all torrents, or go on with them.
+    Pause,
+    /// The screen is another one: draw again.
+    Redraw,
+}
+
+/// The thread. When this is dropped the thread has ended and the terminal is as it was.
+pub(crate) struct Keys {
+    /// What it tells.
+    pub(crate) pressed: Receiver<Key>,
+    terminal: Terminal,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keys {
+    /// Starts it; without a `keyboard` it only hears of stops and sizes.
+    pub(crate) fn start(terminal: &Terminal, keyboard: bool) -> io::Result<Keys> {
+        let (sender, pressed) = bounded(WAITING);
+        let of_thread = terminal.clone();
+        let thread = thread::Builder::new().name("ptorrent-key".to_owned());
+        let thread = thread.spawn(move || listen(&of_thread, keyboard, &sender))?;
+        Ok(Keys { pressed, terminal: terminal.clone(), thread: Some(thread) })
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.terminal.end();
+        // A panic there has ended the process.
+        self.thread.take().map(JoinHandle::join);
+        restore();
+    }
+}
+
+fn listen(terminal: &Terminal, keyboard: bool, sender: &Sender<Key>) {
+    Terminal::prepare_thread();
+    loop {
+        // A full channel drops the key: main is not there to see what came of the ones before.
+        match terminal.next(keyboard, BACKGROUND_LOOK) {
+            Happened::Keys(bytes) => {
+                for key in keys(&bytes) {
+                    match key {
+                        b'p' => drop(sender.try_send(Key::Pause)),
+                        // A process may always signal itself.
+                        b'q' => drop(kill_process(getpid(), Signal::INT)),
+                        _ => {}
+                    }
+                }
+            }
+            Happened::Look => drop(sender.try_send(Key::Redraw)),
+            Happened::End => return,
+        }
+    }
+}
+
+/// The keys among what was read: arrows and the like come as an escape and more.
+fn keys(bytes: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    bytes.iter().copied().take_while(|byte| *byte != 0x1b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_an_escape_is_no_key() {
+        assert_eq!(keys(b"pq").collect::<Vec<_>>(), b"pq");
+        assert_eq!(keys(b"x\x1bOq").collect::<Vec<_>>(), b"x");
+    }
+}
