@@ -69,9 +69,18 @@ fn listen(terminal: &Terminal, keyboard: bool, sender: &Sender<Key>) {
     }
 }
 
-/// The keys among what was read: arrows and the like come as an escape and more.
-fn keys(bytes: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    bytes.iter().copied().take_while(|byte| *byte != 0x1b)
+/// The keys among what was read, without arrows and the like: those come as an escape, a bracket or an `O`, perhaps a
+/// number, and a last character.
+fn keys(bytes: &[u8]) -> Vec<u8> {
+    let (mut keys, mut rest) = (Vec::new(), bytes.iter().copied());
+    while let Some(byte) = rest.next() {
+        if byte != 0x1b {
+            keys.push(byte);
+        } else if matches!(rest.next(), Some(b'[' | b'O')) {
+            rest.by_ref().find(|byte| (0x40..=0x7e).contains(byte));
+        }
+    }
+    keys
 }
 
 #[cfg(test)]
@@ -80,7 +89,7 @@ mod tests {
 
     #[test]
     fn what_follows_an_escape_is_no_key() {
-        assert_eq!(keys(b"pq").collect::<Vec<_>>(), b"pq");
-        assert_eq!(keys(b"x\x1bOq").collect::<Vec<_>>(), b"x");
+        assert_eq!(keys(b"pq"), b"pq");
+        assert_eq!(keys(b"x\x1bOq\x1b[15;2~y\x1bqz\x1b"), b"xyz");
     }
 }
