@@ -13,11 +13,15 @@ impl Session {
         match &self.stopping {
             _ if self.status_due => Time::ZERO,
             Some(s) if matches!(s.finished, Finished::Tell { .. }) => Time::ZERO,
+            _ if !self.notes.is_empty() => Time::ZERO,
             _ => news,
         }
     }
 
     pub(super) fn next_report(&mut self, now: Time) -> Option<Report> {
+        if let Some(report) = self.notes.pop_front() {
+            return Some(report);
+        }
         self.torrents.settle();
         if std::mem::take(&mut self.status_due) {
             return Some(Report::Status(Box::new(self.status(now))));
@@ -26,6 +30,7 @@ impl Session {
             && due <= now
         {
             let report = self.report_of(id, now);
+            self.forget_torrent(id, now);
             self.torrents.settle();
             return report;
         }

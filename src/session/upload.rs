@@ -65,7 +65,11 @@ impl Session {
             return Err("a request outside the torrent");
         }
         if !t.picker.have().get(block.piece) {
-            return Err("a request of a piece that we do not have");
+            // One that we told of and lost since.
+            return match t.doubt.is_lost(block.piece) {
+                true => Ok(()),
+                false => Err("a request of a piece that we do not have"),
+            };
         }
         // A request may cross our choke on the wire: that is nobody's fault.
         if p.am_choking {
@@ -147,19 +151,20 @@ impl Session {
         now: Time,
     ) {
         self.peers.unpin(peer);
+        let verified = self.torrents.get(torrent).is_some_and(|t| t.picker.have().get(block.piece));
         let p = self.peers.get_mut(peer);
-        if let (Some(p), Ok(())) = (p, &result) {
+        if let (Some(p), Ok(()), true) = (p, &result, verified) {
             p.reading = p.reading.saturating_sub(1);
             p.sending += 1;
             return self.actions.push_back(Action::SendBlock { peer, block, buf });
         }
         self.actions.push_back(Action::Release(buf));
         self.round.bufs = self.round.bufs.saturating_sub(1);
+        if let Some(p) = self.peers.get_mut(peer) {
+            p.reading = p.reading.saturating_sub(1);
+        }
         if let Err(error) = result {
-            if let Some(p) = self.peers.get_mut(peer) {
-                p.reading = p.reading.saturating_sub(1);
-            }
-            self.on_disk_error(torrent, &error, now);
+            self.on_read_error(torrent, block.piece, &error, now);
         }
         self.pump_reads(now);
     }

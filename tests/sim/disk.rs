@@ -126,6 +126,7 @@ impl Disk {
                 vec![Done::Checked { torrent, first, count, result: Ok(good) }]
             }
             Job::Save { torrent, .. } => vec![Done::Saved { torrent }],
+            Job::Room { torrent, bytes } => vec![Done::Room { torrent, result: self.room(bytes) }],
             Job::Close { torrent } => vec![Done::Closed { torrent }],
             Job::Read { torrent, peer, block, mut buf } => {
                 let out = &mut buf.space()[..block.len as usize];
@@ -138,9 +139,8 @@ impl Disk {
             Job::Write { torrent, block, buf } => {
                 if self.stored + u64::from(block.len) > self.space {
                     self.partial.remove(&block.piece);
-                    let source = io::Error::from(io::ErrorKind::StorageFull);
-                    let error = DiskError { op: "write", path: PathBuf::from("/sim/file"), source };
-                    return vec![Done::Written { torrent, block, buf, result: Err(error) }];
+                    let result = self.room(block.len.into());
+                    return vec![Done::Written { torrent, block, buf, result }];
                 }
                 self.stored += u64::from(block.len);
                 let print = fingerprint(block, buf.filled(block.len));
@@ -150,6 +150,15 @@ impl Disk {
                 dones
             }
         }
+    }
+
+    /// Whether so many bytes more fit.
+    fn room(&self, bytes: u64) -> Result<(), DiskError> {
+        if self.stored.saturating_add(bytes) <= self.space {
+            return Ok(());
+        }
+        let source = io::Error::from(io::ErrorKind::StorageFull);
+        Err(DiskError { op: "write", path: PathBuf::from("/sim/file"), source })
     }
 
     fn store(&mut self, block: Block, print: u64) -> Option<Verdict> {

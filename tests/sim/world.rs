@@ -188,6 +188,7 @@ impl World {
             max_download_rate: 0,
             max_upload_rate: 0,
             lanes: 2,
+            max_open: 2,
             receive_bufs: 512,
         };
         config(&mut c);
