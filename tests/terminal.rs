@@ -343,11 +343,13 @@ fn many_torrents_on_a_small_terminal_scroll_nothing() {
     screen.wait("all are done", |picture| {
         picture.lines().last().is_some_and(|line| line == "9 more: 9 download~")
     });
+    // Warnings about the names came before.
+    let scrolled = screen.look(|picture| picture.scrolled);
     // Larger, smaller, and as small as can be: each time a picture that fits, and the rest is gone.
     for (columns, rows, last) in [
         (60, 9, "5 more: 5 downloading"),
         (40, 3, "11 more: 11 downloading"),
-        (25, 1, "12 torrents: 12 download~"),
+        (25, 1, "12 torrents: 12 downloa~"),
     ] {
         screen.resize(columns, rows);
         screen.wait(last, |picture| {
@@ -359,7 +361,7 @@ fn many_torrents_on_a_small_terminal_scroll_nothing() {
     let drawn = screen.look(|picture| picture.raw.len());
     screen.signal(Signal::WINCH);
     screen.wait("it is drawn again", |picture| picture.raw.len() > drawn);
-    assert_eq!(screen.look(|picture| picture.scrolled), 0);
+    assert_eq!(screen.look(|picture| picture.scrolled), scrolled);
     screen.press("q");
     assert_eq!((screen.end(), screen.is_as_it_was()), (Ok(130), true));
 }

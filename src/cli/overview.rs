@@ -8,14 +8,14 @@ use crate::api::State;
 fn rank(view: &View) -> u8 {
     let p = &view.progress;
     match view.state {
-        Some(State::Error) => 1,
+        _ if view.failed() => 1,
         _ if p.download_rate > 0 || p.upload_rate > 0 => 0,
         Some(State::Checking) => 0,
         Some(State::Downloading) => 2,
         None => 3,
         Some(State::Paused) => 4,
         Some(State::Seeding) => 5,
-        Some(State::Stopped) => 6,
+        _ => 6,
     }
 }
 
@@ -57,15 +57,18 @@ fn rates(views: &[View]) -> String {
 
 /// The line of those that have none. Where it is too long, what fails comes first.
 fn sum(rest: &[&View], all: bool, rates: &str, width: usize) -> String {
-    const ORDER: [State; 6] =
-        [State::Seeding, State::Downloading, State::Checking, State::Paused, State::Stopped, State::Error];
-    let of = |state: Option<State>| rest.iter().filter(|view| view.state == state).count();
-    let mut parts: Vec<String> = Vec::new();
-    for state in ORDER {
-        let word = if state == State::Error { "failed" } else { state_word(state) };
-        parts.extend(Some(of(Some(state))).filter(|n| *n > 0).map(|n| format!("{n} {word}")));
-    }
-    parts.extend(Some(of(None)).filter(|n| *n > 0).map(|n| format!("{n} starting")));
+    const ORDER: [State; 5] =
+        [State::Seeding, State::Downloading, State::Checking, State::Paused, State::Stopped];
+    let number = |is: &dyn Fn(&View) -> bool, word: &str| {
+        let n = rest.iter().filter(|view| is(view)).count();
+        (n > 0).then(|| format!("{n} {word}"))
+    };
+    let mut parts: Vec<String> = ORDER
+        .iter()
+        .filter_map(|state| number(&|view| view.state == Some(*state), state_word(*state)))
+        .chain(number(&|view| view.state.is_none(), "starting"))
+        .chain(number(&View::failed, "failed"))
+        .collect();
     let head = if all { count(rest.len() as u64, "torrent") } else { format!("{} more", rest.len()) };
     let line = format!("{head}: {}", parts.join(", "));
     if super::text::width(&line) > width {

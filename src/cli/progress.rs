@@ -21,6 +21,9 @@ pub(crate) struct View {
 /// The columns that the shortest bar takes in a status line.
 const BAR_MIN: usize = 9;
 
+/// The columns that a word takes, more or less.
+const WORD_MIN: usize = 7;
+
 /// A bar of `columns` columns and two brackets.
 pub(crate) fn bar(part: u64, whole: u64, columns: usize) -> String {
     let share = if whole == 0 { 1.0 } else { part.min(whole) as f64 / whole as f64 };
@@ -139,8 +142,8 @@ impl View {
             let longer = format!("{tail}  {fact}");
             // The least of them comes only where there is room for the bar as well.
             if width(&longer) + if at < 4 { 0 } else { BAR_MIN } > room {
-                // Of a sentence a part is better than nothing.
-                if width(&tail) <= 8 {
+                // Of a sentence a part is better than nothing, but not less than a word.
+                if width(&tail) <= 8 && room >= width(&tail) + WORD_MIN {
                     tail = cut(&longer, room);
                 }
                 break;

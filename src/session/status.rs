@@ -2,7 +2,7 @@
 
 use super::Session;
 use super::peer::{Peer, Stage};
-use super::torrent::{Phase, Torrent, progress};
+use super::torrent::{Phase, Torrent, Wish, progress};
 use crate::api::{PeerId, PeerStatus, State, Status, TorrentId, TorrentStatus};
 use crate::base::time::Time;
 use crate::limits::{STATUS_PEERS_MAX, STATUS_TRACKERS_MAX};
@@ -60,6 +60,8 @@ impl Session {
 
 fn state(t: &Torrent) -> State {
     match t.phase {
+        _ if t.wish == Wish::Pause => State::Paused,
+        _ if t.full.is_so() => State::Full,
         Phase::Opening | Phase::Checking(_) => State::Checking,
         Phase::Running if t.downloading() => State::Downloading,
         Phase::Running => State::Seeding,
