@@ -12,6 +12,7 @@ mod seeder;
 
 use common::{Folder, noise};
 use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use seeder::Seeder;
 use std::fs::{self, File};
@@ -108,7 +109,7 @@ fn is_there(path: &Path, data: &[u8]) -> bool {
 
 /// A pipe in which there is no room for a single byte, and how many are in it.
 fn full_pipe() -> (File, File, usize) {
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
     let mut writer = File::from(writer);
     fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
     let mut filled = 0;
@@ -172,7 +173,7 @@ fn a_signal_ends_what_cannot_say_so() {
 #[test]
 fn a_closed_output_is_a_quiet_end() {
     let (folder, _, seeder) = scripted("closed");
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
     let mut leech = Running::start(&folder, &seeder, EXEC, &["--json"], writer);
     let mut start = [0; 20];
     File::from(reader).read_exact(&mut start).unwrap();
