@@ -83,10 +83,10 @@ impl Session {
         self.goal_due(id, now);
     }
 
-    /// Ends the torrent when enough was uploaded.
+    /// Ends the torrent when enough was uploaded, or will be with what is on its way.
     pub(super) fn check_ratio(&mut self, id: TorrentId, now: Time) {
         let Some(t) = self.torrents.get(id) else { return };
-        if t.goal.seeding.is_some_and(|goal| uploaded(t) >= goal.bytes) {
+        if t.goal.seeding.is_some_and(|goal| uploaded(t).saturating_add(t.going) >= goal.bytes) {
             self.end(id, "the seed ratio is reached", now);
         }
     }
@@ -120,10 +120,17 @@ impl Session {
         self.parting_due(id, now);
     }
 
-    /// Stops a torrent that is about to end once all have gone. Gives when to come back.
+    /// Stops a torrent that is about to end once all have gone; should somebody have gone without what was on its way,
+    /// it serves on. Gives when to come back.
     pub(super) fn parting_due(&mut self, id: TorrentId, now: Time) -> Time {
-        let Some(t) = self.torrents.get(id) else { return Time::NEVER };
+        let Some(t) = self.torrents.get_mut(id) else { return Time::NEVER };
         let Some((until, _)) = t.goal.parting else { return Time::NEVER };
+        let enough = |goal: Seeding| now >= goal.until || uploaded(t) >= goal.bytes;
+        if now < until && t.peers.is_empty() && !t.goal.seeding.is_none_or(enough) {
+            (t.goal.parting, t.goal.reached) = (None, false);
+            self.join_callers(id, now);
+            return Time::NEVER;
+        }
         if now >= until || t.peers.is_empty() {
             self.stop(id, now);
             return Time::NEVER;

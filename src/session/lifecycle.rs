@@ -37,7 +37,7 @@ impl Session {
         }
         let picker = new_picker(&spec, &mut self.rng);
         let announcer = announce::Announcer::new(&spec.trackers, self.key, &mut self.rng, now);
-        let info_hash = spec.meta.info_hash;
+        let (info_hash, name) = (spec.meta.info_hash, spec.meta.name.clone());
         let mut news = News::default();
         news.state(State::Checking, None);
         let torrent = Torrent {
@@ -61,6 +61,7 @@ impl Session {
             choker: Choker::default(),
             super_seed: None,
             goal: Goal::default(),
+            going: 0,
             failed: false,
             full: Full::default(),
             doubt: Doubt::default(),
@@ -74,7 +75,7 @@ impl Session {
             refilled: Time::ZERO,
             touched: false,
             listed: Time::NEVER,
-            spec: spec.clone(),
+            spec,
         };
         let Some(id) = self.torrents.insert(torrent) else {
             let reason = Some(format!("more than {} torrents in one process", crate::limits::TORRENTS_MAX));
@@ -82,7 +83,7 @@ impl Session {
         };
         self.by_hash.insert(info_hash, id);
         self.by_number.insert(number, id);
-        log::info!("{id} {info_hash} {}", spec.meta.name);
+        log::info!("{id} {info_hash} {name}");
         self.open_torrent(id, now);
     }
 
