@@ -9,7 +9,7 @@ use crate::disk::{Shared, Syncer, Worker};
 use crate::helper;
 use crate::limits;
 use crate::proto::wire::handshake::our_peer_id;
-pub use crate::reactor::Hangup;
+pub use crate::reactor::{Hangup, no_hurry};
 use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, listen};
 use crate::session::Config;
 use crate::sys::socket::Route;

@@ -274,6 +274,34 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn states_and_reasons_are_those_that_programs_rely_on() {
+        let mut view = view("x", State::Checking);
+        for (state, word) in [
+            (State::Checking, "checking"),
+            (State::Downloading, "downloading"),
+            (State::Seeding, "seeding"),
+            (State::Paused, "paused"),
+            (State::Stopped, "stopped"),
+            (State::Error, "error"),
+            (State::Full, "error"),
+        ] {
+            view.state = Some(state);
+            assert!(view.state_json().ends_with(&format!(r#""name":"x","state":"{word}"}}"#)), "{word}");
+        }
+        for (reason, word) in [
+            (Reason::DiskFull, "disk_full"),
+            (Reason::Io, "io"),
+            (Reason::Tracker, "tracker"),
+            (Reason::Hash, "hash"),
+            (Reason::Metainfo, "metainfo"),
+            (Reason::Network, "network"),
+        ] {
+            let json = view.error_json(reason, "m");
+            assert!(json.ends_with(&format!(r#""message":"m","reason":"{word}"}}"#)), "{json}");
+        }
+    }
+
+    #[test]
     fn plain_lines_and_json() {
         let mut view = view("x", State::Downloading);
         assert_eq!(

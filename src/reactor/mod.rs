@@ -11,7 +11,7 @@ mod sockets;
 mod tests;
 mod traffic;
 
-pub use signals::{Hangup, Signals};
+pub use signals::{Hangup, Signals, no_hurry};
 pub use sockets::{ListenError, Listener, Poll, listen};
 
 use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, Why};

@@ -128,6 +128,13 @@ impl Signals {
     }
 }
 
+/// What is left to do is the user's own, not ours to hurry: lifts what [`Signals::end_within`] set.
+#[expect(unsafe_code, reason = "alarm")]
+pub fn no_hurry() {
+    // SAFETY: it has no preconditions.
+    unsafe { libc::alarm(0) };
+}
+
 /// A signal that asks for the end.
 fn on_end(signal: i32, pipe: &OwnedFd, state: &State) {
     let now = clock();
