@@ -272,3 +272,26 @@ fn more_is_said_the_more_is_asked_for() {
     let log = text(&folder, "err");
     assert!(log.contains(" DEBUG ptorrent::session") && !log.contains("ptorrent::cli"), "{log}");
 }
+
+#[test]
+fn what_keeps_it_from_starting_is_an_event_with_its_reason() {
+    let (folder, _, seeder) = scripted("reasons");
+    folder.file("junk.torrent", b"d4:junke");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (args, reason, what) in [
+        (["-x", "junk.torrent"], "metainfo", "junk.torrent: "),
+        (["-x", "none.torrent"], "io", "cannot read none.torrent"),
+        (["--port", &port], "network", "--port"),
+    ] {
+        let out = File::create(folder.0.join("out")).unwrap();
+        seeder.allow(ALL);
+        let shell = if args[0] == "--port" { r#"shift 4; exec "$0" -b 127.0.0.1 "$@""# } else { EXEC };
+        let mut leech = Running::start(&folder, &seeder, shell, &[&["--json"], &args[..]].concat(), out);
+        assert_eq!(leech.end(), Some(1));
+        let events = text(&folder, "out");
+        let event = events.lines().find(|line| line.contains(r#""event":"error""#)).expect(&events);
+        assert!(event.contains(what) && event.ends_with(&format!(r#""reason":"{reason}"}}"#)), "{event}");
+        assert!(text(&folder, "err").contains(what));
+    }
+}
