@@ -5,12 +5,16 @@
 mod choking;
 #[path = "sim/commands.rs"]
 mod commands;
+#[path = "sim/datagrams.rs"]
+mod datagrams;
 #[path = "sim/disk.rs"]
 mod disk;
 #[path = "sim/hostile.rs"]
 mod hostile;
 #[path = "sim/rates.rs"]
 mod rates;
+#[path = "sim/udp.rs"]
+mod udp;
 #[path = "sim/world.rs"]
 mod world;
 

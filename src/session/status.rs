@@ -24,14 +24,15 @@ impl Session {
         let others = self.peers.iter().filter(|(_, p)| p.stage != Stage::Open);
         let room = STATUS_PEERS_MAX - peers.len();
         peers.extend(others.take(room).map(|(id, p)| peer_status(id, p, self.number_of(p.torrent), now)));
+        let (calls_out, calls_waiting) = self.calls.counts();
         Status {
             uptime: Duration::from_micros(now.0),
             torrents: torrents.iter().map(|(_, t)| self.torrent_status(t, now)).collect(),
             peers_left_out: self.peers.len().saturating_sub(peers.len()),
             peers,
             half_open: self.half_open,
-            calls_out: self.calls_out,
-            calls_waiting: self.calls.len(),
+            calls_out,
+            calls_waiting,
             lanes: self.lanes.status(),
             receiving: self.lanes.receiving(),
             sending: self.round.sending(),
