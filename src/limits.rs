@@ -317,6 +317,14 @@ pub const OUTBOX_KEEP: usize = 512;
 pub const REPORTS_MAX: usize = 256;
 /// How soon a program that was behind with its reports is looked after again.
 pub const REPORT_RETRY: Duration = Duration::from_millis(200);
+/// After a signal, when all is saved and the trackers are told: how long our output may hold up the end.
+pub const LAST_WORDS: Duration = Duration::from_secs(3);
+/// Peers in the table of SIGUSR1: some 250 KiB of text.
+pub const STATUS_PEERS_MAX: usize = 2000;
+/// Trackers of each torrent in it.
+pub const STATUS_TRACKERS_MAX: usize = 20;
+/// While another job is in the foreground of our terminal: how often we look whether it still is.
+pub const BACKGROUND_LOOK: Duration = Duration::from_secs(1);
 /// Commands that wait for the net thread; the program waits in turn.
 pub const COMMANDS_MAX: usize = 64;
 

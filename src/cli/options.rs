@@ -241,7 +241,8 @@ const USAGE: &str = "\
 Usage: ptorrent [options] TORRENT...       download, then seed
        ptorrent COMMAND [options] ...      config, create, scrape, show or verify; each has its own --help
 
-A TORRENT is the path of a .torrent file. A file named like a command is written ./create.";
+A TORRENT is the path of a .torrent file. A file named like a command is written ./create.
+On a terminal the key p pauses all torrents, and again goes on with them; q quits.";
 const CREATE_USAGE: &str = "\
 Usage: ptorrent create [options] PATH
 Make a .torrent of a file or folder; print its magnet URI.";
