@@ -16,4 +16,5 @@ mod interop {
     mod lab;
     mod one_peer;
     mod seed;
+    mod udp;
 }
