@@ -61,6 +61,15 @@ pub const ANNOUNCE_INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);
 /// The most peers taken from one announce.
 pub const ANNOUNCE_PEERS_MAX: usize = 1000;
 
+/// Torrents of one scrape over HTTP: its URL then has some 3,600 bytes, which common servers allow.
+pub const HTTP_SCRAPE_MAX: usize = 50;
+/// How long `ptorrent scrape` waits for all trackers together.
+pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Trackers that are scraped side by side: all of one torrent. Who does not answer must not take another's time.
+pub const SCRAPE_THREADS: usize = TRACKERS_MAX;
+/// The first wait of a scrape over UDP before it is sent again; it doubles. Shorter than an announce's (BEP 15, 15 s):
+/// somebody waits.
+pub const SCRAPE_RESEND: Duration = Duration::from_secs(2);
 /// Torrents of one scrape over UDP (BEP 15): as many as fit a datagram of 1,500 bytes.
 pub const UDP_SCRAPE_MAX: usize = 74;
 /// How long a connection id of a UDP tracker is used after it came (BEP 15).
@@ -379,3 +388,8 @@ pub const SUPER_SEEDS: usize = 2;
 pub const SUPER_REVEAL: u32 = 4096;
 
 const _: () = assert!(SUPER_REVEAL as usize * 9 < OUTBOX_MAX && CHOKE_ROUND.as_secs() < SLOT_TURN.as_secs());
+
+/// The longest configuration file: thousands of trackers and peers, read and checked in no time.
+pub const CONFIG_MAX: u64 = 256 << 10;
+/// Commands of `--on-complete` that run at a time: enough that one that copies holds up no short one for long.
+pub const HOOKS_MAX: usize = 4;

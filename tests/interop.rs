@@ -15,6 +15,7 @@ mod interop {
     mod download;
     mod lab;
     mod one_peer;
+    mod scrape;
     mod seed;
     mod udp;
 }

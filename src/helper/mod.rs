@@ -9,6 +9,7 @@ mod http;
 #[cfg(feature = "https")]
 mod https;
 mod lookup;
+pub mod scrape;
 
 use crate::api::{Call, Reply, TorrentId, TrackerFailure};
 use crate::base::wake::Wake;
@@ -350,18 +351,12 @@ impl Job {
         let Kind::Announce { torrent, tracker, trail, .. } = &self.kind else {
             return self.failed(TrackerFailure::Network(String::new()));
         };
-        let hide = |text: String| trail.iter().fold(text, |text, url| url.hide_in(&text));
         let result = match result {
             Ok(mut response) => {
-                response.warning = response.warning.map(hide);
+                response.warning = response.warning.map(|text| hide_in(trail, &text));
                 Ok(response)
             }
-            Err(failure) => Err(match failure {
-                TrackerFailure::Network(text) => TrackerFailure::Network(hide(text)),
-                TrackerFailure::Refused(text) => TrackerFailure::Refused(hide(text)),
-                TrackerFailure::Answer(text) => TrackerFailure::Answer(hide(text)),
-                TrackerFailure::Unsupported(text) => TrackerFailure::Unsupported(hide(text)),
-            }),
+            Err(failure) => Err(hide(trail, failure)),
         };
         Reply::Announced { torrent: *torrent, tracker: *tracker, result }
     }
@@ -372,6 +367,20 @@ impl Job {
             Kind::Resolve { torrent, host, port } => resolved(torrent, host, port, Err(failure.to_string())),
         }
     }
+}
+
+/// A failure without what may be a secret of these URLs.
+fn hide(trail: &[Url], failure: TrackerFailure) -> TrackerFailure {
+    match failure {
+        TrackerFailure::Network(text) => TrackerFailure::Network(hide_in(trail, &text)),
+        TrackerFailure::Refused(text) => TrackerFailure::Refused(hide_in(trail, &text)),
+        TrackerFailure::Answer(text) => TrackerFailure::Answer(hide_in(trail, &text)),
+        TrackerFailure::Unsupported(text) => TrackerFailure::Unsupported(hide_in(trail, &text)),
+    }
+}
+
+fn hide_in(trail: &[Url], text: &str) -> String {
+    trail.iter().fold(text.to_string(), |text, url| url.hide_in(&text))
 }
 
 impl State {

@@ -98,6 +98,26 @@ impl Response {
     }
 }
 
+/// How a swarm stands, as far as a tracker says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Peers that have everything.
+    pub seeders: Option<u32>,
+    /// Peers that have not.
+    pub leechers: Option<u32>,
+    /// How often a download was completed.
+    pub downloads: Option<u32>,
+}
+
+/// What a tracker answered to a scrape.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Scraped {
+    /// How the torrents stand, those that it knows of those that were asked for.
+    pub tallies: Vec<(InfoHash, Tally)>,
+    /// Not to scrape again before (BEP 48, `min_request_interval`).
+    pub min_interval: Option<Duration>,
+}
+
 /// The tracker's words for why it refuses (BEP 3, `failure reason`), printable and bounded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure(pub String);
