@@ -144,11 +144,12 @@ impl Process {
         Process { name: name.to_string(), child, out, err }
     }
 
-    /// All that it wrote to standard output so far.
+    /// All that it wrote to standard error so far.
     pub(crate) fn stderr(&self) -> String {
-        fs::read_to_string(&self.err).unwrap_or_default()
+        String::from_utf8_lossy(&fs::read(&self.err).unwrap()).into_owned()
     }
 
+    /// All that it wrote to standard output so far.
     pub(crate) fn stdout(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.out).unwrap()).into_owned()
     }
