@@ -74,6 +74,32 @@ pub const SCRAPE_RESEND: Duration = Duration::from_secs(2);
 pub const UDP_SCRAPE_MAX: usize = 74;
 /// How long a connection id of a UDP tracker is used after it came (BEP 15).
 pub const UDP_CONNECTION_KEPT: Duration = Duration::from_secs(60);
+/// The first wait for the answer of a UDP tracker; it doubles with each resend (BEP 15).
+pub const UDP_RESEND: Duration = Duration::from_secs(15);
+/// Resends to a UDP tracker before it is given up (BEP 15).
+pub const UDP_RESENDS_MAX: u32 = 8;
+/// What all waits take together: two hours, then it counts as failed.
+pub const UDP_PATIENCE: Duration = Duration::from_secs(15 * ((1 << (UDP_RESENDS_MAX + 1)) - 1));
+/// After so many resends in a row a UDP tracker is slow: others are asked while its schedule goes on.
+pub const UDP_SLOW_AFTER: u32 = 2;
+/// The wait for an answer when there is no time: at the stop of a torrent.
+pub const UDP_RESEND_HURRIED: Duration = Duration::from_secs(1);
+/// Announces under way to a UDP tracker that has not answered one yet; one more with each answer, half with each loss.
+pub const UDP_WINDOW_START: usize = 4;
+/// The most of them, and the most that are sent again at a time.
+pub const UDP_WINDOW_MAX: usize = 16;
+/// The most at the stop: all torrents have three seconds together. Their answers fit a socket's buffer.
+pub const UDP_WINDOW_STOP: usize = 128;
+/// Announces over UDP that wait or are under way, some 300 bytes each: two of each torrent. Those past it fail.
+pub const UDP_ASKS_MAX: usize = 2 * TORRENTS_MAX;
+/// UDP trackers that are remembered, for their addresses and connection ids, though nobody asks them just now.
+pub const UDP_PLACES_KEPT: usize = 256;
+/// Names of UDP trackers that are looked up at a time: dead ones must not take all calls.
+pub const UDP_LOOK_UPS_OUT: usize = 8;
+/// The longest datagram that there is.
+pub const DATAGRAM_MAX: usize = 65_535;
+/// Datagrams read in a turn, of all sockets: a flood must not keep peers waiting. The kernel keeps or drops the others.
+pub const DATAGRAMS_MAX: usize = 64;
 
 const _: () = assert!(PIECES_MAX / 8 < MESSAGE_MAX);
 const _: () = assert!(MESSAGE_SMALL > BLOCK + 13);
@@ -129,6 +155,8 @@ pub const PARTIAL_WALK: usize = 64;
 pub const ENDGAME_WALK: u32 = 4096;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
+const _: () = assert!(UDP_LOOK_UPS_OUT < CALLS_OUT && DATAGRAM_MAX <= SCRATCH);
+const _: () = assert!(UDP_WINDOW_START <= UDP_WINDOW_MAX && UDP_WINDOW_MAX <= UDP_WINDOW_STOP);
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize);
 const _: () = assert!(TORRENTS_MAX < u16::MAX as usize);
 
@@ -360,3 +388,8 @@ pub const SUPER_SEEDS: usize = 2;
 pub const SUPER_REVEAL: u32 = 4096;
 
 const _: () = assert!(SUPER_REVEAL as usize * 9 < OUTBOX_MAX && CHOKE_ROUND.as_secs() < SLOT_TURN.as_secs());
+
+/// The longest configuration file: thousands of trackers and peers, read and checked in no time.
+pub const CONFIG_MAX: u64 = 256 << 10;
+/// Commands of `--on-complete` that run at a time: enough that one that copies holds up no short one for long.
+pub const HOOKS_MAX: usize = 4;

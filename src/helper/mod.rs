@@ -45,13 +45,13 @@ struct Shared {
 
 /// A call that waits.
 struct Job {
-    torrent: TorrentId,
     kind: Kind,
     deadline: Instant,
 }
 
 enum Kind {
     Announce {
+        torrent: TorrentId,
         tracker: u32,
         /// Where to ask now; with the query.
         url: Url,
@@ -61,6 +61,8 @@ enum Kind {
         farewell: bool,
     },
     Resolve {
+        /// Whose; None: for all torrents.
+        torrent: Option<TorrentId>,
         host: String,
         port: u16,
     },
@@ -129,14 +131,12 @@ impl Pool {
                 let (full, trail) = (announce(&url, &request), vec![url]);
                 let farewell = request.event == Event::Stopped;
                 Job {
-                    torrent,
-                    kind: Kind::Announce { tracker, url: full, trail, farewell },
+                    kind: Kind::Announce { torrent, tracker, url: full, trail, farewell },
                     deadline: now + timeout.min(limits::CALL_MAX),
                 }
             }
-            Call::Resolve { torrent, host, port } => {
-                Job { torrent, kind: Kind::Resolve { host, port }, deadline: now + limits::RESOLVE_TIMEOUT }
-            }
+            Call::Resolve { torrent, host, port } => Job::resolve(Some(torrent), host, port, now),
+            Call::LookUp { host, port } => Job::resolve(None, host, port, now),
         };
         let mut state = self.shared.lock();
         state.queue.push_back(job);
@@ -332,6 +332,10 @@ fn answered(fetched: Result<Fetched, TrackerFailure>) -> Result<Got, TrackerFail
 }
 
 impl Job {
+    fn resolve(torrent: Option<TorrentId>, host: String, port: u16, now: Instant) -> Job {
+        Job { kind: Kind::Resolve { torrent, host, port }, deadline: now + limits::RESOLVE_TIMEOUT }
+    }
+
     fn host(&self) -> Host {
         match &self.kind {
             Kind::Announce { url, .. } => url.host().clone(),
@@ -344,7 +348,7 @@ impl Job {
 
     /// The reply of an announce, with nothing secret in its words.
     fn answered(self, result: Result<Response, TrackerFailure>) -> Reply {
-        let Kind::Announce { tracker, trail, .. } = &self.kind else {
+        let Kind::Announce { torrent, tracker, trail, .. } = &self.kind else {
             return self.failed(TrackerFailure::Network(String::new()));
         };
         let result = match result {
@@ -354,15 +358,13 @@ impl Job {
             }
             Err(failure) => Err(hide(trail, failure)),
         };
-        Reply::Announced { torrent: self.torrent, tracker: *tracker, result }
+        Reply::Announced { torrent: *torrent, tracker: *tracker, result }
     }
 
     fn failed(self, failure: TrackerFailure) -> Reply {
         match self.kind {
             Kind::Announce { .. } => self.answered(Err(failure)),
-            Kind::Resolve { host, port } => {
-                Reply::Resolved { torrent: self.torrent, host, port, result: Err(failure.to_string()) }
-            }
+            Kind::Resolve { torrent, host, port } => resolved(torrent, host, port, Err(failure.to_string())),
         }
     }
 }
@@ -436,9 +438,9 @@ impl State {
 
     fn resolved(&mut self, at: usize, addrs: &[IpAddr]) -> Option<Next> {
         let job = self.queue.remove(at)?;
-        let Kind::Resolve { host, port } = job.kind else { return None };
+        let Kind::Resolve { torrent, host, port } = job.kind else { return None };
         let result = Ok(addrs.iter().map(|ip| SocketAddr::new(*ip, port)).collect());
-        Some(Next::Reply(Reply::Resolved { torrent: job.torrent, host, port, result }))
+        Some(Next::Reply(resolved(torrent, host, port, result)))
     }
 
     /// One call at a time to a host that did not answer the last time, or was never asked, and few threads for those;
@@ -494,6 +496,18 @@ impl State {
             let idle = self.hosts.iter().find(|(_, known)| known.calls == 0).map(|(name, _)| name.clone());
             idle.map(|name| self.hosts.remove(&name));
         }
+    }
+}
+
+fn resolved(
+    torrent: Option<TorrentId>,
+    host: String,
+    port: u16,
+    result: Result<Vec<SocketAddr>, String>,
+) -> Reply {
+    match torrent {
+        Some(torrent) => Reply::Resolved { torrent, host, port, result },
+        None => Reply::LookedUp { host, port, result },
     }
 }
 

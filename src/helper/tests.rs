@@ -95,7 +95,7 @@ fn never(_: &str) -> Result<Vec<IpAddr>, NoName> {
 fn announced(reply: Reply) -> (u32, Result<Duration, TrackerFailure>) {
     match reply {
         Reply::Announced { tracker, result, .. } => (tracker, result.map(|r| r.interval)),
-        Reply::Resolved { .. } => panic!("not an announce"),
+        Reply::Resolved { .. } | Reply::LookedUp { .. } => panic!("not an announce"),
     }
 }
 
@@ -155,6 +155,12 @@ fn one_name_is_looked_up_once_for_all_that_want_it() {
         };
         assert_eq!(result.unwrap(), [want.parse().unwrap()]);
     }
+    // For all torrents: out of the same cache.
+    pool.call(Call::LookUp { host: "A".into(), port: 9 });
+    let Reply::LookedUp { port: 9, result, .. } = inbox.recv_timeout(LONG).unwrap() else {
+        panic!("not a look-up")
+    };
+    assert_eq!(result.unwrap()[0], "10.0.0.1:9".parse().unwrap());
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
@@ -185,8 +191,8 @@ fn hosts_that_answer_come_first_and_the_others_have_one_call_and_few_threads() {
         else {
             panic!("not an announce")
         };
-        let kind = Kind::Announce { tracker, url: url.clone(), trail: vec![url], farewell };
-        Job { torrent, kind, deadline: now + LONG }
+        let kind = Kind::Announce { torrent, tracker, url: url.clone(), trail: vec![url], farewell };
+        Job { kind, deadline: now + LONG }
     };
     let gave = |fine: bool| {
         let result = if fine { Ok(Got::Answer(Box::default())) } else { Asked::nothing().result };

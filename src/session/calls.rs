@@ -41,7 +41,7 @@ struct Line {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Who {
     Announce(TorrentId, u32),
-    Resolve(TorrentId, String, u16),
+    Resolve(Option<TorrentId>, String, u16),
 }
 
 #[derive(Debug)]
@@ -170,10 +170,15 @@ impl Calls {
         first.unwrap_or(Time::NEVER)
     }
 
-    /// Takes back all that has not gone out: these announces.
+    /// Takes back all that has not gone out: these announces. Names of UDP trackers are looked up still, as all
+    /// torrents may need them to say good-bye.
     pub(super) fn clear(&mut self) -> Vec<(TorrentId, u32)> {
-        let waiting = self.lines.values_mut().flat_map(|line| std::mem::take(&mut line.waiting));
-        waiting.filter_map(|call| announce_of(&call)).collect()
+        let mut gone = Vec::new();
+        for line in self.lines.values_mut() {
+            gone.extend(line.waiting.iter().filter_map(announce_of));
+            line.waiting.retain(|call| matches!(call, Call::LookUp { .. }));
+        }
+        gone
     }
 
     /// Puts a line into the row of its kind, if a call of it may go.
@@ -261,28 +266,30 @@ impl Line {
 fn place(call: &Call) -> Place {
     match call {
         Call::Announce { url, .. } => (url.host().clone(), url.port()),
-        Call::Resolve { host, .. } => (Host::Name(host.clone()), 0),
+        Call::Resolve { host, .. } | Call::LookUp { host, .. } => (Host::Name(host.clone()), 0),
     }
 }
 
 fn who(call: &Call) -> Who {
     match call {
         Call::Announce { torrent, tracker, .. } => Who::Announce(*torrent, *tracker),
-        Call::Resolve { torrent, host, port } => Who::Resolve(*torrent, host.clone(), *port),
+        Call::Resolve { torrent, host, port } => Who::Resolve(Some(*torrent), host.clone(), *port),
+        Call::LookUp { host, port } => Who::Resolve(None, host.clone(), *port),
     }
 }
 
 fn answered(reply: &Reply) -> Who {
     match reply {
         Reply::Announced { torrent, tracker, .. } => Who::Announce(*torrent, *tracker),
-        Reply::Resolved { torrent, host, port, .. } => Who::Resolve(*torrent, host.clone(), *port),
+        Reply::Resolved { torrent, host, port, .. } => Who::Resolve(Some(*torrent), host.clone(), *port),
+        Reply::LookedUp { host, port, .. } => Who::Resolve(None, host.clone(), *port),
     }
 }
 
 fn announce_of(call: &Call) -> Option<(TorrentId, u32)> {
     match call {
         Call::Announce { torrent, tracker, .. } => Some((*torrent, *tracker)),
-        Call::Resolve { .. } => None,
+        Call::Resolve { .. } | Call::LookUp { .. } => None,
     }
 }
 

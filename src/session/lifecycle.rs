@@ -233,6 +233,7 @@ impl Session {
 
     /// Ends the torrent: its peers, its announces, then its files.
     pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
+        self.cancel_udp(id, now);
         let Some(t) = self.torrents.get_mut(id) else { return };
         t.announcer.stop();
         for peer in t.peers.clone() {
@@ -292,7 +293,8 @@ impl Session {
             return;
         }
         self.stopping = Some(Stopping { until: now + STOP_BUDGET, finished: Finished::No });
-        for (torrent, tracker) in self.calls.clear() {
+        let waiting = [self.calls.clear(), self.udp.clear()].concat();
+        for (torrent, tracker) in waiting {
             if let Some(t) = self.torrents.get_mut(torrent) {
                 t.announcer.withdraw(tracker);
             }

@@ -3,6 +3,7 @@
 //! does the simulator.
 
 mod announce;
+mod asking;
 mod calls;
 mod choker;
 mod connections;
@@ -23,6 +24,7 @@ mod timers;
 mod torrent;
 mod torrents;
 mod trackers;
+mod udp_tracker;
 mod upload;
 
 use crate::api::{Action, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
@@ -80,6 +82,9 @@ pub struct Session {
     actions: VecDeque<Action>,
     /// For picks; kept so that none of them allocates.
     picked: Vec<Block>,
+    udp: udp_tracker::UdpTrackers,
+    /// For [`timers`].
+    udp_armed: Time,
     calls: Calls,
     /// Connections being made.
     half_open: usize,
@@ -120,6 +125,8 @@ impl Session {
         let mut rng = Rng::new(seed);
         Session {
             key: rng.u32(),
+            udp: udp_tracker::UdpTrackers::new(Rng::new(rng.seed())),
+            udp_armed: Time::NEVER,
             rng,
             peers: Arena::new(CONNECTIONS_MAX),
             torrents: Torrents::new(),
@@ -168,12 +175,15 @@ impl Session {
             Event::Block { peer, block, buf } => self.on_block(peer, block, buf, now),
             Event::Sent { peer, blocks, bytes } => self.on_sent(peer, blocks, bytes, now),
             Event::Done { lane, done } => self.on_done(lane, done, now),
+            Event::Datagram { from, data } => self.on_datagram(from, data, now),
+            Event::Unreachable { to, why } => self.udp.on_unreachable(to, why, now),
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
             Event::Command(Command::Quit) => self.on_quit(now),
             Event::Tick => {}
         }
         self.run_timers(now);
+        self.pump_udp(now);
         self.dial(now);
         self.torrents.settle();
     }
@@ -219,6 +229,10 @@ impl Session {
                 Key::Reads => self.on_reads_timer(at, now),
                 Key::Calls => self.on_calls_timer(at, now),
                 Key::Stop => self.check_finished(now),
+                Key::Udp => {
+                    self.udp_armed = Time::NEVER;
+                    self.udp.on_tick(now);
+                }
                 // Dialling comes with every event.
                 Key::Dial => self.dial_armed = Time::NEVER,
             }
@@ -229,7 +243,7 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
-                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial => true,
+                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial | Key::Udp => true,
             });
         }
     }
@@ -299,6 +313,7 @@ impl Session {
             Reply::Resolved { torrent, host, port, result } => {
                 self.on_resolved(torrent, &host, port, result, now);
             }
+            Reply::LookedUp { host, port, result } => self.udp.on_looked_up(&host, port, result, now),
         }
         self.pump_calls(now);
         if self.stopping.is_some() {

@@ -21,6 +21,8 @@ pub(super) enum Key {
     Calls,
     Stop,
     Dial,
+    /// Something is due with UDP trackers.
+    Udp,
 }
 
 #[derive(Default)]

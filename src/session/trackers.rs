@@ -5,7 +5,7 @@ use super::known::Source;
 use super::{Key, Session};
 use crate::api::{Action, Call, Reason, Reply, TorrentId, TrackerFailure};
 use crate::base::time::Time;
-use crate::proto::tracker::Response;
+use crate::proto::tracker::{Response, Scheme};
 
 impl Session {
     /// Tells the trackers what is due.
@@ -14,6 +14,10 @@ impl Session {
             && let Some(t) = self.torrents.get_mut(id)
             && let Some(due) = t.announcer.poll(now, &facts)
         {
+            if due.url.scheme() == Scheme::Udp {
+                self.ask_udp(id, due, now);
+                continue;
+            }
             if !t.announcer.is_stopping()
                 && let Some((until, why)) = self.calls.resting(&due.url, now)
             {

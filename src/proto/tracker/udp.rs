@@ -457,7 +457,7 @@ fn fuzz_announced(data: &[u8], transaction: u32, said: Announced<'_>, out: &mut 
         let peers = response.peers.iter().copied();
         put_announced(out, transaction, (said.interval, counts), peers, family, data.len());
         assert!(out.len() <= data.len() && out[..ANNOUNCED_LEN] == data[..ANNOUNCED_LEN]);
-        let again = match self::answer(out) {
+        let again = match answer(out) {
             Ok((_, Answer::Announced(again))) => again.response(family),
             other => panic!("{other:?}"),
         };

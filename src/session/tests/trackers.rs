@@ -27,7 +27,7 @@ struct Lab {
 fn host(call: &Call) -> String {
     match call {
         Call::Announce { url, .. } => url.authority(),
-        Call::Resolve { host, .. } => host.clone(),
+        Call::Resolve { host, .. } | Call::LookUp { host, .. } => host.clone(),
     }
 }
 
