@@ -144,6 +144,11 @@ impl Process {
         Process { name: name.to_string(), child, out, err }
     }
 
+    /// All that it wrote to standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.err).unwrap()).into_owned()
+    }
+
     /// All that it wrote to standard output so far.
     pub(crate) fn stdout(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.out).unwrap()).into_owned()
@@ -261,6 +266,10 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
+    pub(crate) fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// Waits until so many seeders have announced themselves: who announces earlier hears nothing of them and may
     /// not ask again for half an hour.
     pub(crate) fn wait_seeds(&mut self, torrent: &Torrent, seeds: u64) {
