@@ -28,3 +28,4 @@ pub mod proto;
 pub mod reactor;
 pub mod session;
 pub mod sys;
+pub mod tracker;

@@ -414,7 +414,7 @@ pub const TRACKER_NUMWANT: u32 = 50;
 pub const TRACKER_NUMWANT_MAX: u32 = 200;
 /// The longest answer over UDP: what every IPv6 link must carry, less the headers.
 pub const TRACKER_DATAGRAM_MAX: usize = 1232;
-/// The longest datagram that is looked at: an announce with options, or a scrape of 74 torrents.
+/// The longest datagram that is looked at: an announce with options, or a full scrape.
 pub const TRACKER_QUERY_MAX: usize = 2048;
 /// How often peers are to announce, unless the user says otherwise.
 pub const TRACKER_INTERVAL: Duration = Duration::from_secs(30 * 60);
@@ -438,8 +438,6 @@ pub const TRACKER_CONNECTIONS: usize = 1024;
 pub const TRACKER_HEAD_MAX: usize = 8 << 10;
 /// The longest first line of it.
 pub const TRACKER_LINE_MAX: usize = 6 << 10;
-/// Torrents of one scrape that are answered, as over UDP (BEP 15).
-pub const TRACKER_SCRAPE_MAX: usize = 74;
 /// How long a request may take to arrive, its answer to leave, or a connection to be silent between two.
 pub const TRACKER_HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests of one connection that are answered in a turn, before the others have theirs.

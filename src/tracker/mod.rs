@@ -17,6 +17,7 @@ use crate::base::time::Time;
 use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::proto::tracker::Event;
+use crate::proto::tracker::udp::Counts;
 use connection::Connections;
 use peers::{Dice, Entered, Key, Peers, STAMPS, Stamp, V4, V6};
 use std::collections::BTreeMap;
@@ -46,23 +47,12 @@ pub struct Announce {
 /// The peers of an answer, and how many there are.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Answer {
-    /// Of the swarm.
+    /// Of the swarm. Peers are counted until they are swept, a thirty-second of the interval late.
     pub counts: Counts,
     /// A compact list, 6 bytes each.
     pub v4: Vec<u8>,
     /// A compact list, 18 bytes each.
     pub v6: Vec<u8>,
-}
-
-/// What a scrape tells of a swarm. Peers are counted until they are swept, a thirty-second of the interval late.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
-    /// Peers that have everything.
-    pub seeds: u32,
-    /// Peers that do not.
-    pub leechers: u32,
-    /// How often one became complete since the swarm began.
-    pub downloads: u32,
 }
 
 /// Why an announce is refused, in words for its sender.
@@ -109,12 +99,12 @@ struct Swarm {
     v4: Peers<V4>,
     /// Most swarms have none.
     v6: Option<Box<Peers<V6>>>,
-    downloads: u32,
+    completed: u32,
 }
 
 impl Swarm {
     fn new() -> Box<Swarm> {
-        Box::new(Swarm { v4: Peers::new(), v6: None, downloads: 0 })
+        Box::new(Swarm { v4: Peers::new(), v6: None, completed: 0 })
     }
 
     fn len(&self) -> usize {
@@ -125,9 +115,9 @@ impl Swarm {
         let of = |v4: usize, v6: Option<usize>| (v4 + v6.unwrap_or(0)) as u32;
         let v6 = self.v6.as_ref();
         Counts {
-            seeds: of(self.v4.seeds(), v6.map(|v6| v6.seeds())),
+            seeders: of(self.v4.seeds(), v6.map(|v6| v6.seeds())),
             leechers: of(self.v4.leechers(), v6.map(|v6| v6.leechers())),
-            downloads: self.downloads,
+            completed: self.completed,
         }
     }
 }
@@ -287,7 +277,7 @@ impl Tracker {
             && announce.seed
             && entered != (Entered::Known { was_seed: true })
         {
-            swarm.downloads = swarm.downloads.saturating_add(1);
+            swarm.completed = swarm.completed.saturating_add(1);
         }
         answer.counts = swarm.counts();
         draw(swarm, announce, stamp, self.key, Dice(seed), answer);
