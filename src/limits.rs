@@ -402,8 +402,8 @@ pub const TRACKER_SWARMS_MAX: usize = 1 << 18;
 /// Peers of one host (an IPv4 address, or the /64 of an IPv6 one) in one swarm; then the one longest silent makes room.
 /// Whole campuses are behind one address.
 pub const TRACKER_PORTS_MAX: usize = 64;
-/// Counters of the peers that each address has in all swarms: 16 KiB.
-pub const TRACKER_SHARES: usize = 4096;
+/// Counters of the peers that each address has in all swarms: 4 KiB.
+pub const TRACKER_SHARES: usize = 1024;
 /// How many that may be, a twentieth of all: sixty thousand announces an interval are no client's.
 pub const TRACKER_SHARE_MAX: u32 = 1 << 16;
 /// Torrents that `--only` may name: 20 bytes each.
@@ -432,8 +432,8 @@ pub const TRACKER_SWEEP: usize = 1 << 14;
 pub const TRACKER_DATAGRAMS: usize = 256;
 /// The receive buffer that is asked for, in bytes: what comes while a turn lasts.
 pub const TRACKER_SOCKET_BUFFER: usize = 1 << 20;
-/// HTTP connections at a time; then one of the address that has most must go.
-pub const TRACKER_CONNECTIONS: usize = 1024;
+/// HTTP connections at a time; then one of the address that has most must go. The usual limit is 1,024 descriptors.
+pub const TRACKER_CONNECTIONS: usize = 512;
 /// The longest head of a request: a scrape of 64 torrents, and what browsers send.
 pub const TRACKER_HEAD_MAX: usize = 8 << 10;
 /// The longest first line of it.
@@ -443,6 +443,7 @@ pub const TRACKER_HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests of one connection that are answered in a turn, before the others have theirs.
 pub const TRACKER_REQUESTS: usize = 16;
 
-const _: () = assert!(TRACKER_SHARE_MAX as usize * 16 < TRACKER_PEERS_MAX && TRACKER_SWARM_MAX < TRACKER_PEERS_MAX);
+const _: () =
+    assert!(TRACKER_SHARE_MAX as usize * 16 < TRACKER_PEERS_MAX && TRACKER_SWARM_MAX < TRACKER_PEERS_MAX);
 const _: () = assert!(20 + 6 * TRACKER_NUMWANT_MAX as usize <= TRACKER_DATAGRAM_MAX);
 const _: () = assert!(TRACKER_LINE_MAX < TRACKER_HEAD_MAX);

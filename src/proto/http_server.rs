@@ -45,15 +45,14 @@ pub struct Request<'a> {
 
 /// Reads the request at the start of `bytes`; None while it is not all there.
 pub fn request(bytes: &[u8]) -> Result<Option<Request<'_>>, Fault> {
-    let within = &bytes[..bytes.len().min(limits::TRACKER_HEAD_MAX)];
+    let line = bytes.iter().take(limits::TRACKER_LINE_MAX + 1).take_while(|byte| **byte != b'\n').count();
+    let too_long = line > limits::TRACKER_LINE_MAX;
+    let most = if too_long { line } else { limits::TRACKER_HEAD_MAX };
+    let within = &bytes[..bytes.len().min(most)];
     let mut headers = [httparse::EMPTY_HEADER; limits::HTTP_HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
-    let parsed = request.parse(within);
-    let line = within.iter().position(|byte| *byte == b'\n').unwrap_or(within.len());
-    if line > limits::TRACKER_LINE_MAX {
-        return Err(Fault::TargetTooLong);
-    }
-    let len = match parsed {
+    let len = match request.parse(within) {
+        Ok(_) if too_long => return Err(Fault::TargetTooLong),
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) if within.len() < limits::TRACKER_HEAD_MAX => return Ok(None),
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {

@@ -95,6 +95,38 @@ pub struct Statistics {
     pub ignored: u64,
 }
 
+impl std::fmt::Display for Statistics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Statistics { swarms, peers, bytes, http, udp, scrapes, refused, ignored } = self;
+        write!(
+            f,
+            "{swarms} torrents, {peers} peers in {} KiB; answered: {http} announces over HTTP, {udp} over UDP, \
+             {scrapes} scrapes; {refused} refused, {ignored} ignored",
+            bytes / 1024
+        )
+    }
+}
+
+/// What the program tells the tracker.
+#[derive(Debug)]
+pub enum Order {
+    /// From now on these torrents only.
+    Only(Vec<InfoHash>),
+    /// To end.
+    Quit,
+}
+
+/// What the tracker tells the program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News {
+    /// SIGUSR1 asked for this.
+    Statistics(Statistics),
+    /// SIGHUP asks for the list of `--only` to be read again, and the log file to be opened anew.
+    Reload,
+    /// The last word.
+    Ended(Statistics),
+}
+
 struct Swarm {
     v4: Peers<V4>,
     /// Most swarms have none.
@@ -325,11 +357,11 @@ impl Tracker {
         if self.sweep.is_some() { Some(Time::ZERO) } else { (self.peers > 0).then_some(self.due) }
     }
 
-    /// Forgets who was silent for two intervals, a bounded number of peers at a call.
-    pub fn tick(&mut self, now: Time) {
+    /// Forgets who was silent for two intervals, a bounded number of peers at a call. True: all were looked at.
+    pub fn tick(&mut self, now: Time) -> bool {
         if self.sweep.is_none() {
             if self.peers == 0 || now < self.due {
-                return;
+                return false;
             }
             self.due = now + self.interval / STAMPS;
             self.sweep = Some(Sweep { after: InfoHash([0; 20]), v4: Some(0), v6: Some(0) });
@@ -340,9 +372,10 @@ impl Tracker {
             most -= 1;
             if !self.sweep_swarm(stamp, &mut most) {
                 self.sweep = None;
-                return;
+                return true;
             }
         }
+        false
     }
 
     /// Sweeps the swarm that is next, or what is left of it. False: there is none.

@@ -60,7 +60,11 @@ pub fn scrape(query: &str) -> Result<Vec<InfoHash>, &'static str> {
     let mut torrents: Vec<InfoHash> = values.take(limits::UDP_SCRAPE_MAX).collect::<Result<_, _>>()?;
     torrents.sort_unstable();
     torrents.dedup();
-    if torrents.is_empty() { Err("info_hash is missing: not everything is scraped at once") } else { Ok(torrents) }
+    if torrents.is_empty() {
+        Err("info_hash is missing: not everything is scraped at once")
+    } else {
+        Ok(torrents)
+    }
 }
 
 fn fields(query: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -247,14 +251,23 @@ mod tests {
         };
         for compact in [true, false] {
             let response = http::answer(&announced(&said, compact)).unwrap();
-            assert_eq!((response.interval.as_secs(), response.complete, response.incomplete), (1800, Some(5), Some(6)));
+            assert_eq!(
+                (response.interval.as_secs(), response.complete, response.incomplete),
+                (1800, Some(5), Some(6))
+            );
             let peers: Vec<String> = response.peers.iter().map(ToString::to_string).collect();
             assert_eq!(peers, ["10.0.0.1:80", "[2001::1]:81"]);
-            assert_eq!((response.external_ip, response.min_interval), (Some(said.ip), Some(said.min_interval)));
+            assert_eq!(
+                (response.external_ip, response.min_interval),
+                (Some(said.ip), Some(said.min_interval))
+            );
         }
         let none = Announced { v4: &[], v6: &[], ..said };
         assert!(announced(&none, true).ends_with(b"5:peers0:e"));
-        assert!(announced(&Announced { ip: "::1".parse().unwrap(), ..none }, true).ends_with(b"5:peers0:6:peers60:e"));
+        assert!(
+            announced(&Announced { ip: "::1".parse().unwrap(), ..none }, true)
+                .ends_with(b"5:peers0:6:peers60:e")
+        );
         assert!(announced(&none, false).ends_with(b"5:peerslee"));
     }
 }
