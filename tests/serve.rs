@@ -290,7 +290,7 @@ fn what_is_wrong_is_named() {
     fails(&folder, &["--only", "none"], 1, "cannot read none (--only)");
     folder.file("list", b"# ok\n00ff17a3b4c5d6e7f80912233445566778899aab\n\n00ff\n");
     fails(&folder, &["--only", "list"], 1, "list, line 4 (--only)");
-    fails(&folder, &["-p", "1-2"], 2, "-p '1-2'");
+    fails(&folder, &["-p", "1-2"], 2, "--port '1-2'");
     fails(&folder, &["--interval", "5"], 2, "--interval '5'");
     fails(&folder, &["x.torrent"], 2, "not 'x.torrent'");
     fails(&folder, &["-b", "::1", "-b", "::2"], 2, "--bind");
@@ -305,7 +305,7 @@ fn a_private_tracker_reads_its_list() {
     let other = Request { info_hash: InfoHash([1; 20]), ..request(1, 5, Event::None) };
     let url = http::announce(&Url::parse(&tracker.url("http")).unwrap(), &other);
     let answer = exchange(tracker.addr, &ptorrent::proto::http::get(&url));
-    assert!(body(&answer).starts_with(b"d14:failure reason39:this tracker does not serve"));
+    assert!(body(&answer).starts_with(b"d14:failure reason40:this tracker does not serve"));
 }
 
 #[test]
