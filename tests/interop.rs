@@ -17,4 +17,5 @@ mod interop {
     mod one_peer;
     mod scrape;
     mod seed;
+    mod tracker;
 }
