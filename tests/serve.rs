@@ -214,6 +214,27 @@ fn who_takes_all_connections_gives_way() {
     assert!(gone.count() >= 1);
 }
 
+/// Silence, and a request that comes in drips: both end when their time is over.
+#[test]
+fn who_takes_too_long_is_closed() {
+    let folder = Folder::new("serve-slow");
+    let tracker = Tracker::start(&folder, "127.0.0.1", &[]);
+    let (silent, drips) = (dial(tracker.addr), dial(tracker.addr));
+    drips.set_nonblocking(true).unwrap();
+    let mut hand = drips;
+    let dripping = std::thread::spawn(move || {
+        while hand.write_all(b"G").is_ok() {
+            std::thread::sleep(Duration::from_millis(300));
+            if !would_block(&hand) {
+                break;
+            }
+        }
+    });
+    dripping.join().unwrap();
+    assert_eq!((&silent).read(&mut [0]).unwrap(), 0);
+    assert!(get_once(dial(tracker.addr)).starts_with(b"HTTP/1.1 200 OK"));
+}
+
 fn would_block(stream: &TcpStream) -> bool {
     stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
