@@ -12,6 +12,8 @@ use std::net::IpAddr;
 pub struct Exchange {
     ip: IpAddr,
     input: Vec<u8>,
+    /// There may be a whole head in `input`: bytes that drip are not parsed anew with each of them.
+    fresh: bool,
     output: Vec<u8>,
     sent: usize,
     over: bool,
@@ -22,7 +24,7 @@ impl Exchange {
     /// A connection from this address, in its one form.
     pub fn new(ip: IpAddr, now: Time) -> Exchange {
         let deadline = now + limits::TRACKER_HTTP_TIMEOUT;
-        Exchange { ip, input: Vec::new(), output: Vec::new(), sent: 0, over: false, deadline }
+        Exchange { ip, input: Vec::new(), fresh: false, output: Vec::new(), sent: 0, over: false, deadline }
     }
 
     /// Where it comes from.
@@ -54,7 +56,17 @@ impl Exchange {
     pub fn on_bytes(&mut self, bytes: &[u8]) {
         if !self.over {
             self.input.extend_from_slice(bytes);
+            self.fresh |= bytes.contains(&b'\n') || self.input.len() > limits::TRACKER_LINE_MAX;
         }
+    }
+
+    /// The lines that are whole; all there is once a line may be too long.
+    fn lines(&self) -> &[u8] {
+        let end = match self.input.len() > limits::TRACKER_LINE_MAX {
+            true => self.input.len(),
+            false => self.input.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
+        };
+        &self.input[..end]
     }
 
     /// So many bytes of the output are sent.
@@ -69,11 +81,14 @@ impl Exchange {
 
     /// Answers the next request, if it is all there and the answer before it is sent. True: there is output.
     pub fn advance(&mut self, tracker: &mut Tracker, now: Time) -> bool {
-        if self.over || !self.output.is_empty() {
+        if self.over || !self.output.is_empty() || !self.fresh {
             return false;
         }
-        match request(&self.input) {
-            Ok(None) => return false,
+        match request(self.lines()) {
+            Ok(None) => {
+                self.fresh = false;
+                return false;
+            }
             Ok(Some(request)) => {
                 let (status, body) = tracker.on_request(self.ip, request.target, now);
                 reply(&mut self.output, status, request.keep_alive, &body);
