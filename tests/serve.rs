@@ -390,6 +390,11 @@ fn two_ptorrents_find_each_other_over_http() {
 }
 
 #[test]
+fn two_ptorrents_find_each_other_over_udp() {
+    two_ptorrents("udp");
+}
+
+#[test]
 fn peers_of_an_answer_can_be_called() {
     let folder = Folder::new("serve-peers");
     let tracker = Tracker::start(&folder, "127.0.0.1", &[]);

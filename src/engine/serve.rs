@@ -4,8 +4,8 @@ use super::{Error, cannot, chance, joined, start};
 use crate::base::wake::Wake;
 use crate::limits;
 use crate::proto::id::InfoHash;
-use crate::reactor::serve::{Place, ServeSetup, Server, places};
-use crate::reactor::{Poll, Signals};
+use crate::reactor::serve::{ServeSetup, Server};
+use crate::reactor::{Listener, Poll, Signals, listen};
 use crate::sys::socket::Route;
 use crate::tracker::{News, Order, Tracker};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -42,8 +42,8 @@ pub struct TrackerEngine {
 impl TrackerEngine {
     /// Listens, then starts the thread. An error names what the user can mend.
     pub fn start(options: TrackerOptions) -> Result<TrackerEngine, Error> {
-        let places = places(&options.route, options.port).map_err(Error::Listen)?;
-        let addrs: io::Result<Vec<SocketAddr>> = places.iter().map(Place::addr).collect();
+        let listeners = listen(&options.route, options.port..=options.port).map_err(Error::Listen)?;
+        let addrs: io::Result<Vec<SocketAddr>> = listeners.iter().map(Listener::addr).collect();
         let addrs = addrs.map_err(cannot("read a listener's address"))?;
         let signals = if options.signals { Some(Signals::install()) } else { None };
         let signals = signals.transpose().map_err(cannot("take signals"))?;
@@ -57,7 +57,7 @@ impl TrackerEngine {
         let (news_tx, news) = bounded(limits::REPORTS_MAX);
         let bell = wake.clone();
         let setup =
-            ServeSetup { tracker, poll, wake: bell, places, signals, orders: orders_rx, news: news_tx };
+            ServeSetup { tracker, poll, wake: bell, listeners, signals, orders: orders_rx, news: news_tx };
         let server = Server::new(setup).map_err(cannot("watch a socket"))?;
         let net = start("ptorrent-net".to_owned(), move || server.run())?;
         Ok(TrackerEngine { addrs, orders, news, wake, net })

@@ -3,83 +3,23 @@
 //! number of datagrams of each socket; one burst for each HTTP connection, and new ones; then a slice of the sweep.
 
 use super::signals::Signals;
-use super::sockets::{Accepted, Key, ListenError, Listener, Poll, Ready, is_missing};
+use super::sockets::{Accepted, Key, Listener, Poll, Ready};
 use crate::api::PeerId;
 use crate::base::arena::Arena;
 use crate::base::time::Time;
 use crate::base::wake::Wake;
 use crate::limits;
-use crate::sys::socket::{self, Family, Route};
 use crate::tracker::http::Exchange;
 use crate::tracker::{News, Order, Tracker};
 use crossbeam_channel::{Receiver, Sender};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// A place to serve at: one address, with the same port for HTTP and UDP.
-pub struct Place {
-    http: Listener,
-    udp: UdpSocket,
-}
-
-impl Place {
-    /// Its address.
-    pub fn addr(&self) -> io::Result<SocketAddr> {
-        self.http.addr()
-    }
-}
-
-/// Takes this port, or with 0 one of the kernel's choice, for HTTP and UDP in each family in use. A system without IPv6
-/// (or IPv4) is no error unless an address of it was asked for.
-pub fn places(route: &Route, port: u16) -> Result<Vec<Place>, ListenError> {
-    // With 0 the port is free for HTTP in one family, and may be taken elsewhere: then another.
-    const TRIES: usize = 16;
-    let mut failed = (IpAddr::from(Ipv4Addr::UNSPECIFIED), io::Error::from(ErrorKind::InvalidInput));
-    for _ in 0..if port == 0 { TRIES } else { 1 } {
-        match places_at(route, port) {
-            Ok(places) => return Ok(places),
-            Err(failure) => failed = failure,
-        }
-        if failed.1.kind() != ErrorKind::AddrInUse {
-            break;
-        }
-    }
-    Err(ListenError { addr: failed.0, ports: port..=port, device: route.device.clone(), source: failed.1 })
-}
-
-fn places_at(route: &Route, mut port: u16) -> Result<Vec<Place>, (IpAddr, io::Error)> {
-    let (mut places, mut missing) = (Vec::new(), None);
-    for family in [Family::V4, Family::V6] {
-        let Some(addr) = route.local(family) else { continue };
-        match place(route, family, port) {
-            Ok((place, taken)) => {
-                port = taken;
-                places.push(place);
-            }
-            Err(error) if addr.is_unspecified() && is_missing(&error) => missing = Some((addr, error)),
-            Err(error) => return Err((addr, error)),
-        }
-    }
-    match missing {
-        Some(failure) if places.is_empty() => Err(failure),
-        _ => Ok(places),
-    }
-}
-
-/// Takes a port in one family; tells which.
-fn place(route: &Route, family: Family, port: u16) -> io::Result<(Place, u16)> {
-    let http = Listener::new(socket::listen(route, family, port)?);
-    let port = http.addr()?.port();
-    let udp = socket::datagram(route, family, port)?;
-    // The kernel gives what it allows, which may be less.
-    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&udp, limits::TRACKER_SOCKET_BUFFER);
-    Ok((Place { http, udp }, port))
-}
 
 /// What the thread starts with.
 pub struct ServeSetup {
@@ -89,8 +29,8 @@ pub struct ServeSetup {
     pub poll: Poll,
     /// Its bell.
     pub wake: Arc<Wake>,
-    /// Where to serve.
-    pub places: Vec<Place>,
+    /// Where to serve: HTTP and UDP.
+    pub listeners: Vec<Listener>,
     /// Signals, where they are ours to take.
     pub signals: Option<Signals>,
     /// From the program. It rings the bell after each.
@@ -124,7 +64,7 @@ pub struct Server {
     now: Time,
     poll: Poll,
     wake: Arc<Wake>,
-    places: Vec<Place>,
+    listeners: Vec<Listener>,
     signals: Option<Signals>,
     orders: Receiver<Order>,
     news: Sender<News>,
@@ -141,10 +81,12 @@ impl Server {
     /// A server that has not begun. An error is of the poller.
     #[expect(clippy::disallowed_methods, reason = "the start of all time")]
     pub fn new(setup: ServeSetup) -> io::Result<Server> {
-        let ServeSetup { tracker, poll, wake, places, signals, orders, news } = setup;
-        for (at, place) in places.iter().enumerate() {
-            poll.add(place.http.as_fd(), Key::Listener(2 * at), (true, false))?;
-            poll.add(place.udp.as_fd(), Key::Listener(2 * at + 1), (true, false))?;
+        let ServeSetup { tracker, poll, wake, listeners, signals, orders, news } = setup;
+        for (at, listener) in listeners.iter().enumerate() {
+            // The kernel gives what it allows, which may be less.
+            let _ = set_socket_recv_buffer_size(&listener.datagrams, limits::TRACKER_SOCKET_BUFFER);
+            poll.add(listener.as_fd(), Key::Listener(at), (true, false))?;
+            poll.add(listener.datagrams.as_fd(), Key::Datagrams(at), (true, false))?;
         }
         if let Some(signals) = &signals {
             poll.add(signals.as_fd(), Key::Signals, (true, false))?;
@@ -155,7 +97,7 @@ impl Server {
             now: Time::ZERO,
             poll,
             wake,
-            places,
+            listeners,
             signals,
             orders,
             news,
@@ -191,7 +133,7 @@ impl Server {
 
     fn sleep(&mut self) -> io::Result<()> {
         self.wake.doze();
-        let rests = self.places.iter().filter_map(|place| place.http.rest).min();
+        let rests = self.listeners.iter().filter_map(|listener| listener.rest).min();
         let late = self.deadlines.peek().map(|Reverse((at, _))| *at);
         let until = [self.tracker.deadline(), rests, late].into_iter().flatten().min();
         let until = if self.orders.is_empty() { until } else { Some(Time::ZERO) };
@@ -215,7 +157,7 @@ impl Server {
         let ready = std::mem::take(&mut self.ready);
         for one in &ready {
             match one.key {
-                Key::Listener(at) if at % 2 == 1 => self.answer_datagrams(at / 2),
+                Key::Datagrams(at) => self.answer_datagrams(at),
                 Key::Signals => self.take_signals(),
                 Key::Listener(_) | Key::Peer(_) => {}
             }
@@ -226,10 +168,8 @@ impl Server {
             }
         }
         for one in &ready {
-            if let Key::Listener(at) = one.key
-                && at % 2 == 0
-            {
-                self.accept(at / 2);
+            if let Key::Listener(at) = one.key {
+                self.accept(at);
             }
         }
         self.ready = ready;
@@ -250,7 +190,7 @@ impl Server {
 
     /// Answers what one socket brought, a bounded number.
     fn answer_datagrams(&mut self, at: usize) {
-        let udp = &self.places[at].udp;
+        let udp = &self.listeners[at].datagrams;
         for _ in 0..limits::TRACKER_DATAGRAMS {
             let (len, from) = match udp.recv_from(&mut self.scratch[..limits::TRACKER_QUERY_MAX]) {
                 Ok(came) => came,
@@ -268,7 +208,7 @@ impl Server {
 
     fn accept(&mut self, at: usize) {
         for _ in 0..limits::ACCEPTS_MAX {
-            match self.places[at].http.accept() {
+            match self.listeners[at].accept() {
                 Accepted::Conn(stream, from) => self.welcome(stream, from.ip()),
                 Accepted::Gone => {}
                 Accepted::Nothing => return,
@@ -276,7 +216,7 @@ impl Server {
                 Accepted::Exhausted(_) if self.make_room() => {}
                 Accepted::Exhausted(error) => {
                     log::warn!("cannot accept connections: {error}");
-                    let listener = &mut self.places[at].http;
+                    let listener = &mut self.listeners[at];
                     listener.rest = Some(self.now + limits::ACCEPT_REST);
                     self.listen_to(at, false);
                     return;
@@ -286,16 +226,16 @@ impl Server {
     }
 
     fn listen_to(&self, at: usize, on: bool) {
-        let (source, key) = (self.places[at].http.as_fd(), Key::Listener(2 * at));
+        let (source, key) = (self.listeners[at].as_fd(), Key::Listener(at));
         if let Err(error) = self.poll.change(source, key, (on, false)) {
             log::error!("cannot watch a listener: {error}");
         }
     }
 
     fn wake_listeners(&mut self) {
-        for at in 0..self.places.len() {
-            if self.places[at].http.rest.is_some_and(|until| until <= self.now) {
-                self.places[at].http.rest = None;
+        for at in 0..self.listeners.len() {
+            if self.listeners[at].rest.is_some_and(|until| until <= self.now) {
+                self.listeners[at].rest = None;
                 self.listen_to(at, true);
             }
         }
@@ -368,9 +308,9 @@ impl Server {
         self.tell(News::Ended(self.tracker.statistics()));
         let ids: Vec<PeerId> = self.conns.iter().map(|(id, _)| id).collect();
         ids.into_iter().for_each(|id| self.close(id));
-        for place in &self.places {
-            self.poll.remove(place.http.as_fd());
-            self.poll.remove(place.udp.as_fd());
+        for listener in &self.listeners {
+            self.poll.remove(listener.as_fd());
+            self.poll.remove(listener.datagrams.as_fd());
         }
         if let Some(signals) = &self.signals {
             self.poll.remove(signals.as_fd());

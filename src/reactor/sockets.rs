@@ -191,11 +191,6 @@ pub(super) enum Accepted {
 }
 
 impl Listener {
-    /// From a socket that listens.
-    pub(super) fn new(socket: TcpListener) -> Listener {
-        Listener { socket, rest: None }
-    }
-
     /// Accepts one connection.
     pub(super) fn accept(&self) -> Accepted {
         match self.socket.accept() {
@@ -284,7 +279,7 @@ fn listen_on(route: &Route, family: Family, port: u16) -> io::Result<(Listener, 
 }
 
 /// Whether the system has no such family.
-pub(super) fn is_missing(error: &io::Error) -> bool {
+fn is_missing(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 

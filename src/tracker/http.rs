@@ -60,15 +60,6 @@ impl Exchange {
         }
     }
 
-    /// The lines that are whole; all there is once a line may be too long.
-    fn lines(&self) -> &[u8] {
-        let end = match self.input.len() > limits::TRACKER_LINE_MAX {
-            true => self.input.len(),
-            false => self.input.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
-        };
-        &self.input[..end]
-    }
-
     /// So many bytes of the output are sent.
     pub fn on_sent(&mut self, count: usize, now: Time) {
         self.sent += count;
@@ -84,7 +75,8 @@ impl Exchange {
         if self.over || !self.output.is_empty() || !self.fresh {
             return false;
         }
-        match request(self.lines()) {
+        let mut taken = 0;
+        match request(lines(&self.input)) {
             Ok(None) => {
                 self.fresh = false;
                 return false;
@@ -93,8 +85,7 @@ impl Exchange {
                 let (status, body) = tracker.on_request(self.ip, request.target, now);
                 reply(&mut self.output, status, request.keep_alive, &body);
                 self.over = !request.keep_alive;
-                let len = request.len;
-                self.input.drain(..len);
+                taken = request.len;
             }
             Err(fault) => {
                 tracker.statistics.ignored += 1;
@@ -102,12 +93,22 @@ impl Exchange {
                 self.over = true;
             }
         }
+        self.input.drain(..taken);
         if self.over || self.input.is_empty() {
             self.input = Vec::new();
         }
         self.deadline = now + limits::TRACKER_HTTP_TIMEOUT;
         true
     }
+}
+
+/// The lines that are whole; all there is once a line may be too long.
+fn lines(input: &[u8]) -> &[u8] {
+    let end = match input.len() > limits::TRACKER_LINE_MAX {
+        true => input.len(),
+        false => input.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
+    };
+    &input[..end]
 }
 
 impl Tracker {

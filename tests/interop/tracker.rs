@@ -124,3 +124,8 @@ fn ptorrent_from_and_to_libtorrent_by_http() {
 fn ptorrent_from_and_to_libtorrent_by_http_over_ipv6() {
     with_ptorrent("by-ptorrent-ipv6", Some(Ipv6Addr::LOCALHOST.into()), announce_url);
 }
+
+#[test]
+fn ptorrent_from_and_to_libtorrent_by_udp() {
+    with_ptorrent("by-udp-ptorrent", None, udp_url);
+}
