@@ -1,6 +1,10 @@
 //! The engine: it makes the channels, starts the threads and joins them, and is the only place that knows them all.
 //! The program says [`Command`]s and hears [`Report`]s.
 
+mod serve;
+
+pub use serve::{TrackerEngine, TrackerOptions};
+
 use crate::api::{Command, Report};
 use crate::base::buf::Pool;
 use crate::base::rng::Rng;

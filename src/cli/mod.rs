@@ -22,6 +22,7 @@ mod show;
 mod status;
 mod text;
 mod torrent;
+mod tracker;
 mod values;
 mod verify;
 
@@ -156,6 +157,7 @@ fn perform(task: Task, read: &config::Read, console: &mut Console<'_>) -> Result
         Task::Scrape(options) => scrape::run(&options, console),
         Task::Verify { torrent, dir } => verify::run(&torrent, &dir, console),
         Task::Config { save } => config::run(read, save, console),
+        Task::Tracker(options) => tracker::run(&options, console),
         Task::Download(options) => download::run(&options, console),
     }
 }

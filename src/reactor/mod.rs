@@ -5,6 +5,7 @@
 
 mod conn;
 mod outbox;
+pub mod serve;
 mod signals;
 mod sockets;
 #[cfg(test)]
