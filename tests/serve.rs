@@ -57,6 +57,15 @@ impl Tracker {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Waits until it says this on standard error.
+    fn wait_for(&self, words: &str) {
+        let begun = std::time::Instant::now();
+        while !fs::read_to_string(&self.err).unwrap().contains(words) {
+            assert!(begun.elapsed() < PATIENCE, "{}", fs::read_to_string(&self.err).unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Its status, and what else it wrote to standard output and standard error.
     fn end(mut self) -> (Option<i32>, String, String) {
         let mut out = String::new();
@@ -327,6 +336,22 @@ fn a_private_tracker_reads_its_list() {
     let url = http::announce(&Url::parse(&tracker.url("http")).unwrap(), &other);
     let answer = exchange(tracker.addr, &ptorrent::proto::http::get(&url));
     assert!(body(&answer).starts_with(b"d14:failure reason40:this tracker does not serve"));
+    // A list that is wrong changes nothing; a right one is in force once it is read.
+    folder.file("list", b"nonsense\n");
+    tracker.signal(Signal::HUP);
+    tracker.wait_for("line 1 (--only)");
+    assert_eq!(announce_http(&tracker, &request(2, 5, Event::None)).incomplete, Some(2));
+    folder.file("list", format!("{}\n", other.info_hash).as_bytes());
+    tracker.signal(Signal::HUP);
+    let begun = std::time::Instant::now();
+    while body(&exchange(tracker.addr, &ptorrent::proto::http::get(&url))).starts_with(b"d14:failure") {
+        assert!(begun.elapsed() < PATIENCE, "the list is not read again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    tracker.signal(Signal::USR1);
+    tracker.wait_for("torrents 1, peers 1 in ");
+    tracker.signal(Signal::TERM);
+    assert_eq!(tracker.end().0, Some(0));
 }
 
 #[test]

@@ -178,13 +178,6 @@ impl<'c> Console<'c> {
         self.draw()
     }
 
-    /// Says on standard error what was asked for there, by a signal.
-    pub(crate) fn note(&mut self, text: &str) {
-        let _ = self.erase();
-        let _ = writeln!(self.err, "{text}").and_then(|()| self.err.flush());
-        let _ = self.draw();
-    }
-
     /// Says on standard error why the program, or a torrent, failed.
     pub(crate) fn error(&mut self, text: &str) {
         self.say(Level::Error, text);

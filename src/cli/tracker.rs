@@ -4,7 +4,7 @@ use super::console::{Console, shown};
 use super::json::{Object, array, string};
 use super::{Error, failed};
 use crate::api::Reason;
-use crate::engine::{self, TrackerEngine, TrackerOptions};
+use crate::engine::{self, Hangup, TrackerEngine, TrackerOptions};
 use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::sys::socket::Route;
@@ -31,7 +31,9 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options, console: &mut Console<'_>) -> Result<u8, Error> {
     let only = options.only.as_deref().map(|path| read(path, console)).transpose()?;
     let route = Route::new(&options.bind, options.device.clone());
-    let signals = console.takes_signals();
+    // There is something to read or to open anew; else SIGHUP means that the terminal is gone.
+    let hangup = if options.only.is_some() || console.has_log_file() { Hangup::Reopen } else { Hangup::End };
+    let signals = console.takes_signals().then_some(hangup);
     let setup = TrackerOptions { route, port: options.port, interval: options.interval, only, signals };
     let engine = TrackerEngine::start(setup).map_err(|e| unable(&e))?;
     let mut result = console.print(&listening(engine.addrs(), options.json));
@@ -54,7 +56,7 @@ fn watch(engine: &TrackerEngine, options: &Options, console: &mut Console<'_>) -
     loop {
         select! {
             recv(engine.news()) -> news => match news {
-                Ok(News::Statistics(statistics)) => console.note(&format!("{statistics}")),
+                Ok(News::Statistics(statistics)) => console.tell(&format!("{statistics}\n")),
                 Ok(News::Reload) => reload(engine, options, console),
                 Ok(News::Ended(statistics)) => {
                     log::info!("{statistics}");
@@ -70,6 +72,7 @@ fn watch(engine: &TrackerEngine, options: &Options, console: &mut Console<'_>) -
 
 /// Reads the list again. One that is wrong changes nothing.
 fn reload(engine: &TrackerEngine, options: &Options, console: &mut Console<'_>) {
+    console.reopen_log();
     let Some(path) = &options.only else { return };
     match read(path, console) {
         Ok(list) => {

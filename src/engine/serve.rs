@@ -5,7 +5,7 @@ use crate::base::wake::Wake;
 use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::reactor::serve::{ServeSetup, Server};
-use crate::reactor::{Listener, Poll, Signals, listen};
+use crate::reactor::{Hangup, Listener, Poll, Signals, listen};
 use crate::sys::socket::Route;
 use crate::tracker::{News, Order, Tracker};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -26,8 +26,8 @@ pub struct TrackerOptions {
     pub interval: Duration,
     /// Serve these torrents only.
     pub only: Option<Vec<InfoHash>>,
-    /// Take SIGINT, SIGTERM, SIGHUP and SIGUSR1.
-    pub signals: bool,
+    /// Take SIGINT, SIGTERM, SIGHUP (which means this) and SIGUSR1.
+    pub signals: Option<Hangup>,
 }
 
 /// A running tracker.
@@ -45,8 +45,7 @@ impl TrackerEngine {
         let listeners = listen(&options.route, options.port..=options.port).map_err(Error::Listen)?;
         let addrs: io::Result<Vec<SocketAddr>> = listeners.iter().map(Listener::addr).collect();
         let addrs = addrs.map_err(cannot("read a listener's address"))?;
-        let signals = if options.signals { Some(Signals::install()) } else { None };
-        let signals = signals.transpose().map_err(cannot("take signals"))?;
+        let signals = options.signals.map(Signals::install).transpose().map_err(cannot("take signals"))?;
         let poll = Poll::new().map_err(cannot("make a poller"))?;
         let wake = poll.wake();
         let mut tracker = Tracker::new(options.interval, chance()?.0);

@@ -2,7 +2,7 @@
 //! driving the one state machine of `tracker/`. A turn is: wait; read the clock once; take signals and orders; a bounded
 //! number of datagrams of each socket; one burst for each HTTP connection, and new ones; then a slice of the sweep.
 
-use super::signals::Signals;
+use super::signals::{Signals, Wish};
 use super::sockets::{Accepted, Key, Listener, Poll, Ready};
 use crate::api::PeerId;
 use crate::base::arena::Arena;
@@ -177,9 +177,15 @@ impl Server {
     }
 
     fn take_signals(&mut self) {
-        while let Some(signal) = self.signals.as_ref().and_then(Signals::next) {
-            log::info!("signal {signal}: stopping");
-            self.ending = true;
+        while let Some(wish) = self.signals.as_ref().and_then(Signals::next) {
+            match wish {
+                Wish::End(signal) => {
+                    log::info!("signal {signal}: stopping");
+                    self.ending = true;
+                }
+                Wish::Reopen => self.tell(News::Reload),
+                Wish::Status => self.tell(News::Statistics(self.tracker.statistics())),
+            }
         }
     }
 

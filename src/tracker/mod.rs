@@ -100,8 +100,8 @@ impl std::fmt::Display for Statistics {
         let Statistics { swarms, peers, bytes, http, udp, scrapes, refused, ignored } = self;
         write!(
             f,
-            "{swarms} torrents, {peers} peers in {} KiB; answered: {http} announces over HTTP, {udp} over UDP, \
-             {scrapes} scrapes; {refused} refused, {ignored} ignored",
+            "torrents {swarms}, peers {peers} in {} KiB; answered: announces {http} over HTTP and {udp} over UDP, \
+             scrapes {scrapes}; refused {refused}, ignored {ignored}",
             bytes / 1024
         )
     }
