@@ -5,9 +5,10 @@ use crate::api::{Command, Report};
 use crate::base::buf::Pool;
 use crate::base::rng::Rng;
 use crate::base::wake::Wake;
-use crate::disk::{Shared, Syncer, Worker};
+use crate::disk::{Shared, Syncer, Worker, keep};
 use crate::helper;
 use crate::limits;
+use crate::proto::metainfo::Metainfo;
 use crate::proto::wire::handshake::our_peer_id;
 use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, listen};
 use crate::session::Config;
@@ -17,6 +18,7 @@ use rustix::rand::GetRandomFlags;
 use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -117,6 +119,11 @@ impl Sizes {
         let done = 2 * (bufs + torrents * (lanes + 3) + checks);
         Sizes { lanes, receive_bufs, urgent: bufs + 3 * torrents, checks, syncs: 2 * torrents, done }
     }
+}
+
+/// Has the state folder keep what is most of a torrent, so that it need not stay in memory. After an error it does.
+pub fn keep_on_disk(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
+    keep(meta, state)
 }
 
 impl Engine {

@@ -120,6 +120,9 @@ pub const DISK_BATCH: usize = 64;
 pub const DESCRIPTORS: usize = 64;
 /// Bytes of one read while hashing: large enough that the call costs nothing, small enough for the second cache.
 pub const READ_CHUNK: usize = 256 << 10;
+/// Bytes of info dictionaries that are held for their piece hashes, besides the one used last: those of the torrents
+/// that are downloaded or checked just now, some GiB each.
+pub const DUE_HELD: usize = 8 << 20;
 /// Bytes of a file that are looked at for anything but zeros before it counts as holding data.
 pub const FOUND_LOOK: u64 = 1 << 20;
 /// Address space of one mapped window; less where there are but 32 bits of it.
