@@ -99,7 +99,7 @@ struct Sizes {
     /// Jobs of one worker, checks apart: a write or read holds a block, and of a torrent there may be an open or a
     /// close, not both, and two saves.
     urgent: usize,
-    /// Checks of one worker: torrents are checked side by side, and workers are not equally fast.
+    /// Checks of one worker.
     checks: usize,
     /// Jobs of the sync thread: a checkpoint and a close of each torrent.
     syncs: usize,
@@ -115,8 +115,8 @@ impl Sizes {
         let coming = options.max_conn.clamp(limits::COMING_BUFS_MIN, limits::COMING_BUFS_MAX);
         let receive_bufs = coming + lanes * limits::LANE_BUFS;
         let bufs = receive_bufs + limits::SEND_BUFS;
-        let checks = torrents * limits::CHECKS_OUT * lanes;
-        let done = 2 * (bufs + torrents * (lanes + 3) + checks);
+        let checks = limits::CHECKS_OUT;
+        let done = 2 * (bufs + torrents * (lanes + 3) + checks * lanes);
         Sizes { lanes, receive_bufs, urgent: bufs + 3 * torrents, checks, syncs: 2 * torrents, done }
     }
 }

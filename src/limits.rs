@@ -84,7 +84,9 @@ pub const REQUESTS_IN_MAX: usize = 2048;
 pub const BITFIELDS_MAX: u32 = 8;
 /// Requests that we have open with one peer at most: 8 MiB under way, 3 s at 2.7 MiB/s, 300 ms at 27 MiB/s.
 pub const REQUESTS_OUT_MAX: u32 = 512;
-/// Check jobs that one worker has at a time: one in hand, one to follow.
+/// Torrents that one worker is told to open at a time: one in hand, one to follow.
+pub const OPENS_OUT: usize = 2;
+/// Check jobs that one worker has at a time, of all torrents: one in hand, one to follow.
 pub const CHECKS_OUT: usize = 2;
 /// Bytes of a check job, so that a stop need not wait long.
 pub const CHECK_BYTES: u64 = 4 << 20;
@@ -184,6 +186,11 @@ pub const PIPELINE_START: u32 = 6;
 pub const PIPELINE_UNKNOWN: u32 = 250;
 /// An idle connection is let alone this long before a better candidate may take its place.
 pub const REPLACE_AFTER: Duration = Duration::from_secs(60);
+/// Of so many places of the connection table one is kept for those who came in and have not shaken hands yet: enough to
+/// hear which torrents are asked for, a few in a hundred of what the user allows.
+pub const DOOR_SHARE: usize = 16;
+/// How long such a connection has before a call of ours may take its place; a handshake takes a round trip.
+pub const STRANGER_REST: Duration = Duration::from_secs(2);
 /// The time for telling the trackers `stopped`: users kill what does not end soon.
 pub const STOP_BUDGET: Duration = Duration::from_secs(5);
 /// How often a torrent that has something to look after is looked after.

@@ -107,7 +107,7 @@ impl Due {
     }
 
     /// The torrent needs them no more, for now.
-    pub(super) fn drop(&self, torrent: InfoHash) {
+    pub(super) fn forget(&self, torrent: InfoHash) {
         super::storage::locked(&self.0).retain(|copy| copy.torrent != torrent);
     }
 }

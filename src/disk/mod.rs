@@ -226,7 +226,7 @@ impl Worker {
             self.wake.ring();
             match job {
                 Job::Open { torrent, spec } => {
-                    let result = open::open(&self.shared, torrent, &spec);
+                    let result = Box::new(open::open(&self.shared, torrent, &spec));
                     if let Some(storage) = self.storage(torrent) {
                         self.ask_sync(&storage);
                     }

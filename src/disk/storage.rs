@@ -455,7 +455,7 @@ impl Storage {
 
     /// Gives free what is claimed and locked.
     pub(super) fn release(&self, claims: &mut Claims) {
-        self.due.drop(self.spec.meta.info_hash);
+        self.due.forget(self.spec.meta.info_hash);
         self.ids.iter().flatten().for_each(|id| claims.release(*id));
         if let Some(lock) = self.lock {
             claims.unlock(lock);

@@ -6,7 +6,7 @@ use super::choker::Choker;
 use super::goal::Goal;
 use super::known::{Known, Source};
 use super::picker::Picker;
-use super::torrent::{Checking, News, Phase, Torrent};
+use super::torrent::{News, Phase, Torrent};
 use super::{Finished, Key, Session, Stopping};
 use crate::api::{
     Action, Call, DiskError, Job, Opened, Reason, Saved, Spec, State, TorrentId, TrackerFailure, Why,
@@ -15,8 +15,9 @@ use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
-use crate::limits::{CALLS_OUT, CHECK_BYTES, CHECKS_OUT, LANES_MAX, STOP_BUDGET, TORRENT_TICK};
+use crate::limits::{CALLS_OUT, OPENS_OUT, STOP_BUDGET, TORRENT_TICK};
 use crate::proto::tracker::Response;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -26,19 +27,21 @@ impl Session {
             return;
         }
         let layout = &spec.meta.layout;
-        let picker = Picker::new(layout, &wanted_pieces(&spec), spec.sequential, &mut self.rng);
+        let picker = Picker::at_rest(layout, &wanted_pieces(&spec), spec.sequential, &mut self.rng);
         let announcer = announce::Announcer::new(&spec.trackers, self.key, &mut self.rng, now);
         let info_hash = spec.meta.info_hash;
         let mut news = News::default();
         news.state(State::Checking, None);
         let torrent = Torrent {
             number,
-            phase: Phase::Opening,
+            phase: Phase::Waiting,
             wanted: picker.left(),
             picker,
             known: Known::new(Rng::new(self.rng.seed())),
             announcer,
             peers: Vec::new(),
+            places: 0,
+            turns: VecDeque::new(),
             before: Saved::default(),
             save_at: Time::NEVER,
             saving: false,
@@ -57,7 +60,7 @@ impl Session {
             refilled: Time::ZERO,
             touched: false,
             listed: Time::NEVER,
-            spec: spec.clone(),
+            spec,
         };
         let Some(id) = self.torrents.insert(torrent) else {
             return log::error!("more torrents than {} in one process", crate::limits::TORRENTS_MAX);
@@ -69,11 +72,41 @@ impl Session {
             return self.fail(id, Reason::Metainfo, "this torrent was given twice".to_owned(), now);
         }
         self.by_hash.insert(info_hash, id);
-        log::info!("{id} {info_hash} {}", spec.meta.name);
-        self.actions.push_back(Action::Job { lane: 0, job: Job::Open { torrent: id, spec } });
+        self.queue_open(id);
     }
 
-    pub(super) fn on_opened(&mut self, id: TorrentId, result: Result<Opened, DiskError>, now: Time) {
+    /// Has it opened when its turn comes.
+    pub(super) fn queue_open(&mut self, id: TorrentId) {
+        self.line.open.push_back(id);
+        self.pump_opens();
+    }
+
+    /// Each worker opens a few at a time, so that reads and writes come in between.
+    fn pump_opens(&mut self) {
+        let lanes = usize::from(self.lanes.count());
+        while let Some(lane) = (0..lanes).min_by_key(|lane| self.line.opening[*lane])
+            && self.line.opening[lane] < OPENS_OUT
+            && let Some(id) = self.line.open.pop_front()
+        {
+            let Some(t) = self.torrents.get_mut(id) else { continue };
+            t.phase = Phase::Opening;
+            log::info!("{id} {} {}", t.spec.meta.info_hash, t.spec.meta.name);
+            self.line.opening[lane] += 1;
+            let job = Job::Open { torrent: id, spec: t.spec.clone() };
+            self.actions.push_back(Action::Job { lane: lane as u8, job });
+        }
+    }
+
+    pub(super) fn on_opened(
+        &mut self,
+        lane: u8,
+        id: TorrentId,
+        result: Result<Opened, DiskError>,
+        now: Time,
+    ) {
+        let opening = &mut self.line.opening[usize::from(lane)];
+        *opening = opening.saturating_sub(1);
+        self.pump_opens();
         let Some(t) = self.torrents.get_mut(id) else { return };
         let closing = matches!(t.phase, Phase::Closing { .. });
         let mut opened = match result {
@@ -94,91 +127,19 @@ impl Session {
             t.news.warning(warning);
         }
         self.adopt(id, &mut opened, now);
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        let layout = &t.spec.meta.layout;
-        let total = opened.candidates.iter().map(|piece| u64::from(layout.piece_len(piece))).sum();
-        let (candidates, found) = (opened.candidates, opened.found);
-        t.phase =
-            Phase::Checking(Checking { candidates, cursor: 0, out: [0; LANES_MAX], done: 0, total, found });
-        t.news.moved = true;
-        self.pump_checks(id, now);
-    }
-
-    /// Keeps every worker busy with the check.
-    fn pump_checks(&mut self, id: TorrentId, now: Time) {
-        let lanes = self.lanes.count();
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        let Phase::Checking(check) = &mut t.phase else { return };
-        // Who has the fewest is next, so that the workers are at neighbouring pieces.
-        while let Some(lane) = (0..usize::from(lanes)).min_by_key(|lane| check.out[*lane])
-            && check.out[lane] < CHECKS_OUT
-        {
-            let Some((first, count)) = check.next_run(&t.spec.meta.layout, CHECK_BYTES) else { break };
-            check.out[lane] += 1;
-            let job = Job::Check { torrent: id, first, count };
-            self.actions.push_back(Action::Job { lane: lane as u8, job });
-        }
-        if check.out.iter().all(|out| *out == 0) {
-            self.on_check_done(id, now);
-        }
-    }
-
-    pub(super) fn on_checked(
-        &mut self,
-        lane: u8,
-        id: TorrentId,
-        (first, count): (u32, u32),
-        result: Result<Bitfield, DiskError>,
-        now: Time,
-    ) {
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        match &mut t.phase {
-            Phase::Checking(check) => {
-                let out = &mut check.out[usize::from(lane)];
-                *out = out.saturating_sub(1);
-                check.done += (first..first + count)
-                    .map(|piece| u64::from(t.spec.meta.layout.piece_len(piece)))
-                    .sum::<u64>();
-                t.news.moved = true;
-                match result {
-                    Ok(good) => {
-                        for piece in good.iter() {
-                            t.picker.set_have(first + piece);
-                        }
-                        self.pump_checks(id, now);
-                    }
-                    Err(error) => self.on_disk_error(id, &error, now),
-                }
-            }
-            Phase::Closing { .. } => {
-                self.checks_left(id);
-            }
-            _ => {}
-        }
-    }
-
-    fn on_check_done(&mut self, id: TorrentId, now: Time) {
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        let Phase::Checking(check) = &t.phase else { return };
-        let (meta, have) = (&t.spec.meta, t.picker.have());
-        let foreign =
-            check.found.iter().find(|file| !meta.layout.file_pieces(**file).any(|piece| have.get(piece)));
-        if let Some(file) = foreign.filter(|_| !t.spec.overwrite && !t.spec.seed_only) {
-            let path: std::path::PathBuf = t.spec.dir.iter().collect();
-            let path = meta.files[*file].path.iter().fold(path, |path, part| path.join(&**part));
-            let message = format!(
-                "{} is there and no whole piece of this torrent is in it: move it away, or say --overwrite",
-                crate::proto::metainfo::printable(&path.to_string_lossy())
-            );
-            return self.fail(id, Reason::Io, message, now);
-        }
-        self.start(id, now);
+        self.queue_check(id, opened, now);
     }
 
     /// The torrent begins to have peers.
-    fn start(&mut self, id: TorrentId, now: Time) {
+    pub(super) fn start(&mut self, id: TorrentId, now: Time) {
         let Some(t) = self.torrents.get_mut(id) else { return };
-        t.phase = Phase::Running;
+        let phase = std::mem::replace(&mut t.phase, Phase::Running);
+        if !t.spec.seed_only {
+            t.picker.begin_picking(&mut self.rng);
+        }
+        if let Phase::Checking(check) = phase {
+            check.partial.iter().for_each(|(piece, stored)| t.picker.set_stored(*piece, stored));
+        }
         t.news.moved = true;
         let complete = t.picker.is_complete();
         let have = t.picker.have().count();
@@ -246,12 +207,18 @@ impl Session {
         for peer in strays {
             self.close(peer, Why::Stopping, now);
         }
+        self.leave_turns(id);
         let Some(t) = self.torrents.get_mut(id) else { return };
         match &t.phase {
             Phase::Closing { .. } | Phase::Closed => {}
+            Phase::Waiting => {
+                t.phase = Phase::Closed;
+                self.line.open.retain(|other| *other != id);
+            }
             Phase::Opening => t.phase = Phase::Closing { workers: 0 },
             Phase::Checking(check) => {
-                t.checks_left = check.out.iter().sum();
+                t.checks_left = check.out;
+                self.line.check.remove(&(t.number, id));
                 t.phase = Phase::Closing { workers: 0 };
                 if t.checks_left == 0 {
                     self.close_workers(id);
@@ -262,7 +229,7 @@ impl Session {
         self.pump_announces(id, now);
     }
 
-    fn checks_left(&mut self, id: TorrentId) {
+    pub(super) fn checks_left(&mut self, id: TorrentId) {
         let Some(t) = self.torrents.get_mut(id) else { return };
         t.checks_left = t.checks_left.saturating_sub(1);
         if t.checks_left == 0 {

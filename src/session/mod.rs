@@ -3,6 +3,7 @@
 //! does the simulator.
 
 mod announce;
+mod checks;
 mod choker;
 mod connections;
 mod download;
@@ -12,6 +13,7 @@ mod lanes;
 mod lifecycle;
 mod peer;
 pub mod picker;
+mod places;
 mod report;
 mod resume;
 mod super_seed;
@@ -31,6 +33,7 @@ use crate::limits::CONNECTIONS_MAX;
 use crate::proto::id::InfoHash;
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
+use checks::Line;
 use lanes::Lanes;
 use peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
@@ -71,6 +74,7 @@ pub struct Session {
     torrents: Torrents,
     by_hash: BTreeMap<InfoHash, TorrentId>,
     lanes: Lanes,
+    line: Line,
     round: Round,
     throttle: Throttle,
     timers: Timers,
@@ -82,6 +86,8 @@ pub struct Session {
     calls_out: usize,
     /// Connections being made.
     half_open: usize,
+    /// Connections that came in and have not shaken hands, the oldest first.
+    strangers: VecDeque<PeerId>,
     /// Torrents with somebody to call, in turn.
     callers: VecDeque<TorrentId>,
     /// How many were called, and since when that is counted.
@@ -124,6 +130,7 @@ impl Session {
             torrents: Torrents::new(),
             by_hash: BTreeMap::new(),
             lanes: Lanes::new(config.lanes, config.receive_bufs),
+            line: Line::default(),
             round: Round::default(),
             throttle: Throttle::new(config.max_download_rate, config.max_upload_rate, now),
             timers: Timers::default(),
@@ -132,6 +139,7 @@ impl Session {
             calls: VecDeque::new(),
             calls_out: 0,
             half_open: 0,
+            strangers: VecDeque::new(),
             callers: VecDeque::new(),
             dialled: (0, Time::ZERO),
             dial_armed: Time::NEVER,
@@ -273,7 +281,7 @@ impl Session {
 
     fn on_done(&mut self, lane: u8, done: Done, now: Time) {
         match done {
-            Done::Opened { torrent, result } => self.on_opened(torrent, result, now),
+            Done::Opened { torrent, result } => self.on_opened(lane, torrent, *result, now),
             Done::Written { torrent, block, buf, result } => {
                 self.on_written(lane, torrent, block, buf, result, now);
             }

@@ -109,7 +109,7 @@ impl Bench {
         let torrent = torrent.unwrap();
         self.ids.push(torrent);
         let opened = Opened { candidates, ..Opened::default() };
-        self.tell(Event::Done { lane: 0, done: Done::Opened { torrent, result: Ok(opened) } });
+        self.tell(Event::Done { lane: 0, done: Done::Opened { torrent, result: Box::new(Ok(opened)) } });
         torrent
     }
 

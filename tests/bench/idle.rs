@@ -109,9 +109,11 @@ fn measure(options: &Options, dir: &Path) -> Result<(), Box<dyn Error>> {
         torrents.push(wide(dir, n, &url)?);
     }
     println!("{} torrents, {} of them with 10,000 files", torrents.len(), options.wide);
-    let (first, took) = start(options, dir, &torrents)?;
+    let (mut first, took) = start(options, dir, &torrents)?;
     println!("first start, all hashed: {:.1} s", took.as_secs_f64());
     show(first.id())?;
+    // What was hashed is made durable after a while, once.
+    settle(&mut first)?;
     stop(first)?;
     let before = announces.load(Ordering::Relaxed);
     let (mut child, took) = start(options, dir, &torrents)?;
@@ -122,19 +124,36 @@ fn measure(options: &Options, dir: &Path) -> Result<(), Box<dyn Error>> {
     while announces.load(Ordering::Relaxed) < before + torrents.len() && Instant::now() < patience {
         thread::sleep(Duration::from_millis(100));
     }
-    thread::sleep(Duration::from_secs(2));
     println!("announces made: {}", announces.load(Ordering::Relaxed) - before);
+    settle(&mut child)?;
     let (cpu, switches) = used(child.id())?;
     thread::sleep(options.span);
-    if child.try_wait()?.is_some() {
-        return Err("ptorrent has ended".into());
-    }
     let (cpu, switches) = (used(child.id())?.0 - cpu, used(child.id())?.1 - switches);
     let share = cpu.as_secs_f64() / options.span.as_secs_f64() * 100.0;
-    println!("idle for {:?}: {cpu:.1?} of processor time, {share:.3} % of a core; {switches} wake-ups", options.span);
+    println!(
+        "idle for {:?}: {cpu:.1?} of processor time, {share:.3} % of a core; {switches} wake-ups",
+        options.span
+    );
     show(child.id())?;
     stop(child)?;
     Ok(())
+}
+
+/// Waits until next to nothing is done any more.
+fn settle(child: &mut Child) -> Result<(), Box<dyn Error>> {
+    let begun = Instant::now();
+    thread::sleep(Duration::from_secs(35));
+    loop {
+        let before = used(child.id())?.0;
+        thread::sleep(Duration::from_secs(5));
+        if child.try_wait()?.is_some() {
+            return Err("ptorrent has ended".into());
+        }
+        if used(child.id())?.0 - before < Duration::from_millis(20) || begun.elapsed() > Duration::from_secs(120) {
+            println!("settled after {:.0?}", begun.elapsed());
+            return Ok(());
+        }
+    }
 }
 
 /// A torrent of one file.

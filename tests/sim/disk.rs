@@ -116,7 +116,7 @@ impl Disk {
                 let found = if self.good.count() > 0 { vec![0] } else { vec![] };
                 self.spec = Some(spec);
                 let opened = Opened { candidates: self.good.clone(), found, ..Opened::default() };
-                vec![Done::Opened { torrent, result: Ok(opened) }]
+                vec![Done::Opened { torrent, result: Box::new(Ok(opened)) }]
             }
             Job::Check { torrent, first, count } => {
                 let mut good = Bitfield::new(count);

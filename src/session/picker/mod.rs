@@ -131,6 +131,7 @@ impl Picker {
         self.missing.clear(piece);
         if self.is_complete() {
             self.bands.rest();
+            self.partials = Partials::new();
         }
     }
 
