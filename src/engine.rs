@@ -130,6 +130,7 @@ impl Engine {
     /// Listens, then starts the threads; the first reports tell the addresses. An error names what the user can mend.
     pub fn start(options: Options) -> Result<Engine, Error> {
         let sizes = Sizes::of(&options);
+        crate::sys::descriptors::raise();
         let listeners = listen(&options.route, options.ports.clone()).map_err(Error::Listen)?;
         let addr = listeners.first().map(|listener| listener.addr());
         let port =

@@ -149,7 +149,9 @@ fn settle(child: &mut Child) -> Result<(), Box<dyn Error>> {
         if child.try_wait()?.is_some() {
             return Err("ptorrent has ended".into());
         }
-        if used(child.id())?.0 - before < Duration::from_millis(20) || begun.elapsed() > Duration::from_secs(120) {
+        if used(child.id())?.0 - before < Duration::from_millis(20)
+            || begun.elapsed() > Duration::from_secs(120)
+        {
             println!("settled after {:.0?}", begun.elapsed());
             return Ok(());
         }

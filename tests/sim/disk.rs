@@ -48,6 +48,8 @@ pub(crate) struct Disk {
     pub(crate) rate: u64,
     /// Bytes that fit.
     pub(crate) space: u64,
+    /// It cannot be opened.
+    pub(crate) broken: bool,
     /// Serves wrong bytes in blocks where this says so.
     pub(crate) lies: fn(Block) -> bool,
     pub(crate) stored: u64,
@@ -67,6 +69,7 @@ impl Disk {
             latency: Duration::from_micros(200),
             rate: 200 << 20,
             space: u64::MAX,
+            broken: false,
             lies: |_| false,
             stored: 0,
             queue_max: 0,
@@ -115,6 +118,11 @@ impl Disk {
             Job::Open { torrent, spec } => {
                 let found = if self.good.count() > 0 { vec![0] } else { vec![] };
                 self.spec = Some(spec);
+                if self.broken {
+                    let source = io::Error::from(io::ErrorKind::PermissionDenied);
+                    let error = DiskError { op: "open", path: PathBuf::from("/sim/file"), source };
+                    return vec![Done::Opened { torrent, result: Box::new(Err(error)) }];
+                }
                 let opened = Opened { candidates: self.good.clone(), found, ..Opened::default() };
                 vec![Done::Opened { torrent, result: Box::new(Ok(opened)) }]
             }

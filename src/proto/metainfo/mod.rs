@@ -261,6 +261,10 @@ fn assert_consistent(torrent: &Metainfo) {
     let (layout, files) = (&torrent.layout, &torrent.files);
     assert_eq!(torrent.info_hash, InfoHash::of(&torrent.info));
     assert_eq!(torrent.hashes.len(), layout.pieces() as usize * 20);
+    let copy = wrap(&torrent.info);
+    let at = find_hashes(&copy, torrent.info_hash).expect("the hashes are found again");
+    assert_eq!(copy[at], *torrent.hashes);
+    assert!(find_hashes(&copy, InfoHash([0; 20])).is_none());
     assert!(files.len() == layout.files() && !files.is_empty());
     assert!(names::is_safe(&torrent.name));
     assert_files(torrent);
