@@ -11,7 +11,7 @@ use super::Session;
 use super::peer::{Peer, Stage};
 use crate::api::{PeerId, TorrentId, Why};
 use crate::base::time::Time;
-use crate::limits::{DOOR_SHARE, REPLACE_AFTER, STRANGER_REST};
+use crate::limits::{CLAIMS_OUT, DOOR_SHARE, REPLACE_AFTER, STRANGER_REST};
 use std::cmp::Reverse;
 
 impl Session {
@@ -32,8 +32,7 @@ impl Session {
 
     /// Places that nobody has who has said nothing. With one torrent there is nothing to be found out.
     fn door(&self) -> usize {
-        let several = self.torrents.iter().filter(|(_, t)| t.running()).nth(1).is_some();
-        if several { self.config.max_conn / DOOR_SHARE } else { 0 }
+        if self.torrents.len() > 1 { self.config.max_conn / DOOR_SHARE } else { 0 }
     }
 
     /// Whether all places are taken by peers of torrents.
@@ -59,10 +58,10 @@ impl Session {
 
     /// When the table is full and the swarm of a download offers somebody new, another one makes room.
     pub(super) fn make_room(&mut self, torrent: TorrentId, now: Time) {
-        let wants = self
-            .torrents
-            .get(torrent)
-            .is_some_and(|t| t.downloading() && t.known.deadline().is_some_and(|due| due <= now));
+        let wants = self.torrents.get(torrent).is_some_and(|t| {
+            let calls = t.places.saturating_sub(t.peers.len());
+            t.downloading() && calls < CLAIMS_OUT && t.known.deadline().is_some_and(|due| due <= now)
+        });
         if wants && self.is_full() {
             self.free_place(torrent, now);
         }

@@ -197,6 +197,23 @@ fn a_thousand_silent_connections_do_not_keep_a_good_peer_out() {
 }
 
 #[test]
+fn dead_candidates_of_one_torrent_cost_another_few_places() {
+    let mut w = World::new(seed());
+    let node = downloads(&mut w, &[60]);
+    w.run(MINUTE, |_| false);
+    assert!(peers(&w, node)[0] >= 47);
+    // They take the connection and never shake hands.
+    let dead: Vec<NodeId> = (0..100).map(|_| w.add_script(Link::default(), || Box::new(Silent))).collect();
+    let spec = torrent(&w, "dead", 8, &dead);
+    run(&mut w, node, 1, &spec, Disk::empty(8, 2), NOW);
+    for _ in 0..120 {
+        w.run(Duration::from_secs(1), |_| false);
+        assert!(peers(&w, node)[0] >= 40, "{:?}", peers(&w, node));
+    }
+    wind_up(&mut w);
+}
+
+#[test]
 fn silent_connections_do_not_keep_us_from_calling() {
     let mut w = World::new(seed());
     let silent = w.add_script(Link::default(), || Box::new(Silent));
