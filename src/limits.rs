@@ -343,3 +343,8 @@ pub const SUPER_SEEDS: usize = 2;
 pub const SUPER_REVEAL: u32 = 4096;
 
 const _: () = assert!(SUPER_REVEAL as usize * 9 < OUTBOX_MAX && CHOKE_ROUND.as_secs() < SLOT_TURN.as_secs());
+
+/// The longest configuration file: thousands of trackers and peers, read and checked in no time.
+pub const CONFIG_MAX: u64 = 256 << 10;
+/// Commands of `--on-complete` that run at a time: enough that one that copies holds up no short one for long.
+pub const HOOKS_MAX: usize = 4;
