@@ -346,6 +346,13 @@ pub enum Job {
         /// What.
         saved: Saved,
     },
+    /// Look whether there is space again. It comes after what was to be stored before.
+    Room {
+        /// Whose.
+        torrent: TorrentId,
+        /// For how many bytes.
+        bytes: u64,
+    },
     /// Forget the torrent: drop its pieces in hand, windows, descriptors and, with the last worker, its claims. The
     /// last answer comes when the resume record is written, and the data is on the medium if that takes no time.
     Close {
@@ -413,12 +420,21 @@ pub enum Done {
         /// Whose.
         torrent: TorrentId,
     },
-    /// Data that was stored could not be made durable; the pieces with it are lost.
+    /// Of [`Job::Room`].
+    Room {
+        /// Whose.
+        torrent: TorrentId,
+        /// Whether there is some.
+        result: Result<(), DiskError>,
+    },
+    /// Data that was stored could not be made durable.
     Unsynced {
         /// Whose.
         torrent: TorrentId,
         /// What the system said.
         error: DiskError,
+        /// The pieces with it: those that were right are so no more, of the others no block is stored.
+        lost: Vec<u32>,
     },
     /// Of [`Job::Close`].
     Closed {
@@ -563,12 +579,28 @@ impl fmt::Display for TrackerFailure {
 /// What the program wants of the engine.
 #[derive(Debug)]
 pub enum Command {
-    /// Run this torrent; reports about it carry the number.
+    /// Run this torrent; reports about it carry the number. One that is there already gets the trackers and peers of
+    /// this one, whose number then is [`State::Stopped`].
     Add {
-        /// The program's own number of it.
+        /// The program's own number of it, of none that is there.
         number: u32,
         /// What and how.
         spec: Arc<Spec>,
+    },
+    /// Halt this torrent: close its peers and files, tell its trackers `stopped`, keep its record.
+    Pause {
+        /// The program's number of it; one that is not there is ignored, here and below.
+        number: u32,
+    },
+    /// Go on with a torrent that is paused, or try again one that is in error.
+    Resume {
+        /// The program's number of it.
+        number: u32,
+    },
+    /// Stop this torrent and forget it. Its number and its info-hash may be added again.
+    Remove {
+        /// The program's number of it.
+        number: u32,
     },
     /// Stop everything: tell the trackers, close what is open, then [`Report::Finished`].
     Quit,
@@ -640,10 +672,15 @@ pub enum State {
     Downloading,
     /// It has all that it wants.
     Seeding,
+    /// It was halted by [`Command::Pause`], and its peers and files are closed or about to be.
+    Paused,
     /// It has ended.
     Stopped,
-    /// It cannot go on.
+    /// It cannot go on, unless [`Command::Resume`] has it try again.
     Error,
+    /// It cannot get what is missing, for want of space; what is there is served. It goes on by itself once there is
+    /// some. The user reads `error`.
+    Full,
 }
 
 /// What kind of thing failed (`reason` in `--json`).

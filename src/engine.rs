@@ -37,7 +37,7 @@ pub struct Options {
     pub max_download_rate: u64,
     /// Payload bytes a second that go out at most; 0: no limit.
     pub max_upload_rate: u64,
-    /// The most torrents that will be added.
+    /// The most torrents that are open at a time; of more that are added some wait for one to be paused or removed.
     pub torrents: usize,
     /// Disk workers, 1 to [`limits::LANES_MAX`]; None: one for each processor, two at least.
     pub lanes: Option<usize>,
@@ -95,9 +95,11 @@ pub struct Engine {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Sizes {
     lanes: usize,
+    /// Torrents that the workers know at a time: one more is opened when another has been closed by all of them.
+    torrents: usize,
     receive_bufs: usize,
     /// Jobs of one worker, checks apart: a write or read holds a block, and of a torrent there may be an open or a
-    /// close, not both, and two saves.
+    /// close, not both, two saves and a look for room.
     urgent: usize,
     /// Checks of one worker.
     checks: usize,
@@ -116,8 +118,16 @@ impl Sizes {
         let receive_bufs = coming + lanes * limits::LANE_BUFS;
         let bufs = receive_bufs + limits::SEND_BUFS;
         let checks = limits::CHECKS_OUT;
-        let done = 2 * (bufs + torrents * (lanes + 3) + checks * lanes);
-        Sizes { lanes, receive_bufs, urgent: bufs + 3 * torrents, checks, syncs: 2 * torrents, done }
+        let done = 2 * (bufs + torrents * (lanes + 4) + checks * lanes);
+        Sizes {
+            lanes,
+            torrents,
+            receive_bufs,
+            urgent: bufs + 4 * torrents,
+            checks,
+            syncs: 2 * torrents,
+            done,
+        }
     }
 }
 
@@ -150,6 +160,7 @@ impl Engine {
             max_download_rate: options.max_download_rate,
             max_upload_rate: options.max_upload_rate,
             lanes: sizes.lanes as u8,
+            max_open: sizes.torrents,
             receive_bufs: sizes.receive_bufs,
         };
         let (done_tx, done) = bounded(sizes.done);

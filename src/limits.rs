@@ -196,6 +196,15 @@ pub const CLAIMS_OUT: usize = 4;
 pub const STRANGER_REST: Duration = Duration::from_secs(2);
 /// The time for telling the trackers `stopped`: users kill what does not end soon.
 pub const STOP_BUDGET: Duration = Duration::from_secs(5);
+/// How often a torrent that found no space looks for some: soon for who has just made room, and hardly any work.
+pub const FULL_RETRY: Duration = Duration::from_secs(20);
+/// Bytes of space, or what is missing if that is less, before such a torrent goes on: not for a block at a time.
+pub const FULL_ROOM: u64 = 8 << 20;
+/// Pieces that could not be read again before the torrent is in error: a bad spot is passed over, a dying disk is not
+/// written to.
+pub const READ_FAILS_MAX: u32 = 4;
+/// How long a torrent that has seeded enough waits until those it served have all: the last blocks may be on their way.
+pub const PARTING: Duration = Duration::from_secs(10);
 /// How often a torrent that has something to look after is looked after.
 pub const TORRENT_TICK: Duration = Duration::from_secs(1);
 /// Warnings and errors of a torrent that wait to be reported; the oldest go first.

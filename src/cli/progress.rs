@@ -31,8 +31,9 @@ fn state_word(state: State) -> &'static str {
         State::Checking => "checking",
         State::Downloading => "downloading",
         State::Seeding => "seeding",
+        State::Paused => "paused",
         State::Stopped => "stopped",
-        State::Error => "error",
+        State::Error | State::Full => "error",
     }
 }
 
@@ -53,19 +54,19 @@ impl View {
         View { name, info_hash, state: None, reason: None, progress: Progress::default(), complete: false }
     }
 
-    /// Whether it will come no further.
+    /// Whether it comes no further, for now or for good.
     pub(crate) fn failed(&self) -> bool {
-        self.state == Some(State::Error)
+        matches!(self.state, Some(State::Error | State::Full))
     }
 
-    /// Whether it has come to its end, good or bad.
+    /// Whether it has come to its end, good or bad. One that waits for space has not.
     pub(crate) fn ended(&self) -> bool {
         matches!(self.state, Some(State::Error | State::Stopped))
     }
 
-    /// Whether nothing more is to be waited for.
+    /// Whether nothing more is to be waited for by who does not stay for ever.
     pub(crate) fn settled(&self) -> bool {
-        self.complete || matches!(self.state, Some(State::Error | State::Stopped))
+        self.complete || self.failed() || self.ended()
     }
 
     /// Done and whole, in bytes: of the check while that runs.

@@ -238,6 +238,14 @@ impl Announcer {
         self.stopping = true;
     }
 
+    /// The torrent goes on after [`Announcer::stop`]: `started` is due, also where `stopped` is still on its way.
+    pub(super) fn restart(&mut self, now: Time) {
+        (self.stopping, self.due, self.current) = (false, now, None);
+        for tracker in &mut self.trackers {
+            (tracker.started, tracker.stopped) = (false, false);
+        }
+    }
+
     /// Whether, after [`Announcer::stop`], all is said that can be.
     pub(super) fn stopping_done(&self) -> bool {
         let said = |t: &Tracker| t.out.is_none() && (!t.started || t.stopped);
@@ -335,7 +343,7 @@ impl Announcer {
             tracker.id = response.tracker_id;
         }
         match event {
-            Event::Started => tracker.started = true,
+            Event::Started => (tracker.started, tracker.stopped) = (true, false),
             Event::Completed => self.completed = Completed::Said,
             Event::Stopped => (tracker.started, tracker.stopped) = (false, true),
             Event::None => {}

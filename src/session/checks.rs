@@ -7,20 +7,29 @@ use super::torrent::{Checking, Phase};
 use crate::api::{Action, DiskError, Job, Opened, Reason, TorrentId};
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
-use crate::limits::{CHECK_BYTES, CHECKS_OUT, LANES_MAX};
+use crate::limits::{CHECK_BYTES, CHECKS_OUT, LANES_MAX, OPENS_OUT};
 use std::collections::{BTreeSet, VecDeque};
 
 /// Torrents on their way to run, and what of them is with the workers.
 #[derive(Default)]
 pub(super) struct Line {
-    /// Those to be opened.
-    pub(super) open: VecDeque<TorrentId>,
     /// By worker: how many it is opening.
     pub(super) opening: [usize; LANES_MAX],
     /// Those with pieces that no worker has been told to hash, by the number of the torrent.
     pub(super) check: BTreeSet<(u32, TorrentId)>,
+    /// Pieces that are to be hashed again, before all others.
+    pub(super) again: VecDeque<(TorrentId, u32)>,
     /// By worker: check jobs that it has.
     checking: [usize; LANES_MAX],
+}
+
+impl Line {
+    /// The worker that has time to open a torrent: each opens few at a time, so that reads and writes come in between.
+    pub(super) fn opener(&self, lanes: u8) -> Option<u8> {
+        (0..lanes)
+            .min_by_key(|lane| self.opening[usize::from(*lane)])
+            .filter(|lane| self.opening[usize::from(*lane)] < OPENS_OUT)
+    }
 }
 
 impl Session {
@@ -42,13 +51,19 @@ impl Session {
     }
 
     /// Keeps every worker busy with the first torrent of the line; the next one has what is left of them.
-    fn pump_checks(&mut self) {
+    pub(super) fn pump_checks(&mut self) {
         let lanes = usize::from(self.lanes.count());
         // Who has the fewest is next, so that the workers are at neighbouring pieces.
         while let Some(lane) = (0..lanes).min_by_key(|lane| self.line.checking[*lane])
             && self.line.checking[lane] < CHECKS_OUT
-            && let Some(&(number, id)) = self.line.check.first()
         {
+            if let Some((torrent, first)) = self.line.again.pop_front() {
+                self.line.checking[lane] += 1;
+                let job = Job::Check { torrent, first, count: 1 };
+                self.actions.push_back(Action::Job { lane: lane as u8, job });
+                continue;
+            }
+            let Some(&(number, id)) = self.line.check.first() else { return };
             let run = self.torrents.get_mut(id).and_then(|t| match &mut t.phase {
                 Phase::Checking(check) => {
                     let run = check.next_run(&t.spec.meta.layout, CHECK_BYTES)?;
@@ -92,7 +107,8 @@ impl Session {
         let check = match &mut t.phase {
             Phase::Checking(check) => check,
             Phase::Closing { .. } => return self.checks_left(id),
-            _ => return,
+            Phase::Running => return self.on_rechecked(id, result, now),
+            Phase::Opening | Phase::Closed => return,
         };
         check.out = check.out.saturating_sub(1);
         check.left = check.left.saturating_sub(count);

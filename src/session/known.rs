@@ -264,6 +264,17 @@ impl Known {
         }
     }
 
+    /// The torrent goes on after a pause: whose connections were good is called at once.
+    pub(super) fn recall(&mut self) {
+        let due: Vec<SocketAddr> =
+            self.waiting.range(..(Time::NEVER, LEAST)).map(|(_, addr)| *addr).collect();
+        for addr in due {
+            if self.all.get(&addr).is_some_and(|c| c.failures == 0) {
+                self.make_ready(addr);
+            }
+        }
+    }
+
     fn set_source(&mut self, addr: SocketAddr, source: Source) {
         if let Some(candidate) = self.all.get_mut(&addr) {
             candidate.source = source;

@@ -6,11 +6,15 @@ mod announce;
 mod checks;
 mod choker;
 mod connections;
+mod doubt;
 mod download;
+mod ending;
+mod full;
 mod goal;
 mod known;
 mod lanes;
 mod lifecycle;
+mod pause;
 mod peer;
 pub mod picker;
 mod places;
@@ -60,6 +64,8 @@ pub struct Config {
     pub max_upload_rate: u64,
     /// How many disk workers there are.
     pub lanes: u8,
+    /// Torrents whose files are open at a time; more wait for one to be closed.
+    pub max_open: usize,
     /// Blocks that may be received or wait for the disk at a time. The pool holds these and `limits::SEND_BUFS`.
     pub receive_bufs: usize,
 }
@@ -72,7 +78,17 @@ pub struct Session {
     key: u32,
     peers: Arena<PeerId, Peer>,
     torrents: Torrents,
+    /// Those that were not removed, by the program's number and by hash.
+    by_number: BTreeMap<u32, TorrentId>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// Those that were removed and are not forgotten.
+    removed: Vec<TorrentId>,
+    /// Those whose files are open, or being opened or closed.
+    open: usize,
+    /// Those that wait until there are fewer, in turn.
+    openers: VecDeque<TorrentId>,
+    /// Reports that are of no torrent that is there.
+    notes: VecDeque<Report>,
     lanes: Lanes,
     line: Line,
     round: Round,
@@ -128,7 +144,12 @@ impl Session {
             rng,
             peers: Arena::new(CONNECTIONS_MAX),
             torrents: Torrents::new(),
+            by_number: BTreeMap::new(),
             by_hash: BTreeMap::new(),
+            removed: Vec::new(),
+            open: 0,
+            openers: VecDeque::new(),
+            notes: VecDeque::new(),
             lanes: Lanes::new(config.lanes, config.receive_bufs),
             line: Line::default(),
             round: Round::default(),
@@ -178,6 +199,9 @@ impl Session {
             Event::Done { lane, done } => self.on_done(lane, done, now),
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
+            Event::Command(Command::Pause { number }) => self.on_pause(number, now),
+            Event::Command(Command::Resume { number }) => self.on_resume(number, now),
+            Event::Command(Command::Remove { number }) => self.on_remove(number, now),
             Event::Command(Command::Quit) => self.on_quit(now),
             Event::Tick => {}
         }
@@ -294,7 +318,8 @@ impl Session {
                 self.on_read(torrent, peer, block, buf, result, now);
             }
             Done::Saved { torrent } => self.on_saved(torrent),
-            Done::Unsynced { torrent, error } => self.on_disk_error(torrent, &error, now),
+            Done::Room { torrent, result } => self.on_room(torrent, result, now),
+            Done::Unsynced { torrent, error, lost } => self.on_unsynced(torrent, &error, &lost, now),
             Done::Closed { torrent } => self.on_worker_closed(torrent, now),
         }
     }

@@ -12,16 +12,21 @@ impl Session {
         let news = self.torrents.loudest().map_or(Time::NEVER, |(due, _)| due);
         match &self.stopping {
             Some(s) if matches!(s.finished, Finished::Tell { .. }) => Time::ZERO,
+            _ if !self.notes.is_empty() => Time::ZERO,
             _ => news,
         }
     }
 
     pub(super) fn next_report(&mut self, now: Time) -> Option<Report> {
+        if let Some(report) = self.notes.pop_front() {
+            return Some(report);
+        }
         self.torrents.settle();
         if let Some((due, id)) = self.torrents.loudest()
             && due <= now
         {
             let report = self.report_of(id, now);
+            self.forget_torrent(id, now);
             self.torrents.settle();
             return report;
         }

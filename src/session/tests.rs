@@ -69,6 +69,7 @@ impl Bench {
             max_download_rate,
             max_upload_rate: 0,
             lanes: 2,
+            max_open: 1000,
             receive_bufs: 1000,
         };
         let now = Time(1_000_000);

@@ -61,7 +61,11 @@ impl Session {
             return Err("a request outside the torrent");
         }
         if !t.picker.have().get(block.piece) {
-            return Err("a request of a piece that we do not have");
+            // One that we told of and lost since.
+            return match t.doubt.is_lost(block.piece) {
+                true => Ok(()),
+                false => Err("a request of a piece that we do not have"),
+            };
         }
         // A request may cross our choke on the wire: that is nobody's fault.
         if p.am_choking {
@@ -72,8 +76,12 @@ impl Session {
         }
         p.queue.push_back(block);
         p.turn.asked = now;
+        let torrent = p.torrent;
         self.join_round(peer);
         self.pump_reads(now);
+        if let Some(torrent) = torrent {
+            self.check_ratio(torrent, now);
+        }
         Ok(())
     }
 
@@ -143,6 +151,9 @@ impl Session {
     fn begin_read(&mut self, torrent: TorrentId, peer: PeerId, block: Block) {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.reading += 1;
+        if let Some(t) = self.torrents.get_mut(torrent) {
+            t.going += 1;
+        }
         self.throttle.take_upload(u64::from(block.len));
         self.peers.pin(peer);
         self.round.bufs += 1;
@@ -161,19 +172,21 @@ impl Session {
         now: Time,
     ) {
         self.peers.unpin(peer);
+        let verified = self.torrents.get(torrent).is_some_and(|t| t.picker.have().get(block.piece));
         let p = self.peers.get_mut(peer);
-        if let (Some(p), Ok(())) = (p, &result) {
+        if let (Some(p), Ok(()), true) = (p, &result, verified) {
             p.reading = p.reading.saturating_sub(1);
             p.sending += 1;
             return self.actions.push_back(Action::SendBlock { peer, block, buf });
         }
         self.actions.push_back(Action::Release(buf));
         self.round.bufs = self.round.bufs.saturating_sub(1);
+        self.gone(torrent, 1);
+        if let Some(p) = self.peers.get_mut(peer) {
+            p.reading = p.reading.saturating_sub(1);
+        }
         if let Err(error) = result {
-            if let Some(p) = self.peers.get_mut(peer) {
-                p.reading = p.reading.saturating_sub(1);
-            }
-            self.on_disk_error(torrent, &error, now);
+            self.on_read_error(torrent, block.piece, &error, now);
         }
         self.pump_reads(now);
     }
@@ -187,6 +200,10 @@ impl Session {
         p.uploaded += bytes;
         p.active = now;
         let torrent = p.torrent;
+        if let Some(torrent) = torrent {
+            self.gone(torrent, blocks);
+        }
+        let Some(p) = self.peers.get(peer) else { return };
         if let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) {
             t.uploaded += bytes;
             t.up.add(bytes, now);
@@ -212,8 +229,18 @@ impl Session {
         self.round.torrents.retain(|other| *other != torrent);
     }
 
+    /// So many blocks of a torrent are not under way any more.
+    fn gone(&mut self, torrent: TorrentId, blocks: u32) {
+        if let Some(t) = self.torrents.get_mut(torrent) {
+            t.going = t.going.saturating_sub(blocks);
+        }
+    }
+
     /// A peer is gone: what stands in its outbox went home with it; what is being read comes back by itself.
     pub(super) fn leave_round(&mut self, p: &Peer, now: Time) {
+        if let Some(torrent) = p.torrent {
+            self.gone(torrent, p.sending);
+        }
         self.round.bufs = self.round.bufs.saturating_sub(p.sending as usize);
         self.pump_reads(now);
     }

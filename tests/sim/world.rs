@@ -4,7 +4,8 @@
 
 use super::disk::Disk;
 use ptorrent::api::{
-    Action, Call, Command, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State, TorrentId, Why,
+    Action, Call, Command, Done, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State, TorrentId,
+    Why,
 };
 use ptorrent::base::buf::{Buf, Pool};
 use ptorrent::base::rng::Rng;
@@ -26,6 +27,9 @@ use std::time::Duration;
 
 /// The number of a node, in the order in which they were added.
 pub(crate) type NodeId = usize;
+
+/// Numbers from here on are of torrents that are there under another one.
+pub(crate) const DOUBLE: u32 = 1000;
 
 /// What a connection holds on its way at most: a TCP window.
 const WINDOW: usize = 256 << 10;
@@ -86,6 +90,11 @@ pub(crate) struct Node {
 pub(crate) struct Seen {
     pub(crate) complete: Option<Time>,
     pub(crate) state: Option<State>,
+    pub(crate) states: Vec<State>,
+    /// States of torrents that were added twice.
+    pub(crate) doubles: Vec<State>,
+    pub(crate) completes: u32,
+    pub(crate) warnings: u32,
     pub(crate) errors: Vec<(Reason, String)>,
     pub(crate) finished: bool,
     pub(crate) downloaded: u64,
@@ -147,13 +156,14 @@ enum What {
     Refused(NodeId, PeerId),
     Deliver(usize, usize, Rc<[u8]>, Range<usize>),
     Closed(usize, usize),
-    Done(NodeId, u8, ptorrent::api::Done),
+    Done(NodeId, u8, Done),
     Reply(NodeId, Reply),
     Wake(NodeId),
     Kill(NodeId),
     Cut(NodeId),
     Start(NodeId, u32, Arc<Spec>),
     Quit(NodeId),
+    Tell(NodeId, Command),
 }
 
 /// Everything.
@@ -207,6 +217,7 @@ impl World {
             max_download_rate: 0,
             max_upload_rate: 0,
             lanes: 2,
+            max_open: 2,
             receive_bufs: 512,
         };
         config(&mut c);
@@ -283,6 +294,11 @@ impl World {
         self.later(after, What::Quit(node));
     }
 
+    /// The node's program wants this now.
+    pub(crate) fn command(&mut self, node: NodeId, command: Command) {
+        self.later(Duration::ZERO, What::Tell(node, command));
+    }
+
     /// The node is gone without a word: others notice by a reset.
     pub(crate) fn kill(&mut self, node: NodeId, after: Duration) {
         self.later(after, What::Kill(node));
@@ -340,7 +356,11 @@ impl World {
             }
             What::Start(node, number, spec) => self.tell(node, Event::Command(Command::Add { number, spec })),
             What::Quit(node) => self.tell(node, Event::Command(Command::Quit)),
-            What::Done(node, lane, done) => self.tell(node, Event::Done { lane, done }),
+            What::Tell(node, command) => self.tell(node, Event::Command(command)),
+            What::Done(node, lane, done) => {
+                self.nodes[node].disk_of(torrent_of(&done)).answered();
+                self.tell(node, Event::Done { lane, done });
+            }
             What::Reply(node, reply) => self.tell(node, Event::Reply(reply)),
             What::Refused(node, peer) => {
                 let why = Why::Unreachable(std::io::ErrorKind::ConnectionRefused);
@@ -406,12 +426,16 @@ impl World {
             match report {
                 Report::Complete { number } => {
                     n.seen.complete = Some(now);
+                    n.seen.completes += 1;
                     n.seen.each.entry(number).or_default().complete = Some(now);
                 }
+                Report::State { number: DOUBLE.., state, .. } => n.seen.doubles.push(state),
                 Report::State { number, state, .. } => {
                     n.seen.state = Some(state);
+                    n.seen.states.push(state);
                     n.seen.each.entry(number).or_default().state = Some(state);
                 }
+                Report::Warning { .. } => n.seen.warnings += 1,
                 Report::Error { reason, message, .. } => n.seen.errors.push((reason, message)),
                 Report::Progress { number, progress } => {
                     let each = n.seen.each.entry(number).or_default();
@@ -798,12 +822,31 @@ impl Node {
             | Job::Check { torrent, .. }
             | Job::Read { torrent, .. }
             | Job::Save { torrent, .. }
+            | Job::Room { torrent, .. }
             | Job::Close { torrent } => torrent,
         };
-        match self.torrents.get(torrent).and_then(|hash| self.disks.get_mut(hash)) {
+        self.disk_of(*torrent)
+    }
+
+    fn disk_of(&mut self, torrent: TorrentId) -> &mut Disk {
+        match self.torrents.get(&torrent).and_then(|hash| self.disks.get_mut(hash)) {
             Some(disk) => disk,
             None => &mut self.disk,
         }
+    }
+}
+
+fn torrent_of(done: &Done) -> TorrentId {
+    match done {
+        Done::Opened { torrent, .. }
+        | Done::Written { torrent, .. }
+        | Done::Piece { torrent, .. }
+        | Done::Checked { torrent, .. }
+        | Done::Read { torrent, .. }
+        | Done::Saved { torrent }
+        | Done::Room { torrent, .. }
+        | Done::Unsynced { torrent, .. }
+        | Done::Closed { torrent } => *torrent,
     }
 }
 

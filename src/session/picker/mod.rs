@@ -316,6 +316,17 @@ impl Picker {
         self.unbegin(index);
     }
 
+    /// A verified piece turned out to be lost; it is missing again if it is `wanted`. `count` peers have it, those with
+    /// everything apart.
+    pub fn lose(&mut self, piece: u32, wanted: bool, count: usize) {
+        if !self.have.clear(piece) || !wanted {
+            return;
+        }
+        self.missing.set(piece);
+        self.bands.insert(piece, count);
+        self.head = self.head.min(piece);
+    }
+
     /// Whether every block that is wanted is here or asked for, so that some are asked for twice.
     pub fn is_endgame(&self) -> bool {
         self.bands.is_empty() && self.partials.free() == 0
