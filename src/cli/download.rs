@@ -494,6 +494,18 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_ends_who_does_not_stay() {
+        let full = || vec![error(0), state(0, State::Full)];
+        let (status, out, err, quit) = watch(false, &["-x", "a"], full());
+        assert_eq!((status, out.as_str(), quit), (1, "a: error\n", true));
+        assert_eq!(err, "ptorrent: a: no space in /x\n");
+        // Who stays waits for space, and is as good as new when there is some.
+        assert_eq!((watch(false, &["a"], full()).0, watch(false, &["a"], full()).3), (1, false));
+        let goes_on = full().into_iter().chain([state(0, State::Downloading), COMPLETE]).collect();
+        assert_eq!(watch(false, &["a"], goes_on).0, 0);
+    }
+
+    #[test]
     fn a_signal_is_130_or_143_before_all_is_complete_and_0_after() {
         let signal = |signal| Report::Signal { signal };
         let (status, out, _, quit) = watch(false, &["a"], vec![signal(2), state(0, State::Stopped)]);

@@ -2,8 +2,7 @@
 
 use super::Session;
 use super::lifecycle::wanted_pieces;
-use super::peer::Peer;
-use crate::api::{DiskError, Reason, TorrentId, Why};
+use crate::api::{DiskError, Reason, TorrentId};
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::READ_FAILS_MAX;
@@ -26,6 +25,11 @@ impl Doubt {
     /// Whether peers may believe that we have this piece.
     pub(super) fn is_lost(&self, piece: u32) -> bool {
         self.lost.contains(&piece)
+    }
+
+    /// Whether it is found out whether this piece is there.
+    pub(super) fn is_looked_at(&self, piece: u32) -> bool {
+        self.line.contains(&piece)
     }
 
     /// The torrent is closed. Gives how many checks are out.
@@ -115,8 +119,7 @@ impl Session {
         self.pump_rechecks(id);
     }
 
-    /// A piece is not there any more and will not be: peers that would ask for it for ever have to come again, and
-    /// hear what there is.
+    /// A piece is not there any more and will not be.
     fn withdraw(&mut self, id: TorrentId, piece: u32, now: Time) {
         let Some(t) = self.torrents.get_mut(id) else { return };
         log::warn!("{id} piece {piece} is not served any more");
@@ -124,12 +127,7 @@ impl Session {
         t.news.state(state, reason);
         if t.picker.have().count() == 0 {
             let message = format!("nothing of this torrent is left in {}", t.spec.dir.display());
-            return self.fail(id, Reason::Io, message, now);
-        }
-        for peer in t.peers.clone() {
-            if self.peers.get(peer).is_some_and(|p: &Peer| !p.has.get(piece)) {
-                self.close(peer, Why::Stopping, now);
-            }
+            self.fail(id, Reason::Io, message, now);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! from time to time; at anything else it cannot go on.
 
 use super::Session;
-use super::torrent::{Phase, Torrent, Wish};
+use super::torrent::{Phase, Wish};
 use crate::api::{Action, DiskError, Job, Reason, State, TorrentId};
 use crate::base::time::Time;
 use crate::limits::{FULL_RETRY, FULL_ROOM};
@@ -175,16 +175,5 @@ impl Session {
             self.lose(id, *piece);
         }
         self.on_full(id, error, now);
-    }
-}
-
-impl Torrent {
-    /// The state while it runs, as the user reads it.
-    pub(super) fn state(&self) -> (State, Option<String>) {
-        if self.lacks() {
-            return (State::Downloading, None);
-        }
-        let part = !self.picker.is_complete();
-        (State::Seeding, part.then(|| "only a part of it is here".to_owned()))
     }
 }

@@ -3,7 +3,6 @@
 use super::Session;
 use super::torrent::Torrent;
 use crate::api::{Spec, TorrentId, Why};
-use crate::base::buf::BLOCK;
 use crate::base::time::Time;
 use crate::limits::PARTING;
 use std::time::Duration;
@@ -87,8 +86,7 @@ impl Session {
     /// Ends the torrent when enough was uploaded, or will be with what is on its way.
     pub(super) fn check_ratio(&mut self, id: TorrentId, now: Time) {
         let Some(t) = self.torrents.get(id) else { return };
-        let under_way = u64::from(t.going) * u64::from(BLOCK);
-        if t.goal.seeding.is_some_and(|goal| uploaded(t).saturating_add(under_way) >= goal.bytes) {
+        if t.goal.seeding.is_some_and(|goal| uploaded(t).saturating_add(t.going) >= goal.bytes) {
             self.end(id, "the seed ratio is reached", now);
         }
     }

@@ -38,7 +38,7 @@ impl Session {
         }
         let picker = new_picker(&spec, &mut self.rng);
         let announcer = announce::Announcer::new(&spec.trackers, self.key, &mut self.rng, now);
-        let info_hash = spec.meta.info_hash;
+        let (info_hash, name) = (spec.meta.info_hash, spec.meta.name.clone());
         let mut news = News::default();
         news.state(State::Checking, None);
         let torrent = Torrent {
@@ -80,13 +80,13 @@ impl Session {
             listed: Time::NEVER,
             spec,
         };
-        log::info!("torrent {number}: {info_hash} {}", torrent.spec.meta.name);
         let Some(id) = self.torrents.insert(torrent) else {
             let reason = Some(format!("more than {} torrents in one process", crate::limits::TORRENTS_MAX));
             return self.note(Report::State { number, state: State::Error, reason });
         };
         self.by_hash.insert(info_hash, id);
         self.by_number.insert(number, id);
+        log::info!("{id} {info_hash} {name}");
         self.open_torrent(id, now);
     }
 

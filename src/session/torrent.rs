@@ -120,8 +120,8 @@ pub(super) struct Torrent {
     /// While it super-seeds, and after.
     pub(super) super_seed: Option<SuperSeed>,
     pub(super) goal: Goal,
-    /// Blocks that are read for peers or stand in their outboxes.
-    pub(super) going: u32,
+    /// Bytes of blocks that are read for peers or stand in their outboxes.
+    pub(super) going: u64,
     /// It could not go on.
     pub(super) failed: bool,
     pub(super) full: Full,
@@ -165,6 +165,15 @@ impl Torrent {
     /// Whether it has use for peers that it does not have.
     pub(super) fn welcomes(&self) -> bool {
         self.running() && !self.goal.is_parting()
+    }
+
+    /// The state while it runs, as the user reads it.
+    pub(super) fn state(&self) -> (State, Option<String>) {
+        if self.lacks() {
+            return (State::Downloading, None);
+        }
+        let part = !self.picker.is_complete();
+        (State::Seeding, part.then(|| "only a part of it is here".to_owned()))
     }
 
     /// Payload moved: that is to be remembered. Tells when it will be saved.

@@ -3,7 +3,7 @@
 use super::Session;
 use super::download::Checked;
 use super::peer::{Peer, Stage};
-use crate::api::{Action, DiskError, PeerId, TorrentId};
+use crate::api::{Action, DiskError, PeerId, TorrentId, Why};
 use crate::base::buf::{BLOCK, Buf};
 use crate::base::time::Time;
 use crate::limits::{REQUESTS_IN_MAX, SEND_BUFS};
@@ -61,8 +61,12 @@ impl Session {
             return Err("a request outside the torrent");
         }
         if !t.picker.have().get(block.piece) {
-            // One that we told of and lost since.
+            // One that we told of and lost since may come back. If not, the peer shall come again to hear what there is.
             return match t.doubt.is_lost(block.piece) {
+                true if t.spec.seed_only && !t.doubt.is_looked_at(block.piece) => {
+                    self.close(peer, Why::Stopping, now);
+                    Ok(())
+                }
                 true => Ok(()),
                 false => Err("a request of a piece that we do not have"),
             };
@@ -152,7 +156,7 @@ impl Session {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.reading += 1;
         if let Some(t) = self.torrents.get_mut(torrent) {
-            t.going += 1;
+            t.going += u64::from(block.len);
         }
         self.throttle.take_upload(u64::from(block.len));
         self.peers.pin(peer);
@@ -177,11 +181,12 @@ impl Session {
         if let (Some(p), Ok(()), true) = (p, &result, verified) {
             p.reading = p.reading.saturating_sub(1);
             p.sending += 1;
+            p.going += u64::from(block.len);
             return self.actions.push_back(Action::SendBlock { peer, block, buf });
         }
         self.actions.push_back(Action::Release(buf));
         self.round.bufs = self.round.bufs.saturating_sub(1);
-        self.gone(torrent, 1);
+        self.gone(torrent, block.len.into());
         if let Some(p) = self.peers.get_mut(peer) {
             p.reading = p.reading.saturating_sub(1);
         }
@@ -195,13 +200,14 @@ impl Session {
         let Some(p) = self.peers.get_mut(peer) else { return };
         let blocks = blocks.min(p.sending);
         p.sending -= blocks;
+        p.going = p.going.saturating_sub(bytes);
         p.said = now;
         p.up.add(bytes, now);
         p.uploaded += bytes;
         p.active = now;
         let torrent = p.torrent;
         if let Some(torrent) = torrent {
-            self.gone(torrent, blocks);
+            self.gone(torrent, bytes);
         }
         let Some(p) = self.peers.get(peer) else { return };
         if let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) {
@@ -229,17 +235,17 @@ impl Session {
         self.round.torrents.retain(|other| *other != torrent);
     }
 
-    /// So many blocks of a torrent are not under way any more.
-    fn gone(&mut self, torrent: TorrentId, blocks: u32) {
+    /// So many bytes of a torrent's blocks are not under way any more.
+    fn gone(&mut self, torrent: TorrentId, bytes: u64) {
         if let Some(t) = self.torrents.get_mut(torrent) {
-            t.going = t.going.saturating_sub(blocks);
+            t.going = t.going.saturating_sub(bytes);
         }
     }
 
     /// A peer is gone: what stands in its outbox went home with it; what is being read comes back by itself.
     pub(super) fn leave_round(&mut self, p: &Peer, now: Time) {
         if let Some(torrent) = p.torrent {
-            self.gone(torrent, p.sending);
+            self.gone(torrent, p.going);
         }
         self.round.bufs = self.round.bufs.saturating_sub(p.sending as usize);
         self.pump_reads(now);
