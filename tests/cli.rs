@@ -100,7 +100,7 @@ fn wrong_usage_is_one_line_that_names_option_value_and_what_is_allowed() {
         (&["--disk-io", "aio", "t"], &["--disk-io", "'aio'", "auto, mmap or pwrite"]),
         (&["--encryption", "required", "t"], &["--encryption", "'required'", "disabled"]),
         (&["-d", "x", ""], &["empty TORRENT"]),
-        (&["scrape", "t"], &["scrape", "not in this version"]),
+        (&["scrape"], &["no TORRENT"]),
         (&["create"], &["PATH is missing"]),
         (&["create", "a", "b"], &["one PATH only", "'b'"]),
         (&["create", "-l", "17K", "a"], &["-l", "'17K'", "power of two"]),

@@ -5,6 +5,8 @@
 mod choking;
 #[path = "sim/commands.rs"]
 mod commands;
+#[path = "sim/datagrams.rs"]
+mod datagrams;
 #[path = "sim/disk.rs"]
 mod disk;
 #[path = "sim/hostile.rs"]
@@ -13,6 +15,8 @@ mod hostile;
 mod many;
 #[path = "sim/rates.rs"]
 mod rates;
+#[path = "sim/udp.rs"]
+mod udp;
 #[path = "sim/world.rs"]
 mod world;
 

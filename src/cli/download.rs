@@ -15,7 +15,6 @@ use crate::proto::tracker::url::Url;
 use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, after, never, select};
 use std::fs;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,15 +52,8 @@ fn unable(error: &engine::Error) -> Error {
 }
 
 fn engine_options(options: &Download, torrents: usize, console: &Console<'_>) -> engine::Options {
-    let mut route = Route { v4: None, v6: None, device: options.device.clone() };
-    for address in &options.bind {
-        match address {
-            IpAddr::V4(v4) => route.v4 = Some(*v4),
-            IpAddr::V6(v6) => route.v6 = Some(*v6),
-        }
-    }
     engine::Options {
-        route,
+        route: Route::new(&options.bind, options.device.clone()),
         ports: options.ports.clone(),
         max_conn: options.max_conn,
         max_upload: options.max_upload,

@@ -15,6 +15,7 @@ mod json;
 mod log;
 mod options;
 mod progress;
+mod scrape;
 mod show;
 mod text;
 mod torrent;
@@ -145,6 +146,7 @@ fn perform(task: Task, read: &config::Read, console: &mut Console<'_>) -> Result
         Task::Print(text) => console.print(&text).map(|()| 0),
         Task::Create(options) => create::run(&options, console),
         Task::Show { torrent, json } => show::run(&torrent, json, console),
+        Task::Scrape(options) => scrape::run(&options, console),
         Task::Verify { torrent, dir } => verify::run(&torrent, &dir, console),
         Task::Config { save } => config::run(read, save, console),
         Task::Download(options) => download::run(&options, console),

@@ -111,6 +111,12 @@ const CREATE: &[Opt] = &[
     ("P", "", Kind::Flag, "private: peers from its trackers only"),
 ];
 
+const SCRAPE: &[Opt] = &[
+    ("b", "bind", Kind::Values("ADDR"), "ask from ADDR; once for IPv4, once for IPv6"),
+    ("", "bind-device", Kind::Value("IF"), "every socket on this network device, or none"),
+    ("", "json", Kind::Flag, "print one JSON object a line"),
+];
+
 const SHOW: &[Opt] = &[("", "json", Kind::Flag, "print one JSON object")];
 
 const VERIFY: &[Opt] = &[("d", "dir", Kind::Value("PATH"), "where the files are (default: .)")];
@@ -139,6 +145,8 @@ pub(crate) enum Task {
     Download(Box<Download>),
     /// Make a .torrent.
     Create(Create),
+    /// Ask trackers how swarms stand.
+    Scrape(Scrape),
     /// Say what a .torrent holds.
     Show { torrent: OsString, json: bool },
     /// Hash what is on disk.
@@ -200,6 +208,15 @@ pub(crate) struct Create {
     pub(crate) private: bool,
 }
 
+/// The options of `scrape`.
+#[derive(Debug)]
+pub(crate) struct Scrape {
+    pub(crate) torrents: Vec<OsString>,
+    pub(crate) bind: Vec<IpAddr>,
+    pub(crate) device: Option<String>,
+    pub(crate) json: bool,
+}
+
 /// Reads the arguments (without the program's own name).
 pub(crate) fn parse(args: &[OsString]) -> Result<(Common, Task), Error> {
     let texts: Vec<String> = args.iter().map(|arg| to_text(arg)).collect();
@@ -209,10 +226,11 @@ pub(crate) fn parse(args: &[OsString]) -> Result<(Common, Task), Error> {
     };
     match command {
         "create" => parsed(rest, &[CREATE, COMMON], CREATE_USAGE, create),
+        "scrape" => parsed(rest, &[SCRAPE, COMMON], SCRAPE_USAGE, scrape),
         "show" => parsed(rest, &[SHOW, COMMON], SHOW_USAGE, show),
         "verify" => parsed(rest, &[VERIFY, COMMON], VERIFY_USAGE, verify),
         "config" => parsed(rest, &[CONFIG, DOWNLOAD, COMMON], CONFIG_USAGE, config),
-        "edit" | "scrape" | "tracker" | "dht" | "replay" => {
+        "edit" | "tracker" | "dht" | "replay" => {
             Err(Error::Usage(format!("the command {command} is not in this version")))
         }
         _ => parsed(&texts, &[DOWNLOAD, COMMON], USAGE, download),
@@ -221,12 +239,15 @@ pub(crate) fn parse(args: &[OsString]) -> Result<(Common, Task), Error> {
 
 const USAGE: &str = "\
 Usage: ptorrent [options] TORRENT...       download, then seed
-       ptorrent COMMAND [options] ...      create, show, verify or config; each has its own --help
+       ptorrent COMMAND [options] ...      config, create, scrape, show or verify; each has its own --help
 
 A TORRENT is the path of a .torrent file. A file named like a command is written ./create.";
 const CREATE_USAGE: &str = "\
 Usage: ptorrent create [options] PATH
 Make a .torrent of a file or folder; print its magnet URI.";
+const SCRAPE_USAGE: &str = "\
+Usage: ptorrent scrape [options] TORRENT...
+Ask each tracker of each TORRENT for seeders, leechers and downloads; exit with 0 when one of each answers.";
 const SHOW_USAGE: &str = "\
 Usage: ptorrent show [options] TORRENT
 Print what a .torrent holds.";
@@ -345,13 +366,30 @@ fn config(matches: &Matches) -> Result<Task, Error> {
     }
 }
 
+/// `--bind` and `--bind-device`.
+fn bind(matches: &Matches) -> Result<(Vec<IpAddr>, Option<String>), Error> {
+    let bind = each(matches, "bind", values::address)?;
+    if bind.iter().filter(|a| a.is_ipv4()).count() > 1 || bind.iter().filter(|a| a.is_ipv6()).count() > 1 {
+        let text = "--bind is given twice for one family; allowed are one IPv4 and one IPv6 address";
+        return Err(Error::Usage(text.into()));
+    }
+    Ok((bind, value(matches, "bind-device", None, |text| values::device(text).map(Some))?))
+}
+
+fn scrape(matches: &Matches) -> Result<Task, Error> {
+    let (bind, device) = bind(matches)?;
+    let torrents: Vec<OsString> = matches.free.iter().map(|text| from_text(text)).collect();
+    match torrents.iter().find(|torrent| torrent.is_empty()) {
+        None if torrents.is_empty() => Err(Error::Usage("no TORRENT is given".into())),
+        Some(_) => Err(Error::Usage("an empty TORRENT is given".into())),
+        None => Ok(Task::Scrape(Scrape { torrents, bind, device, json: matches.opt_present("json") })),
+    }
+}
+
 /// All that a download is told besides its torrents, which may be missing here.
 fn settings(matches: &Matches) -> Result<Download, Error> {
     let usage = |text: &str| Err(Error::Usage(text.into()));
-    let bind = each(matches, "bind", values::address)?;
-    if bind.iter().filter(|a| a.is_ipv4()).count() > 1 || bind.iter().filter(|a| a.is_ipv6()).count() > 1 {
-        return usage("--bind is given twice for one family; allowed are one IPv4 and one IPv6 address");
-    }
+    let (bind, device) = bind(matches)?;
     value(matches, "encryption", (), values::encryption)?;
     let (seed, exit) = (matches.opt_present("seed"), matches.opt_present("exit"));
     // Who says --seed means to seed; a download gives back what it took. --exit ends it anyway.
@@ -367,7 +405,7 @@ fn settings(matches: &Matches) -> Result<Download, Error> {
         disk_io: value(matches, "disk-io", DiskIo::default(), values::disk_io)?,
         ports: value(matches, "port", 6881..=6889, values::ports)?,
         bind,
-        device: value(matches, "bind-device", None, |text| values::device(text).map(Some))?,
+        device,
         max_conn: value(matches, "max-conn", 50, values::connections)?,
         max_upload: value(matches, "max-upload", 4, values::connections)?,
         max_download_rate: value(matches, "max-download-rate", 0, values::rate)?,

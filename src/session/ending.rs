@@ -2,7 +2,7 @@
 
 use super::torrent::{Phase, Torrent, Wish};
 use super::{Finished, Key, Session, Stopping};
-use crate::api::{Action, Call, Job, Reason, State, TorrentId, Why};
+use crate::api::{Action, Job, Reason, State, TorrentId, Why};
 use crate::base::time::Time;
 use crate::limits::STOP_BUDGET;
 
@@ -33,6 +33,7 @@ impl Session {
 
     /// Ends what the torrent does: its peers, its announces, then its files.
     pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
+        self.cancel_udp(id, now);
         let Some(t) = self.torrents.get_mut(id) else { return };
         t.halted = true;
         if let Some(why) = t.goal.parted() {
@@ -47,9 +48,10 @@ impl Session {
         for peer in strays {
             self.close(peer, Why::Stopping, now);
         }
-        self.withdraw_calls(Some(id));
         self.leave_turns(id);
+        let waiting = self.calls.withdraw(id);
         let Some(t) = self.torrents.get_mut(id) else { return };
+        waiting.into_iter().for_each(|tracker| t.announcer.withdraw(tracker));
         let checks = match &t.phase {
             Phase::Closing { .. } | Phase::Closed => None,
             // The worker's answer comes first.
@@ -69,21 +71,6 @@ impl Session {
             }
         }
         self.pump_announces(id, now);
-    }
-
-    /// Announces that wait to be carried out are not: those of one torrent, or all.
-    fn withdraw_calls(&mut self, of: Option<TorrentId>) {
-        let torrents = &mut self.torrents;
-        self.calls.retain(|call| match call {
-            Call::Announce { torrent, tracker, .. } if of.is_none_or(|of| of == *torrent) => {
-                if let Some(t) = torrents.get_mut(*torrent) {
-                    t.announcer.withdraw(*tracker);
-                }
-                false
-            }
-            Call::Announce { .. } => true,
-            Call::Resolve { torrent, .. } => of.is_some_and(|of| of != *torrent),
-        });
     }
 
     pub(super) fn checks_left(&mut self, id: TorrentId) {
@@ -132,7 +119,12 @@ impl Session {
             return;
         }
         self.stopping = Some(Stopping { until: now + STOP_BUDGET, finished: Finished::No });
-        self.withdraw_calls(None);
+        let waiting = [self.calls.clear(), self.udp.clear()].concat();
+        for (torrent, tracker) in waiting {
+            if let Some(t) = self.torrents.get_mut(torrent) {
+                t.announcer.withdraw(tracker);
+            }
+        }
         for id in self.torrents.ids().collect::<Vec<_>>() {
             self.stop(id, now);
         }

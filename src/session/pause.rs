@@ -82,6 +82,7 @@ impl Session {
         let told = t.announcer.stopping_done() || now >= t.forget_at;
         if self.stopping.is_none() && told && matches!(t.phase, Phase::Closed) && t.news.due() == Time::NEVER
         {
+            self.udp.cancel(id, now);
             self.torrents.remove(id);
             self.removed.retain(|other| *other != id);
         }
@@ -122,15 +123,15 @@ impl Session {
             "it was added again: trackers that are new ({trackers}) and peers ({count}) are used, nothing else"
         ));
         if t.running() {
-            self.resolve(first, peers);
+            self.resolve(first, peers, now);
             self.arm_torrent(first, now);
         }
     }
 
     /// Has the names of peers that the user gave looked up.
-    pub(super) fn resolve(&mut self, torrent: TorrentId, peers: Vec<(String, u16)>) {
+    pub(super) fn resolve(&mut self, torrent: TorrentId, peers: Vec<(String, u16)>, now: Time) {
         for (host, port) in peers {
-            self.call(Call::Resolve { torrent, host, port });
+            self.call(Call::Resolve { torrent, host, port }, now);
         }
     }
 

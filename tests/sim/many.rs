@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::world::Script;
+use ptorrent::session::Config;
 
 /// A torrent of that name without a tracker, that calls these peers.
 fn torrent(w: &World, name: &str, pieces: u32, peers: &[NodeId]) -> Arc<Spec> {
@@ -11,6 +12,14 @@ fn torrent(w: &World, name: &str, pieces: u32, peers: &[NodeId]) -> Arc<Spec> {
         spec.meta = named(name, pieces, 256 << 10);
         spec.trackers = vec![];
         spec.peers = peers;
+    })
+}
+
+/// A node that may run many torrents.
+fn several(w: &mut World, change: impl FnOnce(&mut Config)) -> NodeId {
+    w.add(Link::default(), Disk::empty(1, 2), |c| {
+        c.max_open = 100;
+        change(c);
     })
 }
 
@@ -32,7 +41,7 @@ fn peers(w: &World, node: NodeId) -> Vec<u32> {
 /// One node downloads torrents with so many seeds each; the first has a minute of its own. It takes little a second,
 /// so that none of them is done soon.
 fn downloads(w: &mut World, candidates: &[usize]) -> NodeId {
-    let node = w.add(Link::default(), Disk::empty(1, 2), |c| c.max_download_rate = 128 << 10);
+    let node = several(w, |c| c.max_download_rate = 128 << 10);
     for (n, count) in candidates.iter().enumerate() {
         let name = format!("torrent {n}");
         let seeds = seeds(w, &name, 200, *count);
@@ -96,7 +105,7 @@ fn who_asks_for_a_torrent_without_peers_is_let_in_though_the_table_is_full() {
 #[test]
 fn a_torrent_that_fails_disturbs_no_other() {
     let mut w = World::new(seed());
-    let node = w.add(Link::default(), Disk::empty(1, 2), |_| {});
+    let node = several(&mut w, |_| {});
     for n in 0..8 {
         let name = format!("torrent {n}");
         let seeds = seeds(&mut w, &name, 8, 2);
@@ -119,7 +128,7 @@ fn a_torrent_that_fails_disturbs_no_other() {
 #[test]
 fn torrents_are_checked_one_after_another_in_order() {
     let mut w = World::new(seed());
-    let node = w.add(Link::default(), Disk::empty(1, 2), |_| {});
+    let node = several(&mut w, |_| {});
     // 400 MiB at 200 MiB a second and worker: a second each, were it alone.
     for n in 0..4 {
         let spec = torrent(&w, &format!("torrent {n}"), 1600, &[]);
@@ -143,7 +152,7 @@ fn torrents_are_checked_one_after_another_in_order() {
 #[test]
 fn the_upload_limit_is_shared_by_torrents_and_not_by_their_peers() {
     let mut w = World::new(seed());
-    let node = w.add(Link::default(), Disk::empty(1, 2), |c| c.max_upload_rate = 256 << 10);
+    let node = several(&mut w, |c| c.max_upload_rate = 256 << 10);
     for (n, leechers) in [(0, 4), (1, 1)] {
         let name = format!("torrent {n}");
         let spec = torrent(&w, &name, 200, &[]);
@@ -218,7 +227,7 @@ fn silent_connections_do_not_keep_us_from_calling() {
     let mut w = World::new(seed());
     let silent = w.add_script(Link::default(), || Box::new(Silent));
     let good = seeds(&mut w, "file", 8, 10);
-    let node = w.add(Link::default(), Disk::empty(8, 2), |c| c.max_conn = 20);
+    let node = several(&mut w, |c| c.max_conn = 20);
     let waiting = torrent(&w, "other", 8, &[]);
     run(&mut w, node, 1, &waiting, Disk::empty(8, 2), NOW);
     w.run(Duration::from_secs(1), |_| false);
