@@ -5,6 +5,7 @@
 mod announce;
 mod asking;
 mod calls;
+mod checks;
 mod choker;
 mod connections;
 mod doubt;
@@ -18,6 +19,7 @@ mod lifecycle;
 mod pause;
 mod peer;
 pub mod picker;
+mod places;
 mod report;
 mod resume;
 mod status;
@@ -41,6 +43,7 @@ use crate::proto::id::InfoHash;
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
 use calls::Calls;
+use checks::Line;
 use lanes::Lanes;
 use peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
@@ -93,6 +96,7 @@ pub struct Session {
     /// Reports that are of no torrent that is there.
     notes: VecDeque<Report>,
     lanes: Lanes,
+    line: Line,
     round: Round,
     throttle: Throttle,
     timers: Timers,
@@ -105,6 +109,8 @@ pub struct Session {
     calls: Calls,
     /// Connections being made.
     half_open: usize,
+    /// Connections that came in and have not shaken hands, the oldest first.
+    strangers: VecDeque<PeerId>,
     /// Torrents with somebody to call, in turn.
     callers: VecDeque<TorrentId>,
     /// How many were called, and since when that is counted.
@@ -156,6 +162,7 @@ impl Session {
             openers: VecDeque::new(),
             notes: VecDeque::new(),
             lanes: Lanes::new(config.lanes, config.receive_bufs),
+            line: Line::default(),
             round: Round::default(),
             throttle: Throttle::new(config.max_download_rate, config.max_upload_rate, now),
             timers: Timers::default(),
@@ -163,6 +170,7 @@ impl Session {
             picked: Vec::new(),
             calls: Calls::new(),
             half_open: 0,
+            strangers: VecDeque::new(),
             callers: VecDeque::new(),
             dialled: (0, Time::ZERO),
             dial_armed: Time::NEVER,
@@ -317,7 +325,7 @@ impl Session {
 
     fn on_done(&mut self, lane: u8, done: Done, now: Time) {
         match done {
-            Done::Opened { torrent, result } => self.on_opened(torrent, result, now),
+            Done::Opened { torrent, result } => self.on_opened(lane, torrent, *result, now),
             Done::Written { torrent, block, buf, result } => {
                 self.on_written(lane, torrent, block, buf, result, now);
             }

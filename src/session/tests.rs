@@ -112,7 +112,7 @@ impl Bench {
         let torrent = torrent.unwrap();
         self.ids.push(torrent);
         let opened = Opened { candidates, ..Opened::default() };
-        self.tell(Event::Done { lane: 0, done: Done::Opened { torrent, result: Ok(opened) } });
+        self.tell(Event::Done { lane: 0, done: Done::Opened { torrent, result: Box::new(Ok(opened)) } });
         torrent
     }
 
@@ -473,7 +473,10 @@ fn so_many_torrents_are_open_at_a_time_and_no_more() {
     b.tell(Event::Command(Command::Pause { number: 2 }));
     b.tell(Event::Command(Command::Remove { number: 0 }));
     for torrent in [first, second] {
-        b.tell(Event::Done { lane: 0, done: Done::Opened { torrent, result: Ok(Opened::default()) } });
+        b.tell(Event::Done {
+            lane: 0,
+            done: Done::Opened { torrent, result: Box::new(Ok(Opened::default())) },
+        });
     }
     b.tell(Event::Done { lane: 0, done: Done::Closed { torrent: first } });
     assert_eq!(opened(&b).len(), 2);
