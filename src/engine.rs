@@ -1,6 +1,10 @@
 //! The engine: it makes the channels, starts the threads and joins them, and is the only place that knows them all.
 //! The program says [`Command`]s and hears [`Report`]s.
 
+mod serve;
+
+pub use serve::{TrackerEngine, TrackerOptions};
+
 use crate::api::{Command, Report};
 use crate::base::buf::Pool;
 use crate::base::rng::Rng;
@@ -10,6 +14,7 @@ use crate::helper;
 pub use crate::helper::scrape::{Question, Said};
 use crate::limits;
 use crate::proto::wire::handshake::our_peer_id;
+pub use crate::reactor::{Hangup, no_hurry};
 use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, listen};
 use crate::session::Config;
 use crate::sys::socket::Route;
@@ -40,8 +45,8 @@ pub struct Options {
     pub torrents: usize,
     /// Disk workers, 1 to [`limits::LANES_MAX`]; None: one for each processor, two at least.
     pub lanes: Option<usize>,
-    /// Take SIGINT and SIGTERM; in one engine of a process only.
-    pub signals: bool,
+    /// Take SIGINT, SIGTERM, SIGHUP (which means this) and SIGUSR1; in one engine of a process only.
+    pub signals: Option<Hangup>,
 }
 
 /// Why the engine did not start, or ended early.
@@ -138,8 +143,7 @@ impl Engine {
         let addr = listeners.first().map(|listener| listener.addr());
         let port =
             addr.transpose().map_err(cannot("read a listener's address"))?.map_or(0, |addr| addr.port());
-        let signals = if options.signals { Some(Signals::install()) } else { None };
-        let signals = signals.transpose().map_err(cannot("take signals"))?;
+        let signals = options.signals.map(Signals::install).transpose().map_err(cannot("take signals"))?;
         let poll = Poll::new().map_err(cannot("make a poller"))?;
         let pool =
             Pool::new(sizes.receive_bufs + limits::SEND_BUFS).map_err(cannot("reserve memory for blocks"))?;

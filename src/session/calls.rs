@@ -90,6 +90,11 @@ impl Calls {
         self.list(&place);
     }
 
+    /// How many are out, and how many wait.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.out.len(), self.lines.values().map(|line| line.waiting.len()).sum())
+    }
+
     /// The next call that is to go out, while there is room.
     pub(super) fn next(&mut self, now: Time) -> Option<Call> {
         loop {

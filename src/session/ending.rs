@@ -117,7 +117,7 @@ impl Session {
             return;
         }
         self.stopping = Some(Stopping { until: now + STOP_BUDGET, finished: Finished::No });
-        let waiting = [self.calls.clear(), self.udp.clear()].concat();
+        let waiting = [self.calls.clear(), self.udp.clear(now)].concat();
         for (torrent, tracker) in waiting {
             if let Some(t) = self.torrents.get_mut(torrent) {
                 t.announcer.withdraw(tracker);

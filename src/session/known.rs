@@ -143,6 +143,11 @@ impl Known {
         Some(addr)
     }
 
+    /// How many addresses there are.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// When [`Known::next`] has something, the past when at once; None when it will not by itself. To be asked only
     /// with room for a connection.
     pub(super) fn deadline(&self) -> Option<Time> {
@@ -392,10 +397,6 @@ mod tests {
 
     /// What only the tests look at.
     impl Known {
-        fn len(&self) -> usize {
-            self.all.len()
-        }
-
         fn out(&self) -> usize {
             self.all.values().filter(|c| c.place == Place::Out).count()
         }

@@ -20,6 +20,7 @@ mod peer;
 pub mod picker;
 mod report;
 mod resume;
+mod status;
 mod super_seed;
 #[cfg(test)]
 mod tests;
@@ -118,6 +119,8 @@ pub struct Session {
     choices: u64,
     /// Our address as a tracker saw it last (BEP 24).
     external_ip: Option<IpAddr>,
+    /// Somebody asked what goes on.
+    status_due: bool,
     stopping: Option<Stopping>,
 }
 
@@ -168,6 +171,7 @@ impl Session {
             #[cfg(test)]
             choices: 0,
             external_ip: None,
+            status_due: false,
             stopping: None,
             config,
         }
@@ -204,6 +208,7 @@ impl Session {
             Event::Command(Command::Resume { number }) => self.on_resume(number, now),
             Event::Command(Command::Remove { number }) => self.on_remove(number, now),
             Event::Command(Command::Quit) => self.on_quit(now),
+            Event::Command(Command::Status) => self.status_due = true,
             Event::Tick => {}
         }
         self.run_timers(now);

@@ -11,6 +11,7 @@ impl Session {
     pub(super) fn news_due(&self) -> Time {
         let news = self.torrents.loudest().map_or(Time::NEVER, |(due, _)| due);
         match &self.stopping {
+            _ if self.status_due => Time::ZERO,
             Some(s) if matches!(s.finished, Finished::Tell { .. }) => Time::ZERO,
             _ if !self.notes.is_empty() => Time::ZERO,
             _ => news,
@@ -22,6 +23,9 @@ impl Session {
             return Some(report);
         }
         self.torrents.settle();
+        if std::mem::take(&mut self.status_due) {
+            return Some(Report::Status(Box::new(self.status(now))));
+        }
         if let Some((due, id)) = self.torrents.loudest()
             && due <= now
         {
@@ -50,13 +54,13 @@ impl Session {
         Some(Report::Progress { number, progress })
     }
 
-    fn seeds(&self, t: &Torrent) -> u32 {
+    pub(super) fn seeds(&self, t: &Torrent) -> u32 {
         let seeds = t.peers.iter().filter(|p| self.peers.get(**p).is_some_and(super::peer::Peer::is_seed));
         seeds.count() as u32
     }
 
     /// Why nothing comes in, when something should.
-    fn stuck(&self, t: &Torrent, now: Time) -> Option<String> {
+    pub(super) fn stuck(&self, t: &Torrent, now: Time) -> Option<String> {
         if !t.downloading() || t.down.per_second(5, now) > 0 {
             return None;
         }

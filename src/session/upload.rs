@@ -24,6 +24,13 @@ pub(super) struct Round {
     bufs: usize,
 }
 
+impl Round {
+    /// Blocks on their way, and how many there may be.
+    pub(super) fn sending(&self) -> (usize, usize) {
+        (self.bufs, SEND_BUFS)
+    }
+}
+
 impl Session {
     pub(super) fn on_interested(&mut self, peer: PeerId, now: Time) -> Checked {
         let Some(p) = self.peers.get_mut(peer) else { return Ok(()) };

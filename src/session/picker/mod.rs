@@ -143,6 +143,11 @@ impl Picker {
         self.missing.count()
     }
 
+    /// How many pieces are begun and not verified.
+    pub fn begun(&self) -> usize {
+        self.partials.len()
+    }
+
     /// Whether all that is wanted is verified.
     pub fn is_complete(&self) -> bool {
         self.missing.count() == 0
