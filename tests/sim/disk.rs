@@ -4,6 +4,7 @@
 use ptorrent::api::{DiskError, Done, Job, Opened, Spec, TorrentId, Verdict};
 use ptorrent::base::bits::Bitfield;
 use ptorrent::base::time::Time;
+use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::layout::{Block, Layout};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -35,8 +36,8 @@ fn fingerprint(block: Block, bytes: &[u8]) -> u64 {
 /// What a node keeps and how fast.
 pub(crate) struct Disk {
     spec: Option<Arc<Spec>>,
-    /// The torrent that has its files open, and how many workers have closed them.
-    open: Option<(TorrentId, usize)>,
+    /// The torrents that have their files open, what they are, and how many workers have closed each.
+    open: BTreeMap<TorrentId, (InfoHash, usize)>,
     /// Answers that are on their way.
     pending: usize,
     /// It was opened before, so that there is a record.
@@ -75,7 +76,7 @@ impl Disk {
     fn with(good: Bitfield, lanes: u8) -> Disk {
         Disk {
             spec: None,
-            open: None,
+            open: BTreeMap::new(),
             pending: 0,
             known: false,
             once: good.clone(),
@@ -122,7 +123,7 @@ impl Disk {
 
     /// Whether no torrent has its files open and nothing is to be answered.
     pub(crate) fn is_closed(&self) -> bool {
-        self.open.is_none() && self.pending == 0
+        self.open.is_empty() && self.pending == 0
     }
 
     fn layout(&self) -> Layout {
@@ -149,14 +150,15 @@ impl Disk {
     fn carry_out(&mut self, job: Job) -> Vec<Done> {
         match job {
             Job::Open { torrent, spec } => {
-                assert!(self.is_closed(), "opened while {:?} has the files", self.open);
+                let same = |(hash, _): &&(InfoHash, usize)| *hash == spec.meta.info_hash;
+                assert!(!self.open.values().any(|open| same(&open)), "another one has the files");
                 if self.full_at_open {
                     return vec![Done::Opened {
                         torrent,
                         result: self.room(u64::MAX).map(|()| Opened::default()),
                     }];
                 }
-                self.open = Some((torrent, 0));
+                self.open.insert(torrent, (spec.meta.info_hash, 0));
                 let opened = self.look(&spec);
                 self.spec = Some(spec);
                 vec![Done::Opened { torrent, result: Ok(opened) }]
@@ -177,8 +179,11 @@ impl Disk {
             Job::Room { torrent, bytes } => vec![Done::Room { torrent, result: self.room(bytes) }],
             Job::Close { torrent } => {
                 self.assert_open(torrent);
-                let closed = self.open.map_or(0, |(_, closed)| closed) + 1;
-                self.open = (closed < self.busy.len()).then_some((torrent, closed));
+                let lanes = self.busy.len();
+                self.open.retain(|id, (_, closed)| {
+                    *closed += usize::from(*id == torrent);
+                    *closed < lanes
+                });
                 vec![Done::Closed { torrent }]
             }
             Job::Read { torrent, peer, block, mut buf } => {
@@ -228,8 +233,7 @@ impl Disk {
     }
 
     fn assert_open(&self, torrent: TorrentId) {
-        let open = self.open.map(|(open, _)| open);
-        assert_eq!(open, Some(torrent), "a job of a torrent whose files are not open");
+        assert!(self.open.contains_key(&torrent), "a job of a torrent whose files are not open");
     }
 
     /// Whether so many bytes more fit.

@@ -71,6 +71,8 @@ pub(crate) struct Node {
     halves: BTreeMap<PeerId, Half>,
     /// Scripts have no ids of their own.
     next_id: u32,
+    /// How many torrents were started; the commands of tests have numbers of their own.
+    started: u32,
     pub(crate) alive: bool,
     pub(crate) exited: bool,
     wake: Time,
@@ -205,7 +207,7 @@ impl World {
             max_download_rate: 0,
             max_upload_rate: 0,
             lanes: 2,
-            max_open: 2,
+            max_open: 10_000,
             receive_bufs: 512,
         };
         config(&mut c);
@@ -239,6 +241,7 @@ impl World {
             pool,
             halves: BTreeMap::new(),
             next_id: 0,
+            started: 0,
             alive: true,
             exited: false,
             wake: Time::NEVER,
@@ -331,7 +334,11 @@ impl World {
                     self.tell(node, Event::Tick);
                 }
             }
-            What::Start(node, spec) => self.tell(node, Event::Command(Command::Add { number: 0, spec })),
+            What::Start(node, spec) => {
+                let number = self.nodes[node].started;
+                self.nodes[node].started += 1;
+                self.tell(node, Event::Command(Command::Add { number, spec }));
+            }
             What::Quit(node) => self.tell(node, Event::Command(Command::Quit)),
             What::Tell(node, command) => self.tell(node, Event::Command(command)),
             What::Done(node, lane, done) => {
