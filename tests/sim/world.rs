@@ -225,7 +225,7 @@ impl World {
             max_download_rate: 0,
             max_upload_rate: 0,
             lanes: 2,
-            max_open: 2,
+            max_open: 10_000,
             receive_bufs: 512,
         };
         config(&mut c);
