@@ -330,3 +330,18 @@ pub const SUPER_SEEDS: usize = 2;
 pub const SUPER_REVEAL: u32 = 4096;
 
 const _: () = assert!(SUPER_REVEAL as usize * 9 < OUTBOX_MAX && CHOKE_ROUND.as_secs() < SLOT_TURN.as_secs());
+
+/// The longest datagram of the DHT that is read: 1,024 bytes are due at most (BEP 32), some send what Ethernet takes.
+pub const KRPC_MAX: usize = 1500;
+/// The longest datagram of the DHT that is sent (BEP 32).
+pub const KRPC_SEND_MAX: usize = 1024;
+/// The longest transaction id that is sent back: 2 to 8 bytes are common.
+pub const KRPC_TID_MAX: usize = 32;
+/// The longest token that is kept: 4 to 20 bytes are common.
+pub const KRPC_TOKEN_MAX: usize = 64;
+/// Nodes that are taken from one answer: 8 are due, some send twice that.
+pub const KRPC_NODES_MAX: usize = 16;
+/// Peers that are taken from one answer: what fits the longest datagram is more than twice that.
+pub const KRPC_PEERS_MAX: usize = 100;
+
+const _: () = assert!(KRPC_SEND_MAX <= KRPC_MAX);

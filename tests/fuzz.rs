@@ -10,7 +10,7 @@ mod heap;
 mod mutate;
 
 use ptorrent::base::rng::Rng;
-use ptorrent::proto::{bencode, compact, http, metainfo, resume, tracker, wire};
+use ptorrent::proto::{bencode, compact, http, krpc, metainfo, resume, tracker, wire};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -26,6 +26,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("url", tracker::url::fuzz_url),
     ("http", http::fuzz_http),
     ("resume", resume::fuzz_resume),
+    ("krpc", krpc::fuzz_krpc),
 ];
 
 /// How many mutations each target gets: all targets take a few seconds.

@@ -4,6 +4,7 @@ pub mod bencode;
 pub mod compact;
 pub mod http;
 pub mod id;
+pub mod krpc;
 pub mod layout;
 pub mod metainfo;
 pub mod resume;
