@@ -20,6 +20,7 @@
 pub mod api;
 pub mod base;
 pub mod cli;
+pub mod dht;
 pub mod disk;
 pub mod engine;
 pub mod helper;

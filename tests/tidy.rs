@@ -13,7 +13,8 @@ const BELOW: &[(&str, &[&str])] = &[
     ("disk", &["sys", "api", "proto", "base", "limits"]),
     ("helper", &["sys", "api", "proto", "base", "limits"]),
     ("sys", &["base", "limits"]),
-    ("session", &["api", "proto", "base", "limits"]),
+    ("session", &["dht", "api", "proto", "base", "limits"]),
+    ("dht", &["proto", "base", "limits"]),
     ("api", &["proto", "base", "limits"]),
     ("proto", &["base", "limits"]),
     ("limits", &["base"]),
@@ -21,7 +22,7 @@ const BELOW: &[(&str, &[&str])] = &[
 ];
 
 /// The parts that are deterministic: no file, socket, thread, clock or environment.
-const INNER: &[&str] = &["base", "limits", "proto", "session", "api"];
+const INNER: &[&str] = &["base", "limits", "proto", "session", "dht", "api"];
 
 /// What they must not name, by a word that stands for it.
 const FOREIGN: &[&str] = &[

@@ -85,8 +85,10 @@ pub enum Method<'a> {
     AnnouncePeer {
         /// The torrent.
         info_hash: InfoHash,
-        /// The port to be reached at; None: that which the datagram comes from.
-        port: Option<u16>,
+        /// The port to be reached at.
+        port: u16,
+        /// Take the port that the datagram comes from instead.
+        implied_port: bool,
         /// What the node gave with its answer to `get_peers`.
         token: &'a [u8],
     },
@@ -207,15 +209,13 @@ fn query<'a>(q: Option<Value<'a>>, a: Option<Value<'a>>, read_only: bool) -> Res
         b"find_node" => Method::FindNode { target: target()?, want },
         b"get_peers" => Method::GetPeers { info_hash: info_hash()?, want },
         b"announce_peer" => {
-            let implied = implied.and_then(Value::as_int).is_some_and(|flag| flag != 0);
-            let port = port.and_then(Value::as_int).and_then(|port| u16::try_from(port).ok());
-            let port = match (implied, port) {
-                (true, _) => None,
-                (false, Some(port @ 1..)) => Some(port),
-                (false, _) => return Err("port is not one"),
-            };
+            let implied_port = implied.and_then(Value::as_int).is_some_and(|flag| flag != 0);
+            let port = port.and_then(Value::as_int).and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
+            if port == 0 && !implied_port {
+                return Err("port is not one");
+            }
             let token = token.and_then(Value::as_bytes).ok_or("no token")?;
-            Method::AnnouncePeer { info_hash: info_hash()?, port, token }
+            Method::AnnouncePeer { info_hash: info_hash()?, port, implied_port, token }
         }
         b"sample_infohashes" => Method::Sample { target: target()?, want },
         _ => Method::Unknown(name),
@@ -327,13 +327,12 @@ impl Query<'_> {
                 a.entry("info_hash").bytes(&info_hash.0);
                 want.put(a);
             }
-            Method::AnnouncePeer { info_hash, port, token } => {
-                if port.is_none() {
+            Method::AnnouncePeer { info_hash, port, implied_port, token } => {
+                if implied_port {
                     a.entry("implied_port").int(1);
                 }
                 a.entry("info_hash").bytes(&info_hash.0);
-                // Who does not know `implied_port` still wants a port.
-                a.entry("port").int(port.map_or(1, i64::from));
+                a.entry("port").int(i64::from(port));
                 a.entry("token").bytes(token);
             }
         }
@@ -396,7 +395,7 @@ pub fn fuzz_krpc(data: &[u8]) {
         assert!(response.values.iter().flat_map(Values::iter).count() <= data.len() / 6);
     }
     let again = message.encode();
-    // A port that is implied is written out, so that this one may be longer.
+    // A missing port is written out, so that this one may be a little longer.
     if again.len() <= KRPC_MAX {
         assert_eq!(decode(&again).as_ref(), Ok(&message));
     }
