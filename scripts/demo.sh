@@ -31,7 +31,8 @@ echo "demo: a file of $mib MiB, and its .torrent"
 head -c "${mib}M" /dev/urandom >"$work/seed/file.bin"
 "$ptorrent" create -q -o "$work/file.torrent" "$work/seed/file.bin" >"$work/magnet" || fail "create failed"
 
-quiet="--no-dht --no-pex --no-lsd --encryption disabled --bind 127.0.0.1 --port 0 --state-dir $work/state"
+: >"$work/none"
+quiet="--no-dht --no-pex --no-lsd --encryption disabled --bind 127.0.0.1 --port 0 --state-dir $work/state --config $work/none"
 # shellcheck disable=SC2086
 "$ptorrent" --seed --json $quiet --dir "$work/seed" "$work/file.torrent" \
     >"$work/seeder.json" 2>"$work/seeder.err" &

@@ -85,6 +85,20 @@ pub enum Event<'a> {
         /// What came of it.
         done: Done,
     },
+    /// A datagram is in.
+    Datagram {
+        /// Who sent it, as it says; an IPv4-mapped address is made IPv4.
+        from: SocketAddr,
+        /// What it says; it borrows the reactor's buffer.
+        data: &'a [u8],
+    },
+    /// A datagram of ours could not be sent, and another one would fare no better now.
+    Unreachable {
+        /// Where it should have gone.
+        to: SocketAddr,
+        /// What the system says.
+        why: io::ErrorKind,
+    },
     /// A helper has an answer.
     Reply(Reply),
     /// The program wants something.
@@ -173,6 +187,14 @@ pub enum Action {
         peer: PeerId,
         /// Which block.
         block: Block,
+    },
+    /// Send a datagram from the port that we listen on. It may be lost; [`Event::Unreachable`] tells when there is no
+    /// way at all.
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// What it says.
+        data: Box<[u8]>,
     },
     /// A call that may block, for a helper.
     Call(Box<Call>),
@@ -509,6 +531,13 @@ pub enum Call {
         /// The port that the answer shall have.
         port: u16,
     },
+    /// Look the name of a UDP tracker up, for all torrents.
+    LookUp {
+        /// The name.
+        host: String,
+        /// The port that the answer shall have.
+        port: u16,
+    },
 }
 
 /// The answer to a [`Call`].
@@ -527,6 +556,15 @@ pub enum Reply {
     Resolved {
         /// Whose.
         torrent: TorrentId,
+        /// The name that was looked up.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The addresses, or what is wrong.
+        result: Result<Vec<SocketAddr>, String>,
+    },
+    /// Of [`Call::LookUp`].
+    LookedUp {
         /// The name that was looked up.
         host: String,
         /// The port.

@@ -7,6 +7,7 @@ use crate::base::rng::Rng;
 use crate::base::wake::Wake;
 use crate::disk::{Shared, Syncer, Worker};
 use crate::helper;
+pub use crate::helper::scrape::{Question, Said};
 use crate::limits;
 use crate::proto::wire::handshake::our_peer_id;
 use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, listen};
@@ -180,6 +181,12 @@ impl Engine {
         self.workers.into_iter().for_each(joined);
         ended.map_err(cannot("wait for sockets"))
     }
+}
+
+/// Asks trackers how swarms stand, without an engine: each answer comes with the number of its question, within
+/// [`limits::SCRAPE_TIMEOUT`] unless a name look-up hangs.
+pub fn scrape(route: Route, questions: Vec<Question>) -> Result<Receiver<(usize, Said)>, Error> {
+    helper::scrape::scrape(route, questions, limits::SCRAPE_TIMEOUT).map_err(cannot("start a thread"))
 }
 
 /// The result of a thread; its panic, if it had one, is ours.

@@ -61,6 +61,46 @@ pub const ANNOUNCE_INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);
 /// The most peers taken from one announce.
 pub const ANNOUNCE_PEERS_MAX: usize = 1000;
 
+/// Torrents of one scrape over HTTP: its URL then has some 3,600 bytes, which common servers allow.
+pub const HTTP_SCRAPE_MAX: usize = 50;
+/// How long `ptorrent scrape` waits for all trackers together.
+pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Trackers that are scraped side by side: all of one torrent. Who does not answer must not take another's time.
+pub const SCRAPE_THREADS: usize = TRACKERS_MAX;
+/// The first wait of a scrape over UDP before it is sent again; it doubles. Shorter than an announce's (BEP 15, 15 s):
+/// somebody waits.
+pub const SCRAPE_RESEND: Duration = Duration::from_secs(2);
+/// Torrents of one scrape over UDP (BEP 15): as many as fit a datagram of 1,500 bytes.
+pub const UDP_SCRAPE_MAX: usize = 74;
+/// How long a connection id of a UDP tracker is used after it came (BEP 15).
+pub const UDP_CONNECTION_KEPT: Duration = Duration::from_secs(60);
+/// The first wait for the answer of a UDP tracker; it doubles with each resend (BEP 15).
+pub const UDP_RESEND: Duration = Duration::from_secs(15);
+/// Resends to a UDP tracker before it is given up (BEP 15).
+pub const UDP_RESENDS_MAX: u32 = 8;
+/// What all waits take together: two hours, then it counts as failed.
+pub const UDP_PATIENCE: Duration = Duration::from_secs(15 * ((1 << (UDP_RESENDS_MAX + 1)) - 1));
+/// After so many resends in a row a UDP tracker is slow: others are asked while its schedule goes on.
+pub const UDP_SLOW_AFTER: u32 = 2;
+/// The wait for an answer when there is no time: at the stop of a torrent.
+pub const UDP_RESEND_HURRIED: Duration = Duration::from_secs(1);
+/// Announces under way to a UDP tracker that has not answered one yet; one more with each answer, half with each loss.
+pub const UDP_WINDOW_START: usize = 4;
+/// The most of them, and the most that are sent again at a time.
+pub const UDP_WINDOW_MAX: usize = 16;
+/// The most at the stop: all torrents have three seconds together. Their answers fit a socket's buffer.
+pub const UDP_WINDOW_STOP: usize = 128;
+/// Announces over UDP that wait or are under way, some 300 bytes each: two of each torrent. Those past it fail.
+pub const UDP_ASKS_MAX: usize = 2 * TORRENTS_MAX;
+/// UDP trackers that are remembered, for their addresses and connection ids, though nobody asks them just now.
+pub const UDP_PLACES_KEPT: usize = 256;
+/// Names of UDP trackers that are looked up at a time: dead ones must not take all calls.
+pub const UDP_LOOK_UPS_OUT: usize = 8;
+/// The longest datagram that there is.
+pub const DATAGRAM_MAX: usize = 65_535;
+/// Datagrams read in a turn, of all sockets: a flood must not keep peers waiting. The kernel keeps or drops the others.
+pub const DATAGRAMS_MAX: usize = 64;
+
 const _: () = assert!(PIECES_MAX / 8 < MESSAGE_MAX);
 const _: () = assert!(MESSAGE_SMALL > BLOCK + 13);
 const _: () = assert!(PIECE_LENGTH_MAX / BLOCK <= u16::MAX as u32);
@@ -90,6 +130,10 @@ pub const CHECKS_OUT: usize = 2;
 pub const CHECK_BYTES: u64 = 4 << 20;
 /// Calls that are with the helpers at a time; more wait in the session.
 pub const CALLS_OUT: usize = 64;
+/// Of these, to hosts that did not answer the last time, or were never asked: the good ones have the other half.
+pub const CALLS_CHANCY: usize = CALLS_OUT / 2;
+/// Hosts of which the session knows whether they answer; less than 256 KiB.
+pub const PLACES_MAX: usize = 1024;
 /// Bytes that one socket may bring in a turn, before the others have theirs.
 pub const BURST: usize = 256 << 10;
 /// Bytes of small messages that may wait in a connection's outbox; a peer that does not read its answers is closed.
@@ -111,6 +155,8 @@ pub const PARTIAL_WALK: usize = 64;
 pub const ENDGAME_WALK: u32 = 4096;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
+const _: () = assert!(UDP_LOOK_UPS_OUT < CALLS_OUT && DATAGRAM_MAX <= SCRATCH);
+const _: () = assert!(UDP_WINDOW_START <= UDP_WINDOW_MAX && UDP_WINDOW_MAX <= UDP_WINDOW_STOP);
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize);
 const _: () = assert!(TORRENTS_MAX < u16::MAX as usize);
 
@@ -192,6 +238,9 @@ const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);
 const _: () = assert!(PARTIAL_BLOCKS_MAX as u64 >= 16 * (PIECE_LENGTH_MAX / BLOCK) as u64);
 /// How long a tracker may take to answer: overloaded ones do take half of it.
 pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A tracker that has not answered for so long is passed over: the next one is asked while its call goes on. Far more
+/// than a look-up, a TLS handshake and a busy server take together.
+pub const ANNOUNCE_SLOW: Duration = Duration::from_secs(10);
 /// How long `stopped` may take.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long `completed` may take before it, if that is due still.
@@ -277,17 +326,24 @@ pub const HELPERS_MAX: usize = 16;
 pub const LOOK_UPS_MAX: usize = 6;
 /// Of these, for announces.
 pub const ASKS_MAX: usize = 9;
-/// Of the announces, those to hosts that failed the last time: the others must not wait for them.
+/// Of the announces, those to hosts that failed the last time or were never asked: those that answer must not wait
+/// for them.
+pub const CHANCY_MAX: usize = 7;
+/// Of these, to hosts that failed the last time: a new one must not wait for them.
 pub const STRAINED_MAX: usize = 4;
-/// Announces to one host at a time; one after a failure.
-pub const CALLS_PER_HOST: u32 = 2;
+/// Announces to one host at a time; but one after a failure and before the first answer, and `ASKS_MAX` at the end.
+pub const CALLS_PER_HOST: usize = 2;
+/// The announce over a tracker's other address family (BEP 7) may take so long: the answer of the first one waits.
+pub const FAMILY_GRACE: Duration = Duration::from_secs(4);
+/// An address family that failed is not tried again for so long, where the other one works.
+pub const FAMILY_RETRY: Duration = Duration::from_secs(60 * 60);
 /// A helper thread with nothing to do ends after this.
 pub const HELPER_IDLE: Duration = Duration::from_secs(20);
 /// The longest time-out of a call.
 pub const CALL_MAX: Duration = Duration::from_secs(120);
 /// How long a look-up for its own sake is waited for: what resolvers take when every server of theirs is dead.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(40);
-/// How long one address of several may take to answer at all.
+/// How long one address may take to answer at all: what a connection takes whose first two packets are lost.
 pub const DIAL_MAX: Duration = Duration::from_secs(8);
 /// Hosts of which a failure is remembered.
 pub const HOSTS_MAX: usize = 256;
@@ -305,8 +361,10 @@ pub const NAME_RETRY: Duration = Duration::from_secs(30);
 pub const HTTP_REDIRECTS_MAX: usize = 5;
 
 // One thread is always left to watch over the calls that wait.
-const _: () = assert!(LOOK_UPS_MAX + ASKS_MAX < HELPERS_MAX && STRAINED_MAX < ASKS_MAX);
+const _: () =
+    assert!(LOOK_UPS_MAX + ASKS_MAX < HELPERS_MAX && STRAINED_MAX < CHANCY_MAX && CHANCY_MAX < ASKS_MAX);
 const _: () = assert!(ANNOUNCE_TIMEOUT.as_secs() <= CALL_MAX.as_secs());
+const _: () = assert!(ANNOUNCE_SLOW.as_secs() < ANNOUNCE_TIMEOUT.as_secs());
 
 /// How often it is decided anew whom we serve (BEP 3).
 pub const CHOKE_ROUND: Duration = Duration::from_secs(10);
@@ -441,3 +499,7 @@ pub const DHT_OUT_MAX: usize = 1024;
 const _: () = assert!(DHT_VOTES_NEEDED * 2 <= DHT_VOTES && DHT_CANDIDATES_MAX >= 8 * DHT_K);
 const _: () = assert!(DHT_SLOW.as_millis() < DHT_TIMEOUT.as_millis() && DHT_ALPHA <= DHT_K);
 const _: () = assert!(DHT_SAVED_MAX * (26 + 38) + 256 < DHT_SAVED_BYTES);
+/// The longest configuration file: thousands of trackers and peers, read and checked in no time.
+pub const CONFIG_MAX: u64 = 256 << 10;
+/// Commands of `--on-complete` that run at a time: enough that one that copies holds up no short one for long.
+pub const HOOKS_MAX: usize = 4;

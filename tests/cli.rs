@@ -58,6 +58,8 @@ fn call(dir: &Path, args: Vec<OsString>, out: &mut dyn Write, err: &mut dyn Writ
         takes_signals: false,
         rust_log: None,
         state_dir: Some(dir.join("state")),
+        config: Some(dir.join("settings/config")),
+        home: Some(dir.join("home")),
     })
 }
 
@@ -75,7 +77,13 @@ fn wrong_usage_is_one_line_that_names_option_value_and_what_is_allowed() {
         (&["--no-sandbox", "t"], &["unknown option --no-sandbox"]),
         (&["t", "--dir"], &["--dir needs a value"]),
         (&["-d", "a", "-d", "b", "t"], &["more than once"]),
-        (&["--exit=yes", "t"], &["--exit takes no value"]),
+        (&["--exit=yes", "t"], &["exit 'yes'", "true or false"]),
+        (&["-x", "--exit", "t"], &["more than once"]),
+        (&["--config", "a", "--config", "b", "t"], &["more than once"]),
+        (&["show", "--json=yes", "t"], &["--json takes no value"]),
+        (&["config", "t"], &["options only", "'t'"]),
+        (&["config", "-p", "x"], &["port", "'x'"]),
+        (&["config", "--save", "--config", ""], &["--config"]),
         (&["-s", "-x", "t"], &["--seed", "--exit", "contradict"]),
         (&["-q", "-v", "t"], &["--quiet", "--verbose"]),
         (&["-p", "70000", "t"], &["port", "'70000'", "65535"]),
@@ -92,7 +100,7 @@ fn wrong_usage_is_one_line_that_names_option_value_and_what_is_allowed() {
         (&["--disk-io", "aio", "t"], &["--disk-io", "'aio'", "auto, mmap or pwrite"]),
         (&["--encryption", "required", "t"], &["--encryption", "'required'", "disabled"]),
         (&["-d", "x", ""], &["empty TORRENT"]),
-        (&["scrape", "t"], &["scrape", "not in this version"]),
+        (&["scrape"], &["no TORRENT"]),
         (&["create"], &["PATH is missing"]),
         (&["create", "a", "b"], &["one PATH only", "'b'"]),
         (&["create", "-l", "17K", "a"], &["-l", "'17K'", "power of two"]),
@@ -113,7 +121,14 @@ fn wrong_usage_is_one_line_that_names_option_value_and_what_is_allowed() {
 #[test]
 fn help_and_version() {
     let folder = Folder::new("help");
-    for args in [&["-h"][..], &["t", "--help"], &["create", "--help"], &["show", "-h"], &["verify", "-h"]] {
+    for args in [
+        &["-h"][..],
+        &["t", "--help"],
+        &["create", "--help"],
+        &["show", "-h"],
+        &["verify", "-h"],
+        &["config", "-h"],
+    ] {
         let output = folder.call(args);
         assert!(output.ok().starts_with("Usage: ptorrent "), "{args:?}");
     }
@@ -135,7 +150,7 @@ fn options_in(text: &str) -> Vec<String> {
 #[test]
 fn help_and_man_page_name_the_same_options() {
     let folder = Folder::new("man");
-    let commands = [&["-h"][..], &["create", "-h"], &["show", "-h"], &["verify", "-h"]];
+    let commands = [&["-h"][..], &["create", "-h"], &["show", "-h"], &["verify", "-h"], &["config", "-h"]];
     let helps: String = commands.iter().map(|args| folder.call(args).out).collect();
     let manual = include_str!("../docs/ptorrent.1");
     assert_eq!(options_in(&helps), options_in(manual));
@@ -370,4 +385,69 @@ fn a_log_file_is_appended_to() {
     let log = fs::read_to_string(folder.0.join("log")).unwrap();
     assert!(log.starts_with("before\n") && log.contains("Z ERROR ptorrent: cannot read none"), "{log}");
     assert!(folder.call(&["show", "none", "--log-file", "no/log"]).fails(1).contains("cannot open"));
+}
+
+#[test]
+fn the_configuration_file_speaks_before_the_command_line() {
+    let folder = Folder::new("config");
+    // A missing default file is fine, a missing named one is not, a broken one disturbs no other command.
+    assert!(folder.call(&["-x", "none"]).fails(1).contains("cannot read none"));
+    assert!(folder.call(&["--config", "no", "none"]).fails(1).starts_with("cannot read "));
+    folder.file("settings/config", b"# mine\n\nport = 9-8\n");
+    let output = folder.call(&["t"]);
+    let line = output.fails(2);
+    assert!(line.contains("settings/config:3: port '9-8': a port"), "{line}");
+    assert!(folder.call(&["show", "none"]).fails(1).starts_with("cannot read none"));
+    folder.call(&["--help"]).ok();
+    // Another file, or none, in its place.
+    folder.file("other", b"json = true\n");
+    assert!(folder.call(&["--config", "other", "none"]).out.starts_with("{\"event\":\"error\""));
+    for none in ["", "/dev/null"] {
+        assert!(folder.call(&["--config", none, "none"]).fails(1).starts_with("cannot read none"));
+    }
+    assert_eq!(folder.call(&["--config", "other", "--json=false", "none"]).out, "");
+    folder.file("long", &b"#".repeat(300 << 10));
+    assert!(folder.call(&["--config", "long", "t"]).fails(2).contains("longer than 256 KiB"));
+    folder.file("raw", b"dir = a\xff\nlog-file = l\xfe\n");
+    folder.call(&["--config", "raw", "none"]);
+    assert!(folder.0.join(OsString::from_vec(b"l\xfe".to_vec())).exists());
+}
+
+#[test]
+fn config_prints_what_it_reads_and_saves_it_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("save");
+    let defaults = folder.call(&["config"]);
+    assert!(defaults.ok().lines().all(|line| line.is_empty() || line.starts_with('#')));
+    let args =
+        ["config", "-p", "7000-7010", "--peer", "a:1", "--peer=b:2", "--on-complete", " \"x\" #", "-vv"];
+    let printed = folder.call(&args);
+    for line in [
+        "port = 7000-7010\n",
+        "peer = a:1\npeer = b:2\n",
+        "on-complete = \" \\\"x\\\" #\"\n",
+        "verbose = 2\n",
+    ] {
+        assert!(printed.ok().contains(&format!("\n{line}")), "{line}: {}", printed.out);
+    }
+    let path = folder.0.join("settings/config");
+    let saved = folder.call(&[&args[..], &["--save"]].concat());
+    assert_eq!(saved.ok(), format!("saved {}\n", path.display()));
+    assert_eq!(fs::read_to_string(&path).unwrap(), printed.out);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(folder.call(&["config"]).ok(), printed.out);
+    // Changed in one point, the rest stays; a link stays one.
+    fs::rename(&path, folder.0.join("real")).unwrap();
+    std::os::unix::fs::symlink("../real", &path).unwrap();
+    folder.call(&["config", "--save", "-p", "0"]).ok();
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    let now = printed.out.replace("port = 7000-7010", "port = 0");
+    assert_eq!(folder.call(&["config"]).ok(), now);
+    assert_eq!(fs::read_dir(folder.0.join("settings")).unwrap().count(), 1);
+    // A new file where `--config` says, none where there can be none.
+    folder.call(&["config", "--save", "--config", "new/one", "-x"]).ok();
+    assert!(fs::read_to_string(folder.0.join("new/one")).unwrap().contains("\nexit = true\n"));
+    let device = folder.call(&["config", "--save", "--config", "/dev/null"]);
+    assert!(device.fails(1).contains("not a regular file"), "{}", device.err);
+    assert!(folder.call(&["config", "--save", "--config", "other.torrent/x/../../real/y"]).status == 1);
 }

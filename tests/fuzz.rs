@@ -23,6 +23,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("wire", wire::decoder::fuzz_wire),
     ("compact", compact::fuzz_compact),
     ("announce", tracker::http::fuzz_announce),
+    ("scrape", tracker::http::fuzz_scrape),
+    ("udp", tracker::udp::fuzz_udp),
     ("url", tracker::url::fuzz_url),
     ("http", http::fuzz_http),
     ("resume", resume::fuzz_resume),

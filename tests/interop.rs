@@ -15,5 +15,6 @@ mod interop {
     mod download;
     mod lab;
     mod one_peer;
+    mod scrape;
     mod seed;
 }

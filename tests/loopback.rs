@@ -9,6 +9,9 @@
 
 mod common;
 mod loopback {
+    mod config;
+    mod hooks;
+    mod rates;
     pub(crate) mod seeder;
 }
 
@@ -44,8 +47,13 @@ impl Running {
         let err = fs::File::options().append(true).create(true).open(folder.0.join("err")).unwrap();
         command.current_dir(&folder.0).args(["--json", "-p", "0", "--state-dir", "state"]).args(args);
         command.args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled"]);
+        // What the user of this machine has configured is not ours.
+        command.env("XDG_CONFIG_HOME", &folder.0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(err);
-        let mut child = command.spawn().unwrap();
+        Running::from(command.spawn().unwrap())
+    }
+
+    fn from(mut child: Child) -> Running {
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Running { child, lines }
     }
@@ -84,9 +92,14 @@ impl Running {
     }
 
     /// The exit status, after the rest of its output.
-    fn end(mut self) -> Option<i32> {
-        self.lines.by_ref().map_while(Result::ok).for_each(drop);
-        self.child.wait().unwrap().code()
+    fn end(self) -> Option<i32> {
+        self.end_with_lines().0
+    }
+
+    /// The same, and the rest of its output.
+    fn end_with_lines(mut self) -> (Option<i32>, Vec<String>) {
+        let lines = self.lines.by_ref().map_while(Result::ok).collect();
+        (self.child.wait().unwrap().code(), lines)
     }
 }
 

@@ -3,12 +3,16 @@
 
 #[path = "sim/choking.rs"]
 mod choking;
+#[path = "sim/datagrams.rs"]
+mod datagrams;
 #[path = "sim/disk.rs"]
 mod disk;
 #[path = "sim/hostile.rs"]
 mod hostile;
 #[path = "sim/rates.rs"]
 mod rates;
+#[path = "sim/udp.rs"]
+mod udp;
 #[path = "sim/world.rs"]
 mod world;
 

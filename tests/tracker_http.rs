@@ -218,6 +218,26 @@ fn a_status_counts_unless_the_tracker_says_why() {
 }
 
 #[test]
+fn numbers_and_lists_without_sense_do_no_harm() {
+    let seconds = |body: &str| announce_to(says(answer("200 OK", body))).map(|r| r.interval.as_secs());
+    for (interval, due) in [("0", 1800), ("-5", 1800), ("1", 60), ("9223372036854775807", 6 * 3600)] {
+        assert_eq!(seconds(&format!("d8:intervali{interval}e12:min intervali{interval}ee")), Ok(due));
+    }
+    // 2^63 is no number for us, and no end of a number is none at all.
+    assert!(matches!(seconds("d8:intervali9223372036854775808ee"), Err(TrackerFailure::Answer(_))));
+    assert!(matches!(seconds("d8:intervali99"), Err(TrackerFailure::Answer(_))));
+    for (peers, due) in [("5:\x7f\0\0\x01\x1a", 0), ("13:\x7f\0\0\x01\x1a\x22\x7f\0\0\x02\x1a\x22x", 2)] {
+        let response = announce_to(says(answer("200 OK", &format!("d5:peers{peers}e")))).unwrap();
+        assert_eq!(response.peers.len(), due);
+    }
+    let giant = "d8:completei99999999999999e10:incompletei-1e5:peers999999999:xe";
+    assert!(matches!(announce_to(says(answer("200 OK", giant))), Err(TrackerFailure::Answer(_))));
+    let giant = "d8:completei99999999999999e10:incompletei-1e5:peersle6:peers617:aaaaaaaaaaaaaaaaae";
+    let response = announce_to(says(answer("200 OK", giant))).unwrap();
+    assert_eq!((response.complete, response.incomplete, response.peers.len()), (None, None, 0));
+}
+
+#[test]
 fn a_warning_shows_no_secret() {
     let body = format!("d8:intervali900e15:warning message{}:old {SECRET}e", 4 + SECRET.len());
     assert_eq!(announce_to(says(answer("200 OK", &body))).unwrap().warning.as_deref(), Some("old …"));

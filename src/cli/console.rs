@@ -269,6 +269,8 @@ pub(crate) mod tests {
             takes_signals: false,
             rust_log: None,
             state_dir: None,
+            config: None,
+            home: None,
         };
         f(&mut Console::new(&mut env));
         (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())

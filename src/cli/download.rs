@@ -1,6 +1,7 @@
 //! The download: torrents to the engine, its reports to the user, an exit status at the end.
 
 use super::console::{Console, Stream, now};
+use super::hook::{Ended, Facts, Hooks};
 use super::json::Object;
 use super::options::Download;
 use super::progress::{View, reason_word, status_lines};
@@ -14,7 +15,6 @@ use crate::proto::tracker::url::Url;
 use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, after, never, select};
 use std::fs;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,16 +30,19 @@ pub(crate) fn run(options: &Download, console: &mut Console<'_>) -> Result<u8, E
         return Ok(1);
     }
     let views = specs.iter().map(|spec| View::new(spec.meta.name.clone(), spec.meta.info_hash)).collect();
+    let facts = specs.iter().map(|spec| facts(spec, console)).collect();
     let engine = Engine::start(engine_options(options, specs.len(), console)).map_err(|e| unable(&e))?;
     for (number, spec) in (0..).zip(specs) {
         engine.command(Command::Add { number, spec: Arc::new(spec) });
     }
-    let mut watch = Watch::new(views, failures, options, console);
+    let mut watch = Watch::new(views, facts, failures, options, console);
     let status = watch.run(engine.reports(), &|| {
         // An engine that has ended has closed its reports, too.
         engine.command(Command::Quit);
     });
-    engine.join().map_err(|e| unable(&e))?;
+    let joined = engine.join().map_err(|e| unable(&e));
+    watch.wait_for_hooks();
+    joined?;
     status.unwrap_or_else(|| Err(Error::Failed(Reason::Io, "the engine ended by itself".into())))
 }
 
@@ -49,15 +52,8 @@ fn unable(error: &engine::Error) -> Error {
 }
 
 fn engine_options(options: &Download, torrents: usize, console: &Console<'_>) -> engine::Options {
-    let mut route = Route { v4: None, v6: None, device: options.device.clone() };
-    for address in &options.bind {
-        match address {
-            IpAddr::V4(v4) => route.v4 = Some(*v4),
-            IpAddr::V6(v6) => route.v6 = Some(*v6),
-        }
-    }
     engine::Options {
-        route,
+        route: Route::new(&options.bind, options.device.clone()),
         ports: options.ports.clone(),
         max_conn: options.max_conn,
         max_upload: options.max_upload,
@@ -142,10 +138,26 @@ fn spec(meta: Metainfo, options: &Download, console: &mut Console<'_>) -> Result
     })
 }
 
+/// What a command of `--on-complete` is told that does not change.
+fn facts(spec: &Spec, console: &Console<'_>) -> Facts {
+    // Relative to nothing: the command may go elsewhere.
+    let dir = std::path::absolute(&spec.dir).unwrap_or_else(|_| console.resolve(&spec.dir));
+    let files = spec.wanted.iter().filter(|wanted| **wanted).count();
+    vec![
+        ("PTORRENT_NAME", spec.meta.name.clone().into()),
+        ("PTORRENT_INFO_HASH", spec.meta.info_hash.to_string().into()),
+        ("PTORRENT_PATH", dir.join(&spec.meta.name).into()),
+        ("PTORRENT_DIR", dir.into()),
+        ("PTORRENT_FILES", files.to_string().into()),
+    ]
+}
+
 /// What main sees of the engine, and makes of it.
 struct Watch<'w, 'c> {
     console: &'w mut Console<'c>,
     views: Vec<View>,
+    facts: Vec<Facts>,
+    hooks: Hooks,
     /// A TORRENT could not be read.
     failures: bool,
     exit: bool,
@@ -171,6 +183,7 @@ struct Watch<'w, 'c> {
 impl<'w, 'c> Watch<'w, 'c> {
     fn new(
         views: Vec<View>,
+        facts: Vec<Facts>,
         failures: bool,
         options: &Download,
         console: &'w mut Console<'c>,
@@ -181,6 +194,8 @@ impl<'w, 'c> Watch<'w, 'c> {
             drawn: now(),
             console,
             views,
+            facts,
+            hooks: Hooks::new(options.on_complete.clone()),
             failures,
             exit: options.exit,
             json: options.json,
@@ -212,6 +227,7 @@ impl<'w, 'c> Watch<'w, 'c> {
                     Err(_) => return None,
                 },
                 recv(log) -> line => self.console.log(line.ok()),
+                recv(self.hooks.ended) -> ended => self.on_hook(ended.ok()),
                 recv(frame) -> _ => result = self.draw(),
             }
             match result {
@@ -232,7 +248,42 @@ impl<'w, 'c> Watch<'w, 'c> {
                 self.quitting = true;
                 quit();
             }
+            // What is complete when the engine is about to end has its turn after it: its files are closed then.
+            if !self.quitting {
+                self.hooks.start();
+            }
         }
+    }
+
+    /// After the engine has ended: every command has its turn. A second signal ends the process whatever runs.
+    fn wait_for_hooks(&mut self) {
+        self.hooks.start();
+        while !self.hooks.idle() {
+            let ended = self.hooks.ended.recv().ok();
+            self.on_hook(ended);
+        }
+    }
+
+    fn on_hook(&mut self, ended: Option<Ended>) {
+        let Some(ended) = ended else { return };
+        let name = self.views.get(ended.number).map_or("", |view| &view.name);
+        if let Some(why) = self.hooks.on_ended(&ended) {
+            self.console.warn(&format!("{name}: {why}"));
+        }
+    }
+
+    /// Puts the command for a download that is complete in line; one that was complete at the start is none.
+    fn call_hook(&mut self, number: usize) {
+        let (Some(view), Some(facts)) = (self.views.get(number), self.facts.get(number)) else { return };
+        let progress = &view.progress;
+        if !self.hooks.wanted() || progress.downloaded == 0 {
+            return;
+        }
+        let mut facts = facts.clone();
+        facts.push(("PTORRENT_SIZE", progress.total.to_string().into()));
+        facts.push(("PTORRENT_DOWNLOADED", progress.downloaded.to_string().into()));
+        facts.push(("PTORRENT_UPLOADED", progress.uploaded.to_string().into()));
+        self.hooks.add(number, facts);
     }
 
     fn status(&self) -> u8 {
@@ -346,8 +397,11 @@ impl<'w, 'c> Watch<'w, 'c> {
 
     fn on_complete(&mut self, number: usize) -> Result<(), Error> {
         let Some(view) = self.views.get_mut(number) else { return Ok(()) };
-        view.complete = true;
+        let first = !std::mem::replace(&mut view.complete, true);
         let (json, plain) = (view.complete_json(), format!("{}: complete\n", view.name));
+        if first {
+            self.call_hook(number);
+        }
         self.line(|| json, || plain)
     }
 
@@ -384,8 +438,10 @@ mod tests {
         sender.send(Report::Finished { unreached: 0 }).unwrap();
         let (mut status, asked) = (None, Cell::new(false));
         let (out, err) = on_terminal(terminal, |console| {
-            let mut watch = Watch::new(views, false, &options, console);
+            let facts = vec![vec![("PTORRENT_NAME", "x".into())]; options.torrents.len()];
+            let mut watch = Watch::new(views, facts, false, &options, console);
             let ended = watch.run(&receiver, &|| assert!(!asked.replace(true), "asked twice"));
+            watch.wait_for_hooks();
             status = ended.unwrap().ok();
         });
         (status.unwrap(), out, err, asked.get())
@@ -481,6 +537,20 @@ mod tests {
         let (_, out, err, _) = watch(true, &["-x", "a"], reports);
         assert!(out.ends_with("a  100.0%  seeding  0 B/s up  0 peers\n"), "{out:?}");
         assert_eq!((out.matches("complete").count(), err.as_str()), (0, ""));
+    }
+
+    #[test]
+    fn a_command_is_called_for_what_was_downloaded_in_this_run_once() {
+        let args = ["--on-complete", "echo \"$PTORRENT_NAME\" $PTORRENT_SIZE; exit 3", "a"];
+        let progress = |downloaded| Report::Progress {
+            number: 0,
+            progress: Progress { total: 10, have: 10, downloaded, ..Progress::default() },
+        };
+        let (_, _, err, _) = watch(false, &args, vec![progress(10), COMPLETE, COMPLETE]);
+        let due = "ptorrent: warning: a: the command of --on-complete ended with status 3: ";
+        assert!(err.starts_with(due) && err.lines().count() == 1, "{err}");
+        let (_, _, err, _) = watch(false, &args, vec![progress(0), COMPLETE]);
+        assert_eq!(err, "");
     }
 
     #[test]

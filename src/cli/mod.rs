@@ -5,14 +5,17 @@
 //! it through a channel.
 
 mod args;
+mod config;
 mod console;
 mod create;
 mod download;
 mod hash;
+mod hook;
 mod json;
 mod log;
 mod options;
 mod progress;
+mod scrape;
 mod show;
 mod text;
 mod torrent;
@@ -24,7 +27,7 @@ use console::Console;
 use options::Task;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// All that the program takes from its process.
 pub struct Env<'a> {
@@ -50,12 +53,18 @@ pub struct Env<'a> {
     pub rust_log: Option<String>,
     /// The state folder where `--state-dir` names none: `$XDG_STATE_HOME/ptorrent`, or `~/.local/state/ptorrent`.
     pub state_dir: Option<PathBuf>,
+    /// The configuration file where `--config` names none: `$XDG_CONFIG_HOME/ptorrent/config`, or
+    /// `~/.config/ptorrent/config`.
+    pub config: Option<PathBuf>,
+    /// `HOME`: what `~` is in the configuration file.
+    pub home: Option<PathBuf>,
 }
 
 impl<'a> Env<'a> {
     /// The environment of this process, read once.
     #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
     pub fn of_process(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Env<'a> {
+        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         Env {
             args: std::env::args_os().skip(1).collect(),
             dir: PathBuf::new(),
@@ -67,16 +76,18 @@ impl<'a> Env<'a> {
             columns: std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()),
             takes_signals: true,
             rust_log: std::env::var("RUST_LOG").ok(),
-            state_dir: state_dir(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME")),
+            state_dir: base_dir(std::env::var_os("XDG_STATE_HOME"), home.as_deref(), ".local/state"),
+            config: base_dir(std::env::var_os("XDG_CONFIG_HOME"), home.as_deref(), ".config")
+                .map(|dir| dir.join("config")),
+            home,
         }
     }
 }
 
-/// The state folder, by the XDG base directory specification: paths that are not absolute do not count.
-fn state_dir(state_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
-    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute(state_home).or_else(|| Some(absolute(home)?.join(".local/state")))?;
-    Some(state.join("ptorrent"))
+/// Our folder of one kind, by the XDG base directory specification: paths that are not absolute do not count.
+fn base_dir(given: Option<OsString>, home: Option<&Path>, default: &str) -> Option<PathBuf> {
+    let given = given.map(PathBuf::from).filter(|path| path.is_absolute());
+    Some(given.or_else(|| Some(home?.join(default)))?.join("ptorrent"))
 }
 
 /// Of whichever of the two streams is a terminal.
@@ -106,10 +117,12 @@ fn failed(what: impl std::fmt::Display, error: &io::Error) -> Error {
 
 /// Runs the program. The answer is its exit status: see the man page.
 pub fn run(env: &mut Env<'_>) -> u8 {
-    let parsed = options::parse(&env.args);
+    let parsed = config::read(env).and_then(|read| Ok((options::parse(&read.args)?, read)));
     let mut console = Console::new(env);
     let result = match parsed {
-        Ok((common, task)) => console.open_log(&common).and_then(|()| perform(task, &mut console)),
+        Ok(((common, task), read)) => {
+            console.open_log(&common).and_then(|()| perform(task, &read, &mut console))
+        }
         Err(error) => Err(error),
     };
     let status = match result {
@@ -128,12 +141,14 @@ pub fn run(env: &mut Env<'_>) -> u8 {
     status
 }
 
-fn perform(task: Task, console: &mut Console<'_>) -> Result<u8, Error> {
+fn perform(task: Task, read: &config::Read, console: &mut Console<'_>) -> Result<u8, Error> {
     match task {
         Task::Print(text) => console.print(&text).map(|()| 0),
         Task::Create(options) => create::run(&options, console),
         Task::Show { torrent, json } => show::run(&torrent, json, console),
+        Task::Scrape(options) => scrape::run(&options, console),
         Task::Verify { torrent, dir } => verify::run(&torrent, &dir, console),
+        Task::Config { save } => config::run(read, save, console),
         Task::Download(options) => download::run(&options, console),
     }
 }

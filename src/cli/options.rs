@@ -4,6 +4,7 @@ use super::Error;
 use super::args::{from_text, to_text};
 use super::values;
 use crate::api::{DiskIo, Prealloc};
+use crate::proto::metainfo::printable;
 use crate::proto::tracker::url::Url;
 use getopts::{Fail, HasArg, Matches, Occur};
 use std::ffi::OsString;
@@ -13,8 +14,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How an option is given.
-#[derive(Clone, Copy)]
-enum Kind {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
     /// Once, without a value.
     Flag,
     /// Any number of times, without a value.
@@ -26,7 +27,7 @@ enum Kind {
 }
 
 /// One option: short name (may be empty), long name (empty: none), kind, what `--help` says.
-type Opt = (&'static str, &'static str, Kind, &'static str);
+pub(crate) type Opt = (&'static str, &'static str, Kind, &'static str);
 
 const COMMON: &[Opt] = &[
     ("v", "verbose", Kind::Count, "say more; twice: debug, three times: trace"),
@@ -83,7 +84,22 @@ const DOWNLOAD: &[Opt] = &[
     ("", "no-pex", Kind::Flag, "no peer exchange (this version has none)"),
     ("", "no-lsd", Kind::Flag, "no local discovery (this version has none)"),
     ("", "json", Kind::Flag, "one JSON object a line in place of the progress lines"),
+    (
+        "",
+        "on-complete",
+        Kind::Value("CMD"),
+        "run CMD by the shell when a download is complete; facts: $PTORRENT_NAME, ...",
+    ),
+    (
+        "",
+        "config",
+        Kind::Value("FILE"),
+        "read options from FILE first (default: $XDG_CONFIG_HOME/ptorrent/config, or ~/.config/ptorrent/config)",
+    ),
 ];
+
+const CONFIG: &[Opt] =
+    &[("", "save", Kind::Flag, "write it to the file of --config in place of printing it")];
 
 const CREATE: &[Opt] = &[
     ("o", "", Kind::Value("FILE"), "write FILE (default: the name of PATH and .torrent, here)"),
@@ -95,9 +111,30 @@ const CREATE: &[Opt] = &[
     ("P", "", Kind::Flag, "private: peers from its trackers only"),
 ];
 
+const SCRAPE: &[Opt] = &[
+    ("b", "bind", Kind::Values("ADDR"), "ask from ADDR; once for IPv4, once for IPv6"),
+    ("", "bind-device", Kind::Value("IF"), "every socket on this network device, or none"),
+    ("", "json", Kind::Flag, "print one JSON object a line"),
+];
+
 const SHOW: &[Opt] = &[("", "json", Kind::Flag, "print one JSON object")];
 
 const VERIFY: &[Opt] = &[("d", "dir", Kind::Value("PATH"), "where the files are (default: .)")];
+
+/// The first words that name a command, also those that are not in this version.
+const COMMANDS: &[&str] =
+    &["create", "show", "edit", "verify", "scrape", "tracker", "dht", "config", "replay"];
+
+/// Whether a first word names a command; else it belongs to a download.
+pub(crate) fn is_command(word: &str) -> bool {
+    COMMANDS.contains(&word)
+}
+
+/// The options of a download, or of `config`, which takes them all.
+pub(crate) fn of_download(config: bool) -> impl Iterator<Item = &'static Opt> {
+    let more: &[Opt] = if config { CONFIG } else { &[] };
+    DOWNLOAD.iter().chain(COMMON).chain(more)
+}
 
 /// What is to be done.
 #[derive(Debug)]
@@ -108,10 +145,14 @@ pub(crate) enum Task {
     Download(Box<Download>),
     /// Make a .torrent.
     Create(Create),
+    /// Ask trackers how swarms stand.
+    Scrape(Scrape),
     /// Say what a .torrent holds.
     Show { torrent: OsString, json: bool },
     /// Hash what is on disk.
     Verify { torrent: OsString, dir: PathBuf },
+    /// Say what the options of a download are, or save them.
+    Config { save: bool },
 }
 
 /// What every command can be told.
@@ -150,6 +191,8 @@ pub(crate) struct Download {
     pub(crate) trackers: Vec<Url>,
     pub(crate) json: bool,
     pub(crate) state_dir: Option<PathBuf>,
+    /// A command of the shell.
+    pub(crate) on_complete: Option<OsString>,
 }
 
 /// The options of `create`.
@@ -165,6 +208,15 @@ pub(crate) struct Create {
     pub(crate) private: bool,
 }
 
+/// The options of `scrape`.
+#[derive(Debug)]
+pub(crate) struct Scrape {
+    pub(crate) torrents: Vec<OsString>,
+    pub(crate) bind: Vec<IpAddr>,
+    pub(crate) device: Option<String>,
+    pub(crate) json: bool,
+}
+
 /// Reads the arguments (without the program's own name).
 pub(crate) fn parse(args: &[OsString]) -> Result<(Common, Task), Error> {
     let texts: Vec<String> = args.iter().map(|arg| to_text(arg)).collect();
@@ -174,9 +226,11 @@ pub(crate) fn parse(args: &[OsString]) -> Result<(Common, Task), Error> {
     };
     match command {
         "create" => parsed(rest, &[CREATE, COMMON], CREATE_USAGE, create),
+        "scrape" => parsed(rest, &[SCRAPE, COMMON], SCRAPE_USAGE, scrape),
         "show" => parsed(rest, &[SHOW, COMMON], SHOW_USAGE, show),
         "verify" => parsed(rest, &[VERIFY, COMMON], VERIFY_USAGE, verify),
-        "edit" | "scrape" | "tracker" | "dht" | "config" | "replay" => {
+        "config" => parsed(rest, &[CONFIG, DOWNLOAD, COMMON], CONFIG_USAGE, config),
+        "edit" | "tracker" | "dht" | "replay" => {
             Err(Error::Usage(format!("the command {command} is not in this version")))
         }
         _ => parsed(&texts, &[DOWNLOAD, COMMON], USAGE, download),
@@ -185,18 +239,24 @@ pub(crate) fn parse(args: &[OsString]) -> Result<(Common, Task), Error> {
 
 const USAGE: &str = "\
 Usage: ptorrent [options] TORRENT...       download, then seed
-       ptorrent COMMAND [options] ...      create, show or verify; each has its own --help
+       ptorrent COMMAND [options] ...      config, create, scrape, show or verify; each has its own --help
 
 A TORRENT is the path of a .torrent file. A file named like a command is written ./create.";
 const CREATE_USAGE: &str = "\
 Usage: ptorrent create [options] PATH
 Make a .torrent of a file or folder; print its magnet URI.";
+const SCRAPE_USAGE: &str = "\
+Usage: ptorrent scrape [options] TORRENT...
+Ask each tracker of each TORRENT for seeders, leechers and downloads; exit with 0 when one of each answers.";
 const SHOW_USAGE: &str = "\
 Usage: ptorrent show [options] TORRENT
 Print what a .torrent holds.";
 const VERIFY_USAGE: &str = "\
 Usage: ptorrent verify [options] TORRENT
 Hash what is on disk; print a line for each file that is bad or missing; exit with 0 only when all is there.";
+const CONFIG_USAGE: &str = "\
+Usage: ptorrent config [--save] [options]
+Print, or save, the options of a download as they are in force: defaults, configuration file, command line.";
 
 fn parsed(
     args: &[String],
@@ -238,7 +298,7 @@ fn dashed(name: &str) -> String {
     format!("{dashes}{}", values::shown(name))
 }
 
-fn wrong(fail: &Fail) -> String {
+pub(crate) fn wrong(fail: &Fail) -> String {
     match fail {
         Fail::ArgumentMissing(name) => format!("{} needs a value", dashed(name)),
         Fail::UnrecognizedOption(name) => format!("unknown option {}", dashed(name)),
@@ -285,11 +345,51 @@ fn only(matches: &Matches, what: &str) -> Result<OsString, Error> {
 }
 
 fn download(matches: &Matches) -> Result<Task, Error> {
+    let options = settings(matches)?;
     let usage = |text: &str| Err(Error::Usage(text.into()));
+    if options.torrents.is_empty() {
+        return usage("no TORRENT is given");
+    }
+    if options.torrents.iter().any(|torrent| torrent.is_empty()) {
+        return usage("an empty TORRENT is given");
+    }
+    Ok(Task::Download(Box::new(options)))
+}
+
+fn config(matches: &Matches) -> Result<Task, Error> {
+    match settings(matches)?.torrents.first() {
+        Some(torrent) => Err(Error::Usage(format!(
+            "config takes options only, not '{}'",
+            printable(&torrent.to_string_lossy())
+        ))),
+        None => Ok(Task::Config { save: matches.opt_present("save") }),
+    }
+}
+
+/// `--bind` and `--bind-device`.
+fn bind(matches: &Matches) -> Result<(Vec<IpAddr>, Option<String>), Error> {
     let bind = each(matches, "bind", values::address)?;
     if bind.iter().filter(|a| a.is_ipv4()).count() > 1 || bind.iter().filter(|a| a.is_ipv6()).count() > 1 {
-        return usage("--bind is given twice for one family; allowed are one IPv4 and one IPv6 address");
+        let text = "--bind is given twice for one family; allowed are one IPv4 and one IPv6 address";
+        return Err(Error::Usage(text.into()));
     }
+    Ok((bind, value(matches, "bind-device", None, |text| values::device(text).map(Some))?))
+}
+
+fn scrape(matches: &Matches) -> Result<Task, Error> {
+    let (bind, device) = bind(matches)?;
+    let torrents: Vec<OsString> = matches.free.iter().map(|text| from_text(text)).collect();
+    match torrents.iter().find(|torrent| torrent.is_empty()) {
+        None if torrents.is_empty() => Err(Error::Usage("no TORRENT is given".into())),
+        Some(_) => Err(Error::Usage("an empty TORRENT is given".into())),
+        None => Ok(Task::Scrape(Scrape { torrents, bind, device, json: matches.opt_present("json") })),
+    }
+}
+
+/// All that a download is told besides its torrents, which may be missing here.
+fn settings(matches: &Matches) -> Result<Download, Error> {
+    let usage = |text: &str| Err(Error::Usage(text.into()));
+    let (bind, device) = bind(matches)?;
     value(matches, "encryption", (), values::encryption)?;
     let (seed, exit) = (matches.opt_present("seed"), matches.opt_present("exit"));
     // Who says --seed means to seed; a download gives back what it took. --exit ends it anyway.
@@ -305,7 +405,7 @@ fn download(matches: &Matches) -> Result<Task, Error> {
         disk_io: value(matches, "disk-io", DiskIo::default(), values::disk_io)?,
         ports: value(matches, "port", 6881..=6889, values::ports)?,
         bind,
-        device: value(matches, "bind-device", None, |text| values::device(text).map(Some))?,
+        device,
         max_conn: value(matches, "max-conn", 50, values::connections)?,
         max_upload: value(matches, "max-upload", 4, values::connections)?,
         max_download_rate: value(matches, "max-download-rate", 0, values::rate)?,
@@ -317,18 +417,16 @@ fn download(matches: &Matches) -> Result<Task, Error> {
         trackers: each(matches, "tracker", values::tracker)?,
         json: matches.opt_present("json"),
         state_dir: path(matches, "state-dir"),
+        on_complete: matches
+            .opt_str("on-complete")
+            .map(|text| from_text(&text))
+            .filter(|command| !command.is_empty()),
         torrents: matches.free.iter().map(|text| from_text(text)).collect(),
     };
-    if options.torrents.is_empty() {
-        return usage("no TORRENT is given");
-    }
-    if options.torrents.iter().any(|torrent| torrent.is_empty()) {
-        return usage("an empty TORRENT is given");
-    }
     if options.seed && options.exit {
         return usage("--seed and --exit contradict each other");
     }
-    Ok(Task::Download(Box::new(options)))
+    Ok(options)
 }
 
 fn create(matches: &Matches) -> Result<Task, Error> {

@@ -76,12 +76,13 @@ pub(super) fn redirect(url: &Url, location: Option<&str>) -> Result<Option<Fetch
     Ok(to.map(Fetched::Redirect))
 }
 
-/// An address that does not answer takes at most half of the time that is left, so that the next has its turn.
+/// An address that does not answer takes at most half of the time that is left, so that the next has its turn, and
+/// never so long that a few dead hosts hold all threads.
 fn dial(route: &Route, port: u16, addrs: &[IpAddr], deadline: Instant) -> Result<(TcpStream, IpAddr)> {
     let mut last = late();
     for (at, &ip) in addrs.iter().enumerate() {
         let Some(left) = left(deadline) else { break };
-        let limit = if at + 1 == addrs.len() { left } else { (left / 2).min(limits::DIAL_MAX) };
+        let limit = if at + 1 == addrs.len() { left } else { left / 2 }.min(limits::DIAL_MAX);
         let to = SocketAddr::new(ip, port);
         match socket::dial(route, to, limit) {
             Ok(stream) => return Ok((stream, ip)),

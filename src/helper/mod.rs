@@ -9,12 +9,14 @@ mod http;
 #[cfg(feature = "https")]
 mod https;
 mod lookup;
+pub mod scrape;
 
 use crate::api::{Call, Reply, TorrentId, TrackerFailure};
 use crate::base::wake::Wake;
 use crate::limits;
 use crate::proto::tracker::http::announce;
 use crate::proto::tracker::url::{Host, Url};
+use crate::proto::tracker::{Event, Response};
 use crate::sys::socket::Route;
 use crossbeam_channel::{Sender, TrySendError};
 use http::Fetched;
@@ -43,30 +45,47 @@ struct Shared {
 
 /// A call that waits.
 struct Job {
-    torrent: TorrentId,
     kind: Kind,
     deadline: Instant,
 }
 
 enum Kind {
     Announce {
+        torrent: TorrentId,
         tracker: u32,
         /// Where to ask now; with the query.
         url: Url,
         /// The tracker's own URL and where we were sent since: what may hold a secret.
         trail: Vec<Url>,
+        /// It says `stopped`.
+        farewell: bool,
     },
     Resolve {
+        /// Whose; None: for all torrents.
+        torrent: Option<TorrentId>,
         host: String,
         port: u16,
     },
 }
 
+/// What a host has shown; the better ones come first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Trust {
+    /// It answered the last time.
+    Good,
+    #[default]
+    Unknown,
+    /// It failed the last time.
+    Failed,
+}
+
 /// What is known of a tracker's host and port.
 #[derive(Default)]
 struct HostState {
-    calls: u32,
-    failed: bool,
+    calls: usize,
+    trust: Trust,
+    /// Until when it is not asked over the other address family as well, which failed.
+    lame_until: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -79,7 +98,8 @@ struct State {
     idle: usize,
     look_ups: usize,
     asks: usize,
-    /// Of `asks`, those to hosts that failed the last time.
+    /// Of `asks`, those to hosts that were not known to answer, and to those that failed the last time.
+    chancy: usize,
     strained: usize,
     closed: bool,
 }
@@ -88,7 +108,7 @@ struct State {
 enum Next {
     Reply(Reply),
     Look(String),
-    Ask { job: Job, host: String, addrs: Vec<IpAddr>, strained: bool },
+    Ask { job: Job, host: String, addrs: Vec<IpAddr>, trust: Trust, both: bool },
     Sleep(Option<Instant>),
 }
 
@@ -109,15 +129,14 @@ impl Pool {
         let job = match call {
             Call::Announce { torrent, tracker, url, request, timeout } => {
                 let (full, trail) = (announce(&url, &request), vec![url]);
+                let farewell = request.event == Event::Stopped;
                 Job {
-                    torrent,
-                    kind: Kind::Announce { tracker, url: full, trail },
+                    kind: Kind::Announce { torrent, tracker, url: full, trail, farewell },
                     deadline: now + timeout.min(limits::CALL_MAX),
                 }
             }
-            Call::Resolve { torrent, host, port } => {
-                Job { torrent, kind: Kind::Resolve { host, port }, deadline: now + limits::RESOLVE_TIMEOUT }
-            }
+            Call::Resolve { torrent, host, port } => Job::resolve(Some(torrent), host, port, now),
+            Call::LookUp { host, port } => Job::resolve(None, host, port, now),
         };
         let mut state = self.shared.lock();
         state.queue.push_back(job);
@@ -214,29 +233,47 @@ impl Shared {
                     state.look_ups -= 1;
                     state.names.end(host, found, clock());
                 }
-                Next::Ask { job, host, addrs, strained } => {
+                Next::Ask { job, host, addrs, trust, both } => {
                     self.muster(&mut state);
                     drop(state);
-                    let (used, result) = self.ask(&job, &addrs);
+                    let asked = self.ask(&job, &addrs, both);
                     state = self.lock();
-                    state.asked(&host, strained, matches!(result, Err(TrackerFailure::Network(_))));
-                    if let Some(ip) = used {
+                    state.asked(&host, trust, &asked, clock());
+                    if let Some(ip) = asked.used {
                         state.names.prefer(&job.host(), ip);
                     }
-                    state = self.conclude(state, job, result);
+                    state = self.conclude(state, job, asked.result);
                 }
             }
             idle_since = clock();
         }
     }
 
-    fn ask(&self, job: &Job, addrs: &[IpAddr]) -> (Option<IpAddr>, Result<Fetched, TrackerFailure>) {
-        match &job.kind {
-            Kind::Announce { url, .. } => {
-                http::fetch(&self.route, url, addrs, job.deadline, limits::HTTP_BODY_MAX)
+    /// Asks over one address family and, if `both`, over the other one too (BEP 7): what that fails at does no harm.
+    fn ask(&self, job: &Job, addrs: &[IpAddr], both: bool) -> Asked {
+        let Kind::Announce { url, .. } = &job.kind else { return Asked::nothing() };
+        let get = |addrs: &[IpAddr], deadline| {
+            http::fetch(&self.route, url, addrs, deadline, limits::HTTP_BODY_MAX)
+        };
+        let (used, first) = get(addrs, job.deadline);
+        let mut asked = Asked { used, result: answered(first), lame: None };
+        let (Some(used), Ok(Got::Answer(answer)), true) = (used, &mut asked.result, both) else {
+            return asked;
+        };
+        let of_other = |ip: &&IpAddr| ip.is_ipv4() != used.is_ipv4();
+        let failed = addrs.iter().take_while(|ip| **ip != used).any(|ip| of_other(&ip));
+        let others: Vec<IpAddr> = addrs.iter().filter(of_other).copied().collect();
+        if failed {
+            asked.lame = Some(true);
+        } else if !others.is_empty() {
+            let (_, second) = get(&others, job.deadline.min(clock() + limits::FAMILY_GRACE));
+            let second = answered(second);
+            asked.lame = Some(!matches!(second, Ok(Got::Answer(_))));
+            if let Ok(Got::Answer(more)) = second {
+                answer.merge(*more);
             }
-            Kind::Resolve { .. } => (None, Err(TrackerFailure::Network(String::new()))),
         }
+        asked
     }
 
     /// Replies with what was fetched, or has the job wait again where it was redirected.
@@ -244,10 +281,10 @@ impl Shared {
         &'a self,
         mut state: MutexGuard<'a, State>,
         mut job: Job,
-        result: Result<Fetched, TrackerFailure>,
+        result: Result<Got, TrackerFailure>,
     ) -> MutexGuard<'a, State> {
         let result = match (result, &mut job.kind) {
-            (Ok(Fetched::Redirect(to)), Kind::Announce { url, trail, .. }) => {
+            (Ok(Got::Redirect(to)), Kind::Announce { url, trail, .. }) => {
                 if trail.len() <= limits::HTTP_REDIRECTS_MAX {
                     trail.push(to.clone());
                     *url = to;
@@ -256,8 +293,8 @@ impl Shared {
                 }
                 Err(TrackerFailure::Network("redirected too often".into()))
             }
-            (Ok(Fetched::Redirect(_)), Kind::Resolve { .. }) => return state,
-            (Ok(Fetched::Answer { status, body }), _) => http::answer(status, &body),
+            (Ok(Got::Redirect(_)), Kind::Resolve { .. }) => return state,
+            (Ok(Got::Answer(response)), _) => Ok(*response),
             (Err(failure), _) => Err(failure),
         };
         drop(state);
@@ -266,7 +303,39 @@ impl Shared {
     }
 }
 
+/// What a tracker gave us.
+enum Got {
+    Answer(Box<Response>),
+    Redirect(Url),
+}
+
+/// What came of asking a host.
+struct Asked {
+    /// The address that took the connection.
+    used: Option<IpAddr>,
+    result: Result<Got, TrackerFailure>,
+    /// Whether the other address family was asked in vain, if it was.
+    lame: Option<bool>,
+}
+
+impl Asked {
+    fn nothing() -> Asked {
+        Asked { used: None, result: Err(TrackerFailure::Network(String::new())), lame: None }
+    }
+}
+
+fn answered(fetched: Result<Fetched, TrackerFailure>) -> Result<Got, TrackerFailure> {
+    match fetched? {
+        Fetched::Redirect(to) => Ok(Got::Redirect(to)),
+        Fetched::Answer { status, body } => Ok(Got::Answer(Box::new(http::answer(status, &body)?))),
+    }
+}
+
 impl Job {
+    fn resolve(torrent: Option<TorrentId>, host: String, port: u16, now: Instant) -> Job {
+        Job { kind: Kind::Resolve { torrent, host, port }, deadline: now + limits::RESOLVE_TIMEOUT }
+    }
+
     fn host(&self) -> Host {
         match &self.kind {
             Kind::Announce { url, .. } => url.host().clone(),
@@ -278,34 +347,40 @@ impl Job {
     }
 
     /// The reply of an announce, with nothing secret in its words.
-    fn answered(self, result: Result<crate::proto::tracker::Response, TrackerFailure>) -> Reply {
-        let Kind::Announce { tracker, trail, .. } = &self.kind else {
+    fn answered(self, result: Result<Response, TrackerFailure>) -> Reply {
+        let Kind::Announce { torrent, tracker, trail, .. } = &self.kind else {
             return self.failed(TrackerFailure::Network(String::new()));
         };
-        let hide = |text: String| trail.iter().fold(text, |text, url| url.hide_in(&text));
         let result = match result {
             Ok(mut response) => {
-                response.warning = response.warning.map(hide);
+                response.warning = response.warning.map(|text| hide_in(trail, &text));
                 Ok(response)
             }
-            Err(failure) => Err(match failure {
-                TrackerFailure::Network(text) => TrackerFailure::Network(hide(text)),
-                TrackerFailure::Refused(text) => TrackerFailure::Refused(hide(text)),
-                TrackerFailure::Answer(text) => TrackerFailure::Answer(hide(text)),
-                TrackerFailure::Unsupported(text) => TrackerFailure::Unsupported(hide(text)),
-            }),
+            Err(failure) => Err(hide(trail, failure)),
         };
-        Reply::Announced { torrent: self.torrent, tracker: *tracker, result }
+        Reply::Announced { torrent: *torrent, tracker: *tracker, result }
     }
 
     fn failed(self, failure: TrackerFailure) -> Reply {
         match self.kind {
             Kind::Announce { .. } => self.answered(Err(failure)),
-            Kind::Resolve { host, port } => {
-                Reply::Resolved { torrent: self.torrent, host, port, result: Err(failure.to_string()) }
-            }
+            Kind::Resolve { torrent, host, port } => resolved(torrent, host, port, Err(failure.to_string())),
         }
     }
+}
+
+/// A failure without what may be a secret of these URLs.
+fn hide(trail: &[Url], failure: TrackerFailure) -> TrackerFailure {
+    match failure {
+        TrackerFailure::Network(text) => TrackerFailure::Network(hide_in(trail, &text)),
+        TrackerFailure::Refused(text) => TrackerFailure::Refused(hide_in(trail, &text)),
+        TrackerFailure::Answer(text) => TrackerFailure::Answer(hide_in(trail, &text)),
+        TrackerFailure::Unsupported(text) => TrackerFailure::Unsupported(hide_in(trail, &text)),
+    }
+}
+
+fn hide_in(trail: &[Url], text: &str) -> String {
+    trail.iter().fold(text.to_string(), |text, url| url.hide_in(&text))
 }
 
 impl State {
@@ -317,9 +392,9 @@ impl State {
                 if self.names.is_looking(&job.host()) { "its name was not found" } else { "no answer" };
             return Next::Reply(job.failed(TrackerFailure::Network(format!("{what} in time"))));
         }
-        for strained in [false, true] {
+        for trust in [Trust::Good, Trust::Unknown, Trust::Failed] {
             for at in 0..self.queue.len() {
-                if let Some(next) = self.start(at, strained, now, route) {
+                if let Some(next) = self.start(at, trust, now, route) {
                     return next;
                 }
             }
@@ -328,7 +403,7 @@ impl State {
     }
 
     /// What can be done for the job at this place of the queue.
-    fn start(&mut self, at: usize, strained: bool, now: Instant, route: &Route) -> Option<Next> {
+    fn start(&mut self, at: usize, trust: Trust, now: Instant, route: &Route) -> Option<Next> {
         let job = self.queue.get(at)?;
         if let Kind::Announce { url, .. } = &job.kind
             && let Err(failure) = http::supported(url, route)
@@ -356,47 +431,83 @@ impl State {
             (Ok(addrs), Kind::Resolve { .. }) => self.resolved(at, &addrs),
             (Ok(addrs), Kind::Announce { url, .. }) => {
                 let host = format!("{:?} {}", url.host(), url.port());
-                self.start_ask(at, strained, host, addrs)
+                self.start_ask(at, trust, host, addrs, now)
             }
         }
     }
 
     fn resolved(&mut self, at: usize, addrs: &[IpAddr]) -> Option<Next> {
         let job = self.queue.remove(at)?;
-        let Kind::Resolve { host, port } = job.kind else { return None };
+        let Kind::Resolve { torrent, host, port } = job.kind else { return None };
         let result = Ok(addrs.iter().map(|ip| SocketAddr::new(*ip, port)).collect());
-        Some(Next::Reply(Reply::Resolved { torrent: job.torrent, host, port, result }))
+        Some(Next::Reply(resolved(torrent, host, port, result)))
     }
 
-    /// Two calls a host at most, one after a failure; and hosts that failed leave threads for the others.
-    fn start_ask(&mut self, at: usize, strained: bool, host: String, addrs: Vec<IpAddr>) -> Option<Next> {
-        let known = self.hosts.get(&host);
-        let (calls, failed) = known.map_or((0, false), |known| (known.calls, known.failed));
-        let most = if failed { 1 } else { limits::CALLS_PER_HOST };
-        let room = !failed || self.strained < limits::STRAINED_MAX;
-        if failed != strained || calls >= most || self.asks >= limits::ASKS_MAX || !room {
+    /// One call at a time to a host that did not answer the last time, or was never asked, and few threads for those;
+    /// to a good one some more when we take our leave.
+    fn start_ask(
+        &mut self,
+        at: usize,
+        trust: Trust,
+        host: String,
+        addrs: Vec<IpAddr>,
+        now: Instant,
+    ) -> Option<Next> {
+        let unknown = HostState::default();
+        let known = self.hosts.get(&host).unwrap_or(&unknown);
+        let farewell = matches!(self.queue.get(at)?.kind, Kind::Announce { farewell: true, .. });
+        let most = match known.trust {
+            Trust::Good if farewell => limits::ASKS_MAX,
+            Trust::Good => limits::CALLS_PER_HOST,
+            Trust::Unknown | Trust::Failed => 1,
+        };
+        let room = match trust {
+            Trust::Good => true,
+            Trust::Unknown => self.chancy < limits::CHANCY_MAX,
+            Trust::Failed => self.chancy < limits::CHANCY_MAX && self.strained < limits::STRAINED_MAX,
+        };
+        if known.trust != trust || known.calls >= most || self.asks >= limits::ASKS_MAX || !room {
             return None;
         }
+        let both = known.lame_until.is_none_or(|until| until <= now);
         let job = self.queue.remove(at)?;
         self.hosts.entry(host.clone()).or_default().calls += 1;
         self.asks += 1;
-        self.strained += usize::from(strained);
-        Some(Next::Ask { job, host, addrs, strained })
+        self.chancy += usize::from(trust != Trust::Good);
+        self.strained += usize::from(trust == Trust::Failed);
+        Some(Next::Ask { job, host, addrs, trust, both })
     }
 
-    /// A call to a host is over.
-    fn asked(&mut self, host: &str, strained: bool, failed: bool) {
+    /// A call to a host is over; `trust` is what was thought of it when it began.
+    fn asked(&mut self, host: &str, trust: Trust, asked: &Asked, now: Instant) {
         self.asks -= 1;
-        self.strained -= usize::from(strained);
+        self.chancy -= usize::from(trust != Trust::Good);
+        self.strained -= usize::from(trust == Trust::Failed);
         if let Some(known) = self.hosts.get_mut(host) {
             known.calls -= 1;
-            known.failed = failed;
+            let failed = matches!(asked.result, Err(TrackerFailure::Network(_)));
+            known.trust = if failed { Trust::Failed } else { Trust::Good };
+            match asked.lame {
+                Some(lame) => known.lame_until = lame.then_some(now + limits::FAMILY_RETRY),
+                None => known.lame_until = known.lame_until.filter(|until| *until > now),
+            }
         }
-        self.hosts.retain(|_, known| known.calls > 0 || known.failed);
         if self.hosts.len() > limits::HOSTS_MAX {
             let idle = self.hosts.iter().find(|(_, known)| known.calls == 0).map(|(name, _)| name.clone());
             idle.map(|name| self.hosts.remove(&name));
         }
+    }
+}
+
+fn resolved(
+    torrent: Option<TorrentId>,
+    host: String,
+    port: u16,
+    result: Result<Vec<SocketAddr>, String>,
+) -> Reply {
+    match torrent {
+        Some(torrent) => Reply::Resolved { torrent, host, port, result },
+        None => Reply::LookedUp { host, port, result },
     }
 }
 

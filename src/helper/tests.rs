@@ -95,7 +95,7 @@ fn never(_: &str) -> Result<Vec<IpAddr>, NoName> {
 fn announced(reply: Reply) -> (u32, Result<Duration, TrackerFailure>) {
     match reply {
         Reply::Announced { tracker, result, .. } => (tracker, result.map(|r| r.interval)),
-        Reply::Resolved { .. } => panic!("not an announce"),
+        Reply::Resolved { .. } | Reply::LookedUp { .. } => panic!("not an announce"),
     }
 }
 
@@ -155,6 +155,12 @@ fn one_name_is_looked_up_once_for_all_that_want_it() {
         };
         assert_eq!(result.unwrap(), [want.parse().unwrap()]);
     }
+    // For all torrents: out of the same cache.
+    pool.call(Call::LookUp { host: "A".into(), port: 9 });
+    let Reply::LookedUp { port: 9, result, .. } = inbox.recv_timeout(LONG).unwrap() else {
+        panic!("not a look-up")
+    };
+    assert_eq!(result.unwrap()[0], "10.0.0.1:9".parse().unwrap());
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
@@ -178,41 +184,115 @@ fn trackers_that_hang_leave_room_for_the_others() {
 }
 
 #[test]
-fn a_host_that_failed_is_asked_one_at_a_time_and_by_few_threads() {
+fn hosts_that_answer_come_first_and_the_others_have_one_call_and_few_threads() {
     let (mut state, now, route) = (State::default(), clock(), Route::default());
-    let job = |port: u16| {
+    let job = |port: u16, farewell| {
         let Call::Announce { torrent, tracker, url, .. } = ask(0, &format!("http://127.0.0.1:{port}/"), LONG)
         else {
             panic!("not an announce")
         };
-        let kind = Kind::Announce { tracker, url: url.clone(), trail: vec![url] };
-        Job { torrent, kind, deadline: now + LONG }
+        let kind = Kind::Announce { torrent, tracker, url: url.clone(), trail: vec![url], farewell };
+        Job { kind, deadline: now + LONG }
+    };
+    let gave = |fine: bool| {
+        let result = if fine { Ok(Got::Answer(Box::default())) } else { Asked::nothing().result };
+        Asked { result, ..Asked::nothing() }
     };
     let mut hosts = Vec::new();
     for port in 1..=20 {
-        state.queue.push_back(job(port));
-        let Next::Ask { host, .. } = state.next(now, &route) else { panic!("not asked") };
-        state.asked(&host, false, true);
-        state.queue.extend([job(port), job(port)]);
+        state.queue.push_back(job(port, false));
+        let Next::Ask { host, trust: Trust::Unknown, .. } = state.next(now, &route) else {
+            panic!("not asked")
+        };
+        state.asked(&host, Trust::Unknown, &gave(false), now);
+        state.queue.extend([job(port, false), job(port, false)]);
         hosts.push(host);
     }
-    let mut strained = 0;
-    while let Next::Ask { strained: true, .. } = state.next(now, &route) {
-        strained += 1;
-    }
-    assert_eq!(strained, limits::STRAINED_MAX);
-    assert!(hosts[..strained].iter().all(|host| state.hosts[host].calls == 1));
-    state.queue.extend([job(99), job(99), job(99)]);
-    let mut fresh = 0;
-    while let Next::Ask { strained: false, .. } = state.next(now, &route) {
-        fresh += 1;
-    }
-    assert_eq!(fresh, limits::CALLS_PER_HOST);
-    // One success and it is as good as new.
-    state.asked(&hosts[0], true, false);
-    assert!(matches!(state.next(now, &route), Next::Ask { strained: false, .. }));
-    assert!(matches!(state.next(now, &route), Next::Ask { .. }));
+    let count = |state: &mut State, due: Trust| {
+        let mut n = 0;
+        while let Next::Ask { trust, .. } = state.next(now, &route) {
+            assert_eq!(trust, due);
+            n += 1;
+        }
+        n
+    };
+    assert_eq!(count(&mut state, Trust::Failed), limits::STRAINED_MAX);
+    assert!(hosts[..limits::STRAINED_MAX].iter().all(|host| state.hosts[host].calls == 1));
+    state.queue.extend([job(99, false), job(99, false), job(98, true), job(98, true), job(97, false)]);
+    assert_eq!(count(&mut state, Trust::Unknown), limits::CHANCY_MAX - limits::STRAINED_MAX);
+    // With its first success a host is as good as any, and has a call more; for farewells it has all threads.
+    state.asked(&hosts[0], Trust::Failed, &gave(true), now);
+    assert!(matches!(state.next(now, &route), Next::Ask { trust: Trust::Good, .. }));
+    state.queue.extend([job(1, true), job(1, true), job(1, true)]);
+    assert_eq!(count(&mut state, Trust::Good), limits::ASKS_MAX - limits::CHANCY_MAX);
+    assert_eq!(state.asks, limits::ASKS_MAX);
     assert!(state.hosts.len() <= limits::HOSTS_MAX);
+}
+
+/// Two listeners on one port, on the loopback address of each family; None where there is no IPv6.
+fn pair() -> Option<[TcpListener; 2]> {
+    TcpListener::bind("[::1]:0").ok()?;
+    (0..100).find_map(|_| {
+        let v4 = TcpListener::bind("127.0.0.1:0").ok()?;
+        let v6 = TcpListener::bind(("::1", v4.local_addr().ok()?.port())).ok()?;
+        Some([v4, v6])
+    })
+}
+
+/// Answers each connection with one peer on this port, and counts them.
+fn names_a_peer(listener: TcpListener, port: u8) -> Arc<AtomicUsize> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let seen = count.clone();
+    start(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = Vec::new();
+            let mut byte = [0];
+            while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                request.push(byte[0]);
+            }
+            seen.fetch_add(1, Ordering::SeqCst);
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nd8:intervali900e5:peers6:\x0a\0\0\x01\0").ok();
+            stream.write_all(&[port, b'e']).ok();
+        }
+    });
+    count
+}
+
+fn peers(inbox: &Receiver<Reply>) -> Vec<String> {
+    let Ok(Reply::Announced { result, .. }) = inbox.recv_timeout(LONG) else { panic!("no answer") };
+    result.unwrap().peers.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_name_with_addresses_of_both_families_is_told_over_each() {
+    let Some([v4, v6]) = pair() else { return };
+    let port = v4.local_addr().unwrap().port();
+    let counts = [names_a_peer(v4, 4), names_a_peer(v6, 6)];
+    let (pool, inbox) = pool(|_| Ok(vec!["::1".parse().unwrap(), [127, 0, 0, 1].into()]));
+    for n in 1..=2 {
+        pool.call(ask(0, &format!("http://two:{port}/"), LONG));
+        assert_eq!(peers(&inbox), ["10.0.0.1:6", "10.0.0.1:4"]);
+        assert!(counts.iter().all(|count| count.load(Ordering::SeqCst) == n));
+    }
+    // An address is one family only.
+    pool.call(ask(0, &format!("http://[::1]:{port}/"), LONG));
+    assert_eq!(peers(&inbox), ["10.0.0.1:6"]);
+}
+
+#[test]
+fn a_family_that_fails_does_no_harm_and_is_left_alone_for_a_while() {
+    let Some([v4, v6]) = pair() else { return };
+    let port = v4.local_addr().unwrap().port();
+    let count = names_a_peer(v4, 4);
+    let refused = Arc::new(AtomicUsize::new(0));
+    let seen = refused.clone();
+    start(move || v6.incoming().for_each(|_| _ = seen.fetch_add(1, Ordering::SeqCst)));
+    let (pool, inbox) = pool(|_| Ok(vec![[127, 0, 0, 1].into(), "::1".parse().unwrap()]));
+    for n in 1..=3 {
+        pool.call(ask(0, &format!("http://two:{port}/"), LONG));
+        assert_eq!(peers(&inbox), ["10.0.0.1:4"]);
+        assert_eq!((count.load(Ordering::SeqCst), refused.load(Ordering::SeqCst)), (n, 1));
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The net thread: it drives the session, owns every socket of peers and every buffer, and reads the clock. A turn
-//! is: wait; read the clock once; take what other threads sent; serve ready sockets, one burst each, and accept;
+//! is: wait; read the clock once; take what other threads sent; serve ready sockets, one burst each, accept, take datagrams;
 //! `Tick` if due; one write for each connection with something to say; then the reports. The order never changes.
 //! One event goes in, all actions are carried out, then the next event.
 
@@ -10,6 +10,7 @@ mod sockets;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod udp;
 
 pub use signals::Signals;
 pub use sockets::{ListenError, Listener, Poll, listen};
@@ -30,6 +31,7 @@ use sockets::{Key, Ready};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -105,6 +107,8 @@ pub struct Reactor {
     resumed: Vec<PeerId>,
     /// Connections that ended while actions were carried out: the session hears of them after.
     lost: VecDeque<(PeerId, Why)>,
+    /// Datagrams that could not be sent at all: the session hears of them after.
+    unsent: VecDeque<(SocketAddr, io::ErrorKind)>,
     /// Outboxes that have to move by then; one entry for each connection that is `watched`, and of those that are gone.
     stalls: BinaryHeap<Reverse<(Time, PeerId)>>,
     /// How many connections wait for the disk.
@@ -125,6 +129,7 @@ impl Reactor {
         let mut notes = VecDeque::new();
         for (at, listener) in setup.listeners.iter().enumerate() {
             setup.poll.add(listener.as_fd(), Key::Listener(at), (true, false))?;
+            setup.poll.add(listener.datagrams.as_fd(), Key::Datagrams(at), (true, false))?;
             notes.push_back(Report::Listening { addr: listener.addr()? });
         }
         if let Some(signals) = &setup.signals {
@@ -147,6 +152,7 @@ impl Reactor {
             dirty: Vec::new(),
             resumed: Vec::new(),
             lost: VecDeque::new(),
+            unsent: VecDeque::new(),
             stalls: BinaryHeap::new(),
             waiting: 0,
             notes,
@@ -240,9 +246,11 @@ impl Reactor {
                 self.serve_peer(id, *one, burst);
             }
         }
+        let mut datagrams = limits::DATAGRAMS_MAX;
         for one in &ready {
             match one.key {
                 Key::Listener(at) => self.accept(at),
+                Key::Datagrams(at) => datagrams -= self.receive(at, datagrams),
                 Key::Signals => self.take_signals(),
                 Key::Peer(_) => {}
             }
@@ -270,8 +278,13 @@ impl Reactor {
             while let Some(action) = self.session.poll() {
                 self.act(action);
             }
-            let Some((peer, why)) = self.lost.pop_front() else { return };
-            self.session.handle(Event::Closed { peer, why }, self.now);
+            if let Some((peer, why)) = self.lost.pop_front() {
+                self.session.handle(Event::Closed { peer, why }, self.now);
+            } else if let Some((to, why)) = self.unsent.pop_front() {
+                self.session.handle(Event::Unreachable { to, why }, self.now);
+            } else {
+                return;
+            }
         }
     }
 
@@ -305,6 +318,7 @@ impl Reactor {
                 let buf = self.pool.take().expect("a buffer for each read");
                 self.give(lane, Job::Read { torrent, peer, block, buf });
             }
+            Action::Datagram { to, data } => self.send_datagram(to, &data),
             Action::Call(call) => (self.links.call)(*call),
             Action::Release(buf) => self.pool.put(buf),
             Action::Exit => self.ending = true,
@@ -353,6 +367,7 @@ impl Reactor {
         }
         for listener in &self.listeners {
             self.poll.remove(listener.as_fd());
+            self.poll.remove(listener.datagrams.as_fd());
         }
         if let Some(signals) = &self.signals {
             self.poll.remove(signals.as_fd());

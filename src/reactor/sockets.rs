@@ -10,7 +10,7 @@ use crate::sys::socket::{self, Family, Route};
 use polling::{Event, Events, PollMode, Poller};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -27,6 +27,8 @@ pub(super) enum Key {
     Peer(PeerId),
     /// A listener, by its place.
     Listener(usize),
+    /// The datagram socket beside a listener, by its place.
+    Datagrams(usize),
     /// The pipe that signals come through.
     Signals,
 }
@@ -37,14 +39,16 @@ impl Key {
         match self {
             Key::Peer(id) => id.bits() as usize,
             Key::Signals => OWN_SLOT as usize,
-            Key::Listener(at) => (at + 1) << 16 | OWN_SLOT as usize,
+            Key::Listener(at) => (2 * at + 1) << 16 | OWN_SLOT as usize,
+            Key::Datagrams(at) => (2 * at + 2) << 16 | OWN_SLOT as usize,
         }
     }
 
     fn from_bits(bits: usize) -> Key {
         match (bits as u32 & 0xFFFF, bits >> 16) {
             (OWN_SLOT, 0) => Key::Signals,
-            (OWN_SLOT, at) => Key::Listener(at - 1),
+            (OWN_SLOT, at) if at % 2 == 1 => Key::Listener(at / 2),
+            (OWN_SLOT, at) => Key::Datagrams(at / 2 - 1),
             _ => Key::Peer(PeerId::from_bits(bits as u32)),
         }
     }
@@ -163,9 +167,12 @@ impl std::error::Error for ListenError {
     }
 }
 
-/// A listening socket, which rests while the system has no descriptors left.
+/// A listening socket, which rests while the system has no descriptors left, and the datagram socket at the same
+/// address and port.
 pub struct Listener {
     socket: TcpListener,
+    pub(super) datagrams: UdpSocket,
+    pub(super) family: Family,
     /// When it goes on, while it rests.
     pub(super) rest: Option<Time>,
 }
@@ -215,8 +222,7 @@ fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-/// Listens on the first of `ports` that is free in each family in use, for TCP and, so that it can serve the DHT and
-/// UDP trackers too, for UDP; 0 is a port of the kernel's choice. A system without IPv6 (or IPv4) is no error unless
+/// Listens on the first of `ports` that is free in each family in use, for TCP and for UDP; 0 is a port of the kernel's choice. A system without IPv6 (or IPv4) is no error unless
 /// an address of it was asked for.
 pub fn listen(route: &Route, ports: RangeInclusive<u16>) -> Result<Vec<Listener>, ListenError> {
     // With 0 the port is the first family's, and may be taken in the other one: then another.
@@ -250,9 +256,9 @@ fn listen_at(route: &Route, mut port: u16) -> Result<Vec<Listener>, (IpAddr, io:
     for family in [Family::V4, Family::V6] {
         let Some(addr) = route.local(family) else { continue };
         match listen_on(route, family, port) {
-            Ok((socket, taken)) => {
+            Ok((listener, taken)) => {
                 port = taken;
-                listeners.push(Listener { socket, rest: None });
+                listeners.push(listener);
             }
             Err(error) if addr.is_unspecified() && is_missing(&error) => missing = Some((addr, error)),
             Err(error) => return Err((addr, error)),
@@ -265,12 +271,11 @@ fn listen_at(route: &Route, mut port: u16) -> Result<Vec<Listener>, (IpAddr, io:
 }
 
 /// Listens in one family; tells the port.
-fn listen_on(route: &Route, family: Family, port: u16) -> io::Result<(TcpListener, u16)> {
+fn listen_on(route: &Route, family: Family, port: u16) -> io::Result<(Listener, u16)> {
     let socket = socket::listen(route, family, port)?;
     let port = socket.local_addr()?.port();
-    // Only to see that the number is free: nothing speaks UDP yet.
-    drop(socket::datagram(route, family, port)?);
-    Ok((socket, port))
+    let datagrams = socket::datagram(route, family, port)?;
+    Ok((Listener { socket, datagrams, family, rest: None }, port))
 }
 
 /// Whether the system has no such family.
@@ -297,9 +302,22 @@ mod tests {
             Key::Signals,
             Key::Listener(0),
             Key::Listener(1),
+            Key::Datagrams(0),
+            Key::Datagrams(1),
         ] {
             assert_eq!(Key::from_bits(key.bits()), key);
         }
+    }
+
+    #[test]
+    fn a_port_is_held_for_datagrams_too() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert!(listen(&loopback(), port..=port).is_err());
+        let only = listen(&loopback(), 0..=0).map_err(|e| e.to_string()).unwrap();
+        let port = only[0].addr().unwrap().port();
+        assert_eq!(only[0].datagrams.local_addr().unwrap(), only[0].addr().unwrap());
+        assert!(UdpSocket::bind(("127.0.0.1", port)).is_err());
     }
 
     #[test]
@@ -398,7 +416,7 @@ mod tests {
     #[test]
     #[ignore = "takes every descriptor of the process"]
     fn exhausted_child() {
-        let listener = Listener { socket: socket::listen(&loopback(), Family::V4, 0).unwrap(), rest: None };
+        let (listener, _) = listen_on(&loopback(), Family::V4, 0).unwrap();
         let _there = TcpStream::connect(listener.addr().unwrap()).unwrap();
         let mut taken = Vec::new();
         while let Ok(copy) = listener.socket.try_clone() {

@@ -10,7 +10,7 @@ use crate::proto::wire::{Handshake, Message};
 use script::Answer;
 use std::borrow::Cow;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 pub(super) mod script {
     use crate::api::{Action, Event, Intake, PeerId, Report};
@@ -415,6 +415,49 @@ fn a_resting_listener_sleeps_and_goes_on() {
     b.reactor.turn().unwrap();
     assert_eq!((b.heard().len(), b.reactor.listeners[0].rest), (0, None));
     b.until("p0.0 handshake");
+}
+
+/// Both ways, in batches, and a flood keeps nobody waiting.
+#[test]
+fn datagrams_go_in_and_out() {
+    let mut b = bench(1, |session, event| match event {
+        Event::Datagram { from, data: b"echo" } => {
+            session.actions.push_back(Action::Datagram { to: *from, data: (*b"back").into() });
+        }
+        Event::Datagram { data: b"v6", .. } => {
+            let to = "[::1]:9".parse().unwrap();
+            session.actions.push_back(Action::Datagram { to, data: [1, 2].into() });
+        }
+        _ => {}
+    });
+    let there = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let from = there.local_addr().unwrap();
+    there.send_to(b"echo", b.addr).unwrap();
+    b.until(&format!("Datagram {{ from: {from}, data: {:?} }}", b"echo"));
+    let mut answer = [0; 9];
+    let (len, to) = there.recv_from(&mut answer).unwrap();
+    assert_eq!((&answer[..len], to), (&b"back"[..], b.addr));
+    // Empty ones, and the longest that there is.
+    b.heard();
+    there.send_to(b"", b.addr).unwrap();
+    let longest = vec![7; 65_507];
+    there.send_to(&longest, b.addr).unwrap();
+    b.until(&format!("Datagram {{ from: {from}, data: {longest:?} }}"));
+    assert_eq!(b.heard()[0], format!("Datagram {{ from: {from}, data: [] }}"));
+    // A family without a socket: the session hears of it, and nothing ends.
+    there.send_to(b"v6", b.addr).unwrap();
+    b.until("Unreachable { to: [::1]:9, why: AddrNotAvailable }");
+    b.heard();
+    for _ in 0..limits::DATAGRAMS_MAX + 10 {
+        there.send_to(b"x", b.addr).unwrap();
+    }
+    let mut got = 0;
+    while got < limits::DATAGRAMS_MAX + 10 {
+        b.reactor.turn().unwrap();
+        let heard = b.heard().len();
+        assert!(heard <= limits::DATAGRAMS_MAX, "{heard} in one turn");
+        got += heard;
+    }
 }
 
 #[test]

@@ -8,15 +8,12 @@ use super::known::{Known, Source};
 use super::picker::Picker;
 use super::torrent::{Checking, News, Phase, Torrent};
 use super::{Finished, Key, Session, Stopping};
-use crate::api::{
-    Action, Call, DiskError, Job, Opened, Reason, Saved, Spec, State, TorrentId, TrackerFailure, Why,
-};
+use crate::api::{Action, Call, DiskError, Job, Opened, Reason, Saved, Spec, State, TorrentId, Why};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
-use crate::limits::{CALLS_OUT, CHECK_BYTES, CHECKS_OUT, LANES_MAX, STOP_BUDGET, TORRENT_TICK};
-use crate::proto::tracker::Response;
+use crate::limits::{CHECK_BYTES, CHECKS_OUT, LANES_MAX, STOP_BUDGET, TORRENT_TICK};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -198,7 +195,7 @@ impl Session {
         }
         let peers = t.spec.peers.clone();
         for (host, port) in peers {
-            self.call(Call::Resolve { torrent: id, host, port });
+            self.call(Call::Resolve { torrent: id, host, port }, now);
         }
         self.arm_torrent(id, now);
         self.begin_seeding(id, now);
@@ -236,6 +233,7 @@ impl Session {
 
     /// Ends the torrent: its peers, its announces, then its files.
     pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
+        self.cancel_udp(id, now);
         let Some(t) = self.torrents.get_mut(id) else { return };
         t.announcer.stop();
         for peer in t.peers.clone() {
@@ -295,10 +293,9 @@ impl Session {
             return;
         }
         self.stopping = Some(Stopping { until: now + STOP_BUDGET, finished: Finished::No });
-        for call in std::mem::take(&mut self.calls) {
-            if let Call::Announce { torrent, tracker, .. } = call
-                && let Some(t) = self.torrents.get_mut(torrent)
-            {
+        let waiting = [self.calls.clear(), self.udp.clear()].concat();
+        for (torrent, tracker) in waiting {
+            if let Some(t) = self.torrents.get_mut(torrent) {
                 t.announcer.withdraw(tracker);
             }
         }
@@ -356,63 +353,6 @@ impl Session {
         self.arm_torrent(id, next);
     }
 
-    /// Tells the trackers what is due.
-    pub(super) fn pump_announces(&mut self, id: TorrentId, now: Time) {
-        let max = self.config.max_conn;
-        loop {
-            let Some(t) = self.torrents.get_mut(id) else { return };
-            let wanted = if t.running() { max.saturating_sub(t.peers.len()) } else { 0 };
-            let peers_wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-            let facts = announce::Facts {
-                info_hash: t.spec.meta.info_hash,
-                peer_id: self.config.peer_id,
-                port: self.config.port,
-                uploaded: t.uploaded,
-                downloaded: t.downloaded,
-                left: t.picker.left(),
-                peers_wanted,
-                dry: t.downloading() && wanted > 0 && t.known.deadline().is_none(),
-            };
-            let Some(due) = t.announcer.poll(now, &facts) else { return };
-            self.call(Call::Announce {
-                torrent: id,
-                tracker: due.tracker,
-                url: due.url,
-                request: due.request,
-                timeout: due.timeout,
-            });
-        }
-    }
-
-    pub(super) fn on_announced(
-        &mut self,
-        id: TorrentId,
-        tracker: u32,
-        result: Result<Response, TrackerFailure>,
-        now: Time,
-    ) {
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        let Some(outcome) = t.announcer.on_reply(tracker, result, now) else { return };
-        match outcome.news {
-            Some(announce::News::Warning { url, words }) => {
-                t.news.warning(format!("tracker {url} says: {words}"));
-            }
-            Some(announce::News::Failed { url, failure, alone }) => {
-                let message = format!("tracker {url}: {failure}");
-                if alone { t.news.error(Reason::Tracker, message) } else { t.news.warning(message) }
-            }
-            None => {}
-        }
-        t.news.moved = true;
-        for addr in outcome.peers {
-            t.known.add(addr, Source::Tracker, now);
-        }
-        if outcome.external_ip.is_some_and(|ip| self.external_ip.replace(ip) != Some(ip)) {
-            log::info!("trackers see us as {:?}", outcome.external_ip);
-        }
-        self.on_torrent_timer(id, now);
-    }
-
     pub(super) fn on_resolved(
         &mut self,
         id: TorrentId,
@@ -431,19 +371,6 @@ impl Session {
             Err(what) => t.news.error(Reason::Network, format!("--peer {host}:{port}: {what}")),
         }
         self.arm_torrent(id, now);
-    }
-
-    fn call(&mut self, call: Call) {
-        self.calls.push_back(call);
-        self.pump_calls();
-    }
-
-    pub(super) fn pump_calls(&mut self) {
-        while self.calls_out < CALLS_OUT {
-            let Some(call) = self.calls.pop_front() else { return };
-            self.calls_out += 1;
-            self.actions.push_back(Action::Call(Box::new(call)));
-        }
     }
 }
 

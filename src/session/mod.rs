@@ -3,6 +3,8 @@
 //! does the simulator.
 
 mod announce;
+mod asking;
+mod calls;
 mod choker;
 mod connections;
 mod download;
@@ -21,9 +23,11 @@ mod throttle;
 mod timers;
 mod torrent;
 mod torrents;
+mod trackers;
+mod udp_tracker;
 mod upload;
 
-use crate::api::{Action, Call, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
+use crate::api::{Action, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
 use crate::base::arena::Arena;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
@@ -31,6 +35,7 @@ use crate::limits::CONNECTIONS_MAX;
 use crate::proto::id::InfoHash;
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
+use calls::Calls;
 use lanes::Lanes;
 use peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
@@ -77,9 +82,10 @@ pub struct Session {
     actions: VecDeque<Action>,
     /// For picks; kept so that none of them allocates.
     picked: Vec<Block>,
-    /// Calls that wait until fewer are out.
-    calls: VecDeque<Call>,
-    calls_out: usize,
+    udp: udp_tracker::UdpTrackers,
+    /// For [`timers`].
+    udp_armed: Time,
+    calls: Calls,
     /// Connections being made.
     half_open: usize,
     /// Torrents with somebody to call, in turn.
@@ -119,6 +125,8 @@ impl Session {
         let mut rng = Rng::new(seed);
         Session {
             key: rng.u32(),
+            udp: udp_tracker::UdpTrackers::new(Rng::new(rng.seed())),
+            udp_armed: Time::NEVER,
             rng,
             peers: Arena::new(CONNECTIONS_MAX),
             torrents: Torrents::new(),
@@ -129,8 +137,7 @@ impl Session {
             timers: Timers::default(),
             actions: VecDeque::new(),
             picked: Vec::new(),
-            calls: VecDeque::new(),
-            calls_out: 0,
+            calls: Calls::new(),
             half_open: 0,
             callers: VecDeque::new(),
             dialled: (0, Time::ZERO),
@@ -168,12 +175,15 @@ impl Session {
             Event::Block { peer, block, buf } => self.on_block(peer, block, buf, now),
             Event::Sent { peer, blocks, bytes } => self.on_sent(peer, blocks, bytes, now),
             Event::Done { lane, done } => self.on_done(lane, done, now),
+            Event::Datagram { from, data } => self.on_datagram(from, data, now),
+            Event::Unreachable { to, why } => self.udp.on_unreachable(to, why, now),
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
             Event::Command(Command::Quit) => self.on_quit(now),
             Event::Tick => {}
         }
         self.run_timers(now);
+        self.pump_udp(now);
         self.dial(now);
         self.torrents.settle();
     }
@@ -217,7 +227,12 @@ impl Session {
                 Key::Choke(torrent) => self.on_choke_timer(torrent, at, now),
                 Key::Requests => self.on_requests_timer(at, now),
                 Key::Reads => self.on_reads_timer(at, now),
+                Key::Calls => self.on_calls_timer(at, now),
                 Key::Stop => self.check_finished(now),
+                Key::Udp => {
+                    self.udp_armed = Time::NEVER;
+                    self.udp.on_tick(now);
+                }
                 // Dialling comes with every event.
                 Key::Dial => self.dial_armed = Time::NEVER,
             }
@@ -228,7 +243,7 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
-                Key::Requests | Key::Reads | Key::Stop | Key::Dial => true,
+                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial | Key::Udp => true,
             });
         }
     }
@@ -292,14 +307,15 @@ impl Session {
     }
 
     fn on_reply(&mut self, reply: Reply, now: Time) {
-        self.calls_out = self.calls_out.saturating_sub(1);
+        self.on_call_done(&reply, now);
         match reply {
             Reply::Announced { torrent, tracker, result } => self.on_announced(torrent, tracker, result, now),
             Reply::Resolved { torrent, host, port, result } => {
                 self.on_resolved(torrent, &host, port, result, now);
             }
+            Reply::LookedUp { host, port, result } => self.udp.on_looked_up(&host, port, result, now),
         }
-        self.pump_calls();
+        self.pump_calls(now);
         if self.stopping.is_some() {
             self.check_finished(now);
         }

@@ -1,13 +1,15 @@
 //! Hand-made events, for what a simulated swarm does too rarely.
 
+mod trackers;
+
 use super::*;
 use crate::api::{Job, Opened, Spec};
 use crate::base::bits::Bitfield;
 use crate::base::buf::{BLOCK, Pool};
-use crate::limits::{CALLS_OUT, CHECKS_OUT, CHOKE_REST, SEND_BUFS};
+use crate::limits::{CHECKS_OUT, CHOKE_REST, SEND_BUFS};
 use crate::proto::metainfo::{Content, Metainfo, Plan, build};
+use crate::proto::tracker::Response;
 use crate::proto::tracker::url::Url;
-use crate::proto::tracker::{self, Response};
 use crate::proto::wire::handshake::Handshake;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -214,50 +216,6 @@ fn a_worker_has_so_many_checks_at_a_time_and_no_more() {
     }
     assert_eq!(b.checks(0).iter().filter(|(lane, ..)| *lane == 0).count(), CHECKS_OUT);
     assert_eq!(b.checks(0).len(), 2 * CHECKS_OUT + 10);
-}
-
-#[test]
-fn calls_that_never_went_out_do_not_delay_the_end() {
-    let mut b = Bench::new();
-    for n in 0..CALLS_OUT + 20 {
-        b.seed(&format!("{n}"));
-    }
-    let calls = |b: &Bench, from: usize| {
-        let call = |action: &Action| match action {
-            Action::Call(call) => match &**call {
-                Call::Announce { torrent, tracker, request, .. } => Some((*torrent, *tracker, request.event)),
-                Call::Resolve { .. } => None,
-            },
-            _ => None,
-        };
-        b.done[from..].iter().filter_map(call).collect::<Vec<_>>()
-    };
-    let answer = |b: &mut Bench, torrent, tracker| {
-        let response = Response { interval: Duration::from_secs(1800), ..Response::default() };
-        b.tell(Event::Reply(Reply::Announced { torrent, tracker, result: Ok(response) }));
-    };
-    let mut next = 0;
-    while let Some((torrent, tracker, _)) = calls(&b, 0).get(next).copied() {
-        answer(&mut b, torrent, tracker);
-        next += 1;
-    }
-    assert_eq!(next, CALLS_OUT + 20);
-    // All are due again; some of the calls must wait, and then the program ends.
-    b.pass(Duration::from_secs(1800));
-    assert_eq!(calls(&b, 0).len(), next + CALLS_OUT);
-    b.tell(Event::Command(Command::Quit));
-    for torrent in b.ids.clone() {
-        for lane in 0..2 {
-            b.tell(Event::Done { lane, done: Done::Closed { torrent } });
-        }
-    }
-    while let Some((torrent, tracker, _)) = calls(&b, 0).get(next).copied() {
-        answer(&mut b, torrent, tracker);
-        next += 1;
-    }
-    let stopped = calls(&b, 0).iter().filter(|(.., event)| *event == tracker::Event::Stopped).count();
-    assert_eq!(stopped, CALLS_OUT + 20);
-    assert!(matches!(b.done.last(), Some(Action::Exit)));
 }
 
 #[test]

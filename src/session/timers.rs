@@ -17,8 +17,12 @@ pub(super) enum Key {
     Requests,
     /// The rate limit lets reads begin again.
     Reads,
+    /// A call to a tracker has become slow.
+    Calls,
     Stop,
     Dial,
+    /// Something is due with UDP trackers.
+    Udp,
 }
 
 #[derive(Default)]

@@ -37,6 +37,13 @@ impl Family {
 }
 
 impl Route {
+    /// From the addresses of `--bind`, one of each family at most, and the device of `--bind-device`.
+    pub fn new(bind: &[IpAddr], device: Option<String>) -> Route {
+        let v4 = bind.iter().find_map(|ip| if let IpAddr::V4(v4) = ip { Some(*v4) } else { None });
+        let v6 = bind.iter().find_map(|ip| if let IpAddr::V6(v6) = ip { Some(*v6) } else { None });
+        Route { v4, v6, device }
+    }
+
     /// The address that sockets of a family are bound to, the unspecified one where any will do. None: the family is
     /// not to be used, since `--bind` names an address of the other one only.
     pub fn local(&self, family: Family) -> Option<IpAddr> {

@@ -1,6 +1,7 @@
 //! A place for one test: a folder, addresses, processes that end with it, a tracker, and patience.
 //!
-//! Addresses: clients take one address for one peer, so every process gets its own in 127/8.
+//! Addresses: clients take one address for one peer, so every process gets its own, in 127/8 or, where Transmission is
+//! to dial others, in a network of its own: it never dials 127/8.
 
 use std::cell::Cell;
 use std::env;
@@ -298,6 +299,9 @@ pub(crate) fn address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let [third, fourth] = (number + 1).to_be_bytes();
+    if env::var_os(NETWORK).is_some() {
+        return address_on(Ipv4Addr::new(10, 77, third, fourth.max(1)).into());
+    }
     // Runs side by side share no address, most of the time; the ports are free in any case.
     let second = (std::process::id() % 250 + 1) as u8;
     let ip = IpAddr::from(Ipv4Addr::new(127, second, third, fourth.max(1)));
@@ -334,7 +338,38 @@ pub(crate) fn can(needed: &[Client]) -> bool {
     false
 }
 
+/// Set in a process that has a network of its own.
+const NETWORK: &str = "PTORRENT_TEST_NETWORK";
+
+/// Whether this process has a network of its own, with 10.77/16 on its loopback. If not, the test is run again in a
+/// process that has one, and this one has nothing more to do.
+pub(crate) fn has_network() -> bool {
+    if env::var_os(NETWORK).is_some() {
+        return true;
+    }
+    let test = thread::current();
+    let test = test.name().expect("tests have names");
+    let by = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-n", "sh", "-c", script]).arg(env::current_exe().unwrap()).stdin(Stdio::null());
+        command
+    };
+    let tried = by("ip link set lo up").output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        assert!(
+            env::var_os("CI").is_none(),
+            "{test}: root, unshare and ip are needed for a network namespace"
+        );
+        tell(&format!("skipped: {test}: root, unshare and ip are needed for a network namespace"));
+        return false;
+    }
+    let mut again = by("ip link set lo up && ip address add 10.77.0.1/16 dev lo && exec \"$0\" \"$@\"");
+    again.args(["--exact", test, "--nocapture"]).env(NETWORK, "1");
+    assert!(again.status().unwrap().success(), "{test} failed in its network");
+    false
+}
+
 /// Writes a line to standard error even for a test that passes: libtest holds back what the macros print.
-fn tell(line: &str) {
+pub(crate) fn tell(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }

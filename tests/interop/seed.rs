@@ -1,8 +1,8 @@
 //! Real clients download from ptorrent.
 
-use super::clients::{Client, Role};
+use super::clients::{self, Client, Role};
 use super::content::{Content, Maker, Torrent};
-use super::lab::{Lab, Process, address, announce_url, can};
+use super::lab::{Lab, Process, address, announce_url, can, has_network, tell};
 
 /// The leecher finds ptorrent by opentracker.
 fn to_one(name: &str, maker: Maker, content: Content, leecher: Client) {
@@ -74,27 +74,86 @@ fn folder_to_transmission() {
     torrent.content.assert_only_in(&data);
 }
 
-#[test]
-fn folder_to_several_at_once() {
-    if !can(&[Client::Libtorrent, Client::Aria2]) {
+/// A swarm that finds each other by opentracker, in a network where all of them dial.
+fn swarm(name: &str, content: Content, seed: &[&str], run: impl FnOnce(&Lab, &Torrent, &mut Process)) {
+    let all = [Client::Libtorrent, Client::Aria2, Client::Transmission];
+    if !can(&all) || !has_network() {
         return;
     }
-    let lab = Lab::new("to-several");
+    let lab = Lab::new(name);
     let listen = address();
-    let torrent = Torrent::new(&lab, Maker::Mktorrent, Content::folder(), Some(&announce_url(listen)));
+    let torrent = Torrent::new(&lab, Maker::Mktorrent, content, Some(&announce_url(listen)));
     let tracker = lab.opentracker(listen, &[&torrent]);
     let data = lab.folder("data");
     torrent.content.write(&data);
     let seeder = address();
     let port = seeder.port().to_string();
-    let mut ptorrent = lab.ptorrent(&["-s", "-p", &port], &data, seeder.ip(), &torrent);
+    let args = [&["-s", "--json", "-p", &port], seed].concat();
+    let mut ptorrent = lab.ptorrent(&args, &data, seeder.ip(), &torrent);
     tracker.wait_seed(&torrent, &mut ptorrent);
-    let found = [Client::Libtorrent, Client::Aria2, Client::Rqbit].into_iter();
-    let found = found.filter(|client| client.program().is_some());
-    let leechers: Vec<_> = found.map(|client| lab.start(client, Role::Leech, &torrent, &[])).collect();
-    for mut leecher in leechers {
-        leecher.wait_complete(&torrent.content);
-    }
+    run(&lab, &torrent, &mut ptorrent);
     end(ptorrent);
     torrent.content.assert_only_in(&data);
+}
+
+#[test]
+fn folder_to_several_at_once() {
+    swarm("to-several", Content::folder(), &[], |lab, torrent, _| {
+        let found = [Client::Transmission, Client::Libtorrent, Client::Aria2, Client::Rqbit].into_iter();
+        let found = found.filter(|client| client.program().is_some());
+        let leechers: Vec<_> = found.map(|client| lab.start(client, Role::Leech, torrent, &[])).collect();
+        for mut leecher in leechers {
+            leecher.wait_complete(&torrent.content);
+        }
+    });
+}
+
+/// How many copies of the torrent ptorrent has uploaded.
+fn copies(ptorrent: &Process, size: u64) -> f64 {
+    let out = ptorrent.stdout();
+    let uploaded = out.lines().rev().find_map(|line| clients::number_after(line, "\"uploaded\":"));
+    uploaded.unwrap_or(0) as f64 / size as f64
+}
+
+/// The seed is slow, so that the ten have to help each other.
+#[test]
+fn mixed_swarm_of_ten() {
+    let size = 32 << 20;
+    swarm(
+        "mixed",
+        Content::single(size),
+        &["--max-upload-rate", "3M", "-u", "10"],
+        |lab, torrent, seeder| {
+            let others = [Client::Transmission, Client::Libtorrent, Client::Aria2];
+            let mut others: Vec<_> = others
+                .into_iter()
+                .cycle()
+                .take(6)
+                .map(|client| lab.start(client, Role::Leech, torrent, &[]))
+                .collect();
+            let mut ours: Vec<_> = (0..4)
+                .map(|_| {
+                    let data = lab.folder("leech");
+                    let args = ["-p", "0", "--json", "--seed-ratio", "none"];
+                    (lab.ptorrent(&args, &data, address().ip(), torrent), data)
+                })
+                .collect();
+            for (leecher, data) in &mut ours {
+                leecher.wait_until("it is complete", |process| {
+                    process.stdout().contains("\"event\":\"complete\"")
+                });
+                torrent.content.assert_only_in(data);
+            }
+            for leecher in &mut others {
+                leecher.wait_complete(&torrent.content);
+            }
+            let shares = ours.iter().map(|(leecher, _)| format!("{:.1}", copies(leecher, size)));
+            let shares = shares.collect::<Vec<_>>().join(", ");
+            tell(&format!(
+                "copies uploaded: {:.1} by the seed; by the ptorrents among the ten: {shares}",
+                copies(seeder, size)
+            ));
+            ours.into_iter().for_each(|(leecher, _)| end(leecher));
+        },
+    );
 }

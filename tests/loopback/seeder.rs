@@ -4,13 +4,15 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Instant;
 
 /// What a seeder may do.
 #[derive(Default)]
 struct Leave {
     /// Blocks that it may still serve.
     blocks: u64,
-    served: u64,
+    /// When each block was asked for.
+    served: Vec<Instant>,
     /// Every byte of what it serves is wrong.
     lies: bool,
 }
@@ -64,7 +66,12 @@ impl Seeder {
 
     /// How many blocks it has served.
     pub(crate) fn served(&self) -> u64 {
-        self.shared.leave.lock().unwrap().served
+        self.shared.leave.lock().unwrap().served.len() as u64
+    }
+
+    /// When each of them was asked for, in order.
+    pub(crate) fn times(&self) -> Vec<Instant> {
+        self.shared.leave.lock().unwrap().served.clone()
     }
 }
 
@@ -94,6 +101,7 @@ impl Shared {
     }
 
     fn answer(&self, stream: &mut TcpStream, request: &[u8]) -> io::Result<()> {
+        let asked = Instant::now();
         let number =
             |at: usize| u32::from_be_bytes([request[at], request[at + 1], request[at + 2], request[at + 3]]);
         let start = number(0) as usize * self.piece_length + number(4) as usize;
@@ -102,7 +110,7 @@ impl Shared {
         let leave = self.leave.lock().unwrap();
         let mut leave = self.bell.wait_while(leave, |leave| leave.blocks == 0).unwrap();
         leave.blocks -= 1;
-        leave.served += 1;
+        leave.served.push(asked);
         if leave.lies {
             message[8..].iter_mut().for_each(|byte| *byte = !*byte);
         }

@@ -2,6 +2,7 @@
 //! lists. It runs the loop of the reactor on the same events and actions, and jumps to the next deadline. One seed
 //! decides everything.
 
+use super::datagrams::{Host, Weather};
 use super::disk::Disk;
 use ptorrent::api::{Action, Call, Command, Event, Intake, PeerId, Reason, Reply, Report, Spec, State, Why};
 use ptorrent::base::buf::{Buf, Pool};
@@ -127,6 +128,8 @@ enum What {
     Arrive(usize),
     Refused(NodeId, PeerId),
     Deliver(usize, usize, Rc<[u8]>, Range<usize>),
+    /// From whom, to whom, what.
+    Datagram(SocketAddr, SocketAddr, Rc<[u8]>),
     Closed(usize, usize),
     Done(NodeId, u8, ptorrent::api::Done),
     Reply(NodeId, Reply),
@@ -151,6 +154,9 @@ pub(crate) struct World {
     by_addr: BTreeMap<SocketAddr, NodeId>,
     /// What the tracker knows.
     swarm: Vec<SocketAddr>,
+    /// Who hears datagrams, sessions apart.
+    hosts: BTreeMap<SocketAddr, Box<dyn Host>>,
+    pub(crate) weather: Weather,
     /// A digest of all that happened.
     pub(crate) trace: u64,
     pub(crate) events: u64,
@@ -171,6 +177,8 @@ impl World {
             seq: 0,
             by_addr: BTreeMap::new(),
             swarm: Vec::new(),
+            hosts: BTreeMap::new(),
+            weather: Weather::default(),
             trace: 0,
             events: 0,
         }
@@ -228,6 +236,15 @@ impl World {
             seen: Seen::default(),
         });
         id
+    }
+
+    /// Adds a host that hears datagrams.
+    pub(crate) fn add_host(&mut self, addr: SocketAddr, host: Box<dyn Host>) {
+        self.hosts.insert(addr, host);
+    }
+
+    pub(crate) fn host(&self, addr: &str) -> &dyn Host {
+        &*self.hosts[&addr.parse().expect("an address")]
     }
 
     /// Makes the tracker know a node before it announces itself (scripts never do).
@@ -309,6 +326,7 @@ impl World {
             }
             What::Arrive(conn) => self.arrive(conn),
             What::Deliver(conn, side, bytes, range) => self.deliver(conn, side, &bytes[range]),
+            What::Datagram(from, to, data) => self.datagram(from, to, &data),
             What::Closed(conn, side) => self.hang_up(conn, side, Why::Eof),
             What::Cut(node) => self.cut_all(node),
             What::Kill(node) => {
@@ -426,12 +444,35 @@ impl World {
                     self.at(at, What::Done(node, lane, done));
                 }
             }
+            Action::Datagram { to, data } => {
+                let from = self.nodes[node].addr;
+                self.send_datagram(from, to, &data);
+            }
             Action::Call(call) => self.call(node, *call),
             Action::Release(buf) => self.nodes[node].pool.put(buf),
             Action::Exit => {
                 self.nodes[node].exited = true;
                 self.hear(node);
             }
+        }
+    }
+
+    /// Copies of a datagram set out, as many as the weather lets.
+    fn send_datagram(&mut self, from: SocketAddr, to: SocketAddr, data: &[u8]) {
+        let data: Rc<[u8]> = data.into();
+        for delay in self.weather.copies(&mut self.rng) {
+            self.later(delay, What::Datagram(from, to, data.clone()));
+        }
+    }
+
+    fn datagram(&mut self, from: SocketAddr, to: SocketAddr, data: &[u8]) {
+        let now = self.now;
+        if let Some(host) = self.hosts.get_mut(&to) {
+            for answer in host.hear(from, data, now) {
+                self.send_datagram(to, from, &answer);
+            }
+        } else if let Some(node) = self.by_addr.get(&to).copied() {
+            self.tell(node, Event::Datagram { from, data });
         }
     }
 
@@ -442,6 +483,7 @@ impl World {
                     host.parse().map(|ip| vec![SocketAddr::new(ip, port)]).map_err(|_| "no".to_owned());
                 Reply::Resolved { torrent, host, port, result }
             }
+            Call::LookUp { host, port } => Reply::LookedUp { host, port, result: Err("no".to_owned()) },
             Call::Announce { torrent, tracker, request, .. } => {
                 self.nodes[node].seen.announces.push((request.event, request.left));
                 let own = self.nodes[node].addr;
@@ -750,6 +792,7 @@ fn kind(action: &Action) -> u64 {
         Action::Call(_) => 10,
         Action::Release(_) => 11,
         Action::Exit => 12,
+        Action::Datagram { data, .. } => 3000 + data.len() as u64,
     }
 }
 

@@ -1,11 +1,12 @@
 //! The announce over HTTP (BEP 3): its query, and the bencoded answer (BEP 7 for IPv6, 23 for compact lists, 24 for
-//! our own address). HTTP itself is `proto/http.rs`.
+//! our own address); the scrape likewise (BEP 48). HTTP itself is `proto/http.rs`.
 
 use super::url::Url;
-use super::{Event, Failure, Request, Response, interval, shown};
+use super::{Event, Failure, Request, Response, Scraped, Tally, interval, shown};
 use crate::limits;
 use crate::proto::bencode::{self, Value};
 use crate::proto::compact;
+use crate::proto::id::InfoHash;
 use crate::proto::metainfo::{is_foul, percent_encode};
 use std::net::{IpAddr, SocketAddr};
 
@@ -118,6 +119,64 @@ fn peer(value: Value<'_>) -> Option<SocketAddr> {
     Some(compact::canonical((ip?, port?).into())).filter(|addr| compact::is_callable(*addr))
 }
 
+/// The URL of a scrape for the first [`limits::HTTP_SCRAPE_MAX`] of these torrents; None where the tracker's URL says
+/// that there is none (BEP 48).
+pub fn scrape(tracker: &Url, torrents: &[InfoHash]) -> Option<Url> {
+    let hashes = torrents.iter().take(limits::HTTP_SCRAPE_MAX);
+    let query: Vec<String> = hashes.map(|hash| format!("info_hash={}", percent_encode(&hash.0))).collect();
+    Some(tracker.scrape()?.with_query(&query.join("&")))
+}
+
+/// Reads the body of an answer to a scrape. Torrents that were not asked for are passed over: some trackers tell of
+/// all that they have.
+pub fn scraped(body: &[u8], torrents: &[InfoHash]) -> Result<Scraped, Error> {
+    let (value, _) = bencode::decode_prefix(body).map_err(Error::Bencode)?;
+    let dict = value.as_dict().ok_or(Error::NotDict)?;
+    let mut scraped = Scraped::default();
+    for (key, value) in dict.iter() {
+        match key {
+            b"failure reason" => {
+                return Err(Error::Failure(Failure::new(value.as_bytes().unwrap_or_default())));
+            }
+            b"files" => {
+                for (hash, value) in value.as_dict().iter().flat_map(|files| files.iter()) {
+                    let hash = <[u8; 20]>::try_from(hash).map(InfoHash);
+                    if let Ok(hash) = hash
+                        && torrents.contains(&hash)
+                        && scraped.tallies.iter().all(|(of, _)| *of != hash)
+                    {
+                        scraped.tallies.push((hash, tally(value)));
+                    }
+                }
+            }
+            b"flags" => {
+                let flags = value.as_dict();
+                let seconds = flags.iter().flat_map(|flags| flags.iter());
+                let seconds = seconds.filter(|(key, _)| *key == b"min_request_interval").last();
+                scraped.min_interval = seconds
+                    .and_then(|(_, value)| value.as_int())
+                    .filter(|s| *s > 0)
+                    .map(|s| interval(Some(s)));
+            }
+            _ => {}
+        }
+    }
+    Ok(scraped)
+}
+
+fn tally(value: Value<'_>) -> Tally {
+    let mut tally = Tally::default();
+    for (key, value) in value.as_dict().iter().flat_map(|file| file.iter()) {
+        match key {
+            b"complete" => tally.seeders = count(value),
+            b"incomplete" => tally.leechers = count(value),
+            b"downloaded" => tally.downloads = count(value),
+            _ => {}
+        }
+    }
+    tally
+}
+
 fn count(value: Value<'_>) -> Option<u32> {
     value.as_int().and_then(|n| u32::try_from(n).ok())
 }
@@ -143,11 +202,25 @@ pub fn fuzz_announce(data: &[u8]) {
     }
 }
 
+/// Reads `data` as an answer to a scrape and asserts that what comes out is in bounds.
+#[doc(hidden)]
+pub fn fuzz_scrape(data: &[u8]) {
+    let asked = [InfoHash([b'a'; 20]), InfoHash([b'b'; 20])];
+    match scraped(data, &asked) {
+        Ok(scraped) => {
+            assert!(scraped.tallies.len() <= asked.len());
+            assert!(scraped.tallies.iter().all(|(hash, _)| asked.contains(hash)));
+            let in_bounds = |t| (limits::ANNOUNCE_INTERVAL_MIN..=limits::ANNOUNCE_INTERVAL_MAX).contains(&t);
+            assert!(scraped.min_interval.is_none_or(in_bounds));
+        }
+        Err(error) => assert!(!error.to_string().chars().any(is_foul)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::proto::bencode::encode;
-    use crate::proto::id::InfoHash;
     use std::time::Duration;
 
     fn request() -> Request {
@@ -277,5 +350,60 @@ mod tests {
         let response = read(&body);
         assert_eq!((response.peers.len(), response.tracker_id), (limits::ANNOUNCE_PEERS_MAX, None));
         assert_eq!(response.warning.map(|w| w.len()), Some(limits::TRACKER_TEXT_MAX));
+    }
+
+    #[test]
+    fn a_scrape_asks_for_several_torrents() {
+        let tracker = Url::parse("http://t/announce?passkey=x").unwrap();
+        let hashes = [InfoHash([b'a'; 20]), InfoHash([0; 20])];
+        let target = scrape(&tracker, &hashes).unwrap().target().to_string();
+        let due = format!("/scrape?passkey=x&info_hash={}&info_hash={}", "a".repeat(20), "%00".repeat(20));
+        assert_eq!(target, due);
+        let many = vec![InfoHash([0xff; 20]); 3 * limits::HTTP_SCRAPE_MAX];
+        let target = scrape(&tracker, &many).unwrap().target().to_string();
+        assert_eq!(target.matches("info_hash=").count(), limits::HTTP_SCRAPE_MAX);
+        assert_eq!(scrape(&Url::parse("http://t/a").unwrap(), &hashes), None);
+    }
+
+    #[test]
+    fn a_scrape_is_read_and_only_what_was_asked_for_is_kept() {
+        let (a, b) = (InfoHash([b'a'; 20]), InfoHash([b'b'; 20]));
+        let body = encode(|e| {
+            e.dict(|d| {
+                d.entry("files").dict(|d| {
+                    d.entry([b'a'; 20]).dict(|d| {
+                        d.entry("complete").int(5);
+                        d.entry("downloaded").int(50);
+                        d.entry("incomplete").int(10);
+                        d.entry("name").str("x");
+                    });
+                    d.entry([b'c'; 20]).dict(|_| {});
+                    d.entry("short").dict(|_| {});
+                });
+                d.entry("flags").dict(|d| d.entry("min_request_interval").int(900));
+            });
+        });
+        let full = Tally { seeders: Some(5), leechers: Some(10), downloads: Some(50) };
+        let due = Scraped { tallies: vec![(a, full)], min_interval: Some(Duration::from_secs(900)) };
+        assert_eq!(scraped(&body, &[b, a]), Ok(due));
+        let odd = |body: &[u8]| {
+            fuzz_scrape(body);
+            scraped(body, &[a, b])
+        };
+        let hostile = format!(
+            "d5:filesd20:{0}d8:completei-1e10:downloadedi4294967296e10:incompletele20:{0}dee5:flagsd20:min_request_intervali-1eee",
+            "a".repeat(20)
+        );
+        assert!(odd(hostile.as_bytes()).is_err(), "not bencoded: a list that holds no value's end");
+        let hostile = format!(
+            "d5:filesd20:{0}d8:completei-1e10:downloadedi4294967296e10:incompletelee20:{0}d8:completei7eee5:flagsd20:min_request_intervali-1eee",
+            "a".repeat(20)
+        );
+        let got = odd(hostile.as_bytes()).unwrap();
+        assert_eq!((got.tallies, got.min_interval), (vec![(a, Tally::default())], None));
+        assert_eq!(odd(b"d14:failure reason2:noe"), Err(Error::Failure(Failure("no".into()))));
+        assert_eq!(odd(b"d5:filesi5e5:flagsi5ee"), Ok(Scraped::default()));
+        assert_eq!(odd(b"le"), Err(Error::NotDict));
+        assert!(matches!(odd(b"<html>"), Err(Error::Bencode(_))));
     }
 }

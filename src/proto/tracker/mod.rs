@@ -1,6 +1,7 @@
 //! What is said to a tracker and what it answers, whatever the protocol: the vocabulary of `session/announce.rs`.
 
 pub mod http;
+pub mod udp;
 pub mod url;
 
 use crate::limits;
@@ -66,7 +67,8 @@ pub struct Response {
     pub interval: Duration,
     /// Not to announce before, whatever happens.
     pub min_interval: Option<Duration>,
-    /// Peers that can be called, in the one form of their addresses; at most [`limits::ANNOUNCE_PEERS_MAX`].
+    /// Peers that can be called, in the one form of their addresses; at most [`limits::ANNOUNCE_PEERS_MAX`] from each
+    /// address family.
     pub peers: Vec<SocketAddr>,
     /// How many peers are complete.
     pub complete: Option<u32>,
@@ -78,6 +80,42 @@ pub struct Response {
     pub warning: Option<String>,
     /// Our address as the tracker sees it (BEP 24).
     pub external_ip: Option<IpAddr>,
+}
+
+impl Response {
+    /// Adds what the same tracker said over its other address family (BEP 7): peers that are new, and counts of a
+    /// swarm that it may keep apart.
+    pub fn merge(&mut self, other: Response) {
+        for peer in other.peers {
+            if self.peers.len() < 2 * limits::ANNOUNCE_PEERS_MAX && !self.peers.contains(&peer) {
+                self.peers.push(peer);
+            }
+        }
+        self.interval = self.interval.max(other.interval);
+        self.min_interval = self.min_interval.max(other.min_interval);
+        self.complete = self.complete.max(other.complete);
+        self.incomplete = self.incomplete.max(other.incomplete);
+    }
+}
+
+/// How a swarm stands, as far as a tracker says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Peers that have everything.
+    pub seeders: Option<u32>,
+    /// Peers that have not.
+    pub leechers: Option<u32>,
+    /// How often a download was completed.
+    pub downloads: Option<u32>,
+}
+
+/// What a tracker answered to a scrape.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Scraped {
+    /// How the torrents stand, those that it knows of those that were asked for.
+    pub tallies: Vec<(InfoHash, Tally)>,
+    /// Not to scrape again before (BEP 48, `min_request_interval`).
+    pub min_interval: Option<Duration>,
 }
 
 /// The tracker's words for why it refuses (BEP 3, `failure reason`), printable and bounded.
@@ -129,6 +167,24 @@ mod tests {
         let of = |s| interval(Some(s)).as_secs();
         assert_eq!((of(1), of(59), of(60), of(1800), of(i64::MAX)), (60, 60, 60, 1800, 6 * 3600));
         assert_eq!((of(0), of(-1), of(i64::MIN), interval(None).as_secs()), (1800, 1800, 1800, 1800));
+    }
+
+    #[test]
+    fn two_answers_of_one_tracker_become_one() {
+        let addr = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
+        let of = |secs, peers: &[u16], complete| Response {
+            interval: Duration::from_secs(secs),
+            peers: peers.iter().map(|n| addr(*n)).collect(),
+            complete,
+            external_ip: Some([1, 2, 3, secs as u8].into()),
+            ..Response::default()
+        };
+        let mut one = of(60, &[1, 2], Some(3));
+        one.merge(Response { min_interval: Some(Duration::from_secs(9)), ..of(70, &[2, 3], None) });
+        let whole = Response { min_interval: Some(Duration::from_secs(9)), ..of(70, &[1, 2, 3], Some(3)) };
+        assert_eq!(one, Response { external_ip: Some([1, 2, 3, 60].into()), ..whole });
+        one.merge(of(60, &(1..5000).collect::<Vec<_>>(), None));
+        assert_eq!(one.peers.len(), 2 * limits::ANNOUNCE_PEERS_MAX);
     }
 
     #[test]

@@ -160,6 +160,17 @@ impl Url {
         url
     }
 
+    /// Where this tracker tells how swarms stand (BEP 48): the word `announce` after the last slash becomes `scrape`.
+    /// None: there is no such word, so it does not tell. Over UDP it is the same URL.
+    pub fn scrape(&self) -> Option<Url> {
+        if self.scheme == Scheme::Udp {
+            return Some(self.clone());
+        }
+        let (folder, rest) = self.target.split_at(self.target.rfind('/')? + 1);
+        let rest = rest.strip_prefix("announce")?;
+        Some(Url { target: format!("{folder}scrape{rest}"), ..self.clone() })
+    }
+
     /// Where a redirect leads: a whole URL, `//host/path`, `/path`, `?query` or a path beside ours. Never to `udp://`,
     /// and never from `https://` to `http://`. User and password go along only to the same scheme, host and port.
     pub fn join(&self, location: &str) -> Result<Url, Error> {
@@ -437,6 +448,26 @@ mod tests {
         assert_eq!(of("http://a/x?"), "/x?k=v%20%23");
         assert_eq!(of("http://a/x?p=1"), "/x?p=1&k=v%20%23");
         assert_eq!(of("http://a/x?p=1&"), "/x?p=1&k=v%20%23");
+    }
+
+    #[test]
+    fn where_to_scrape_is_told_by_the_last_part_of_the_path() {
+        // The examples of BEP 48, and some more.
+        for (from, to) in [
+            ("http://example.com/announce", Some("http://example.com/scrape")),
+            ("http://example.com/x/announce", Some("http://example.com/x/scrape")),
+            ("http://example.com/announce.php", Some("http://example.com/scrape.php")),
+            ("http://example.com/a", None),
+            ("http://example.com/announce?x2%0644", Some("http://example.com/scrape?x2%0644")),
+            ("http://example.com/announce?x=2/4", None),
+            ("http://example.com/x%064announce", None),
+            ("https://u:p@h:81/announce/announce?k=v", Some("https://u:p@h:81/announce/scrape?k=v")),
+            ("http://example.com/announce/", None),
+            ("http://example.com", None),
+            ("udp://h:1/x", Some("udp://h:1/x")),
+        ] {
+            assert_eq!(url(from).scrape().map(|url| url.reveal()).as_deref(), to, "{from}");
+        }
     }
 
     #[test]
