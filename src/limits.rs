@@ -503,3 +503,10 @@ const _: () = assert!(DHT_SAVED_MAX * (26 + 38) + 256 < DHT_SAVED_BYTES);
 pub const CONFIG_MAX: u64 = 256 << 10;
 /// Commands of `--on-complete` that run at a time: enough that one that copies holds up no short one for long.
 pub const HOOKS_MAX: usize = 4;
+
+/// Names of bootstrap nodes that are looked up at a time.
+pub const DHT_NAMES_MAX: usize = 16;
+/// What a program that does not listen is told of the DHT, later.
+pub const DHT_REPORTS_MAX: usize = 256;
+/// The table of the DHT is kept this often, and at the end.
+pub const DHT_SAVE: Duration = Duration::from_secs(30 * 60);

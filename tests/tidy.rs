@@ -14,7 +14,7 @@ const BELOW: &[(&str, &[&str])] = &[
     ("helper", &["sys", "api", "proto", "base", "limits"]),
     ("sys", &["base", "limits"]),
     ("session", &["dht", "api", "proto", "base", "limits"]),
-    ("dht", &["proto", "base", "limits"]),
+    ("dht", &["api", "proto", "base", "limits"]),
     ("api", &["proto", "base", "limits"]),
     ("proto", &["base", "limits"]),
     ("limits", &["base"]),

@@ -200,34 +200,33 @@ impl Node {
         side.upkeep_at = side.upkeep_at.min(now);
     }
 
-    /// Asks the node that was not heard of for longest, or for nodes where there is room; one query at a time, so
-    /// that an idle node costs a trickle.
+    /// Fills a bucket that has room, or asks the node that was not heard of for longest; one thing at a time, so that
+    /// an idle node costs a trickle.
     fn keep_up(&mut self, at: usize, now: Time) {
+        self.judge_reach(at, now);
+        let busy = self.searches.values().any(|search| search.side == at && search.goal == Goal::Fill);
         let Some(side) = self.sides[at].as_mut() else { return };
-        let stale = side.table.stalest(now);
-        let thin = side.table.thin(now);
-        let asked = match (stale, thin) {
-            (Some((contact, due)), _) if due <= now => Some((contact, side.table.place_of(contact.id))),
-            (_, Some((bucket, due))) if due <= now => {
-                let place = side.table.seek(bucket, &mut self.rng, now);
-                side.table.closest(place, 1, false, now).first().map(|contact| (*contact, bucket))
-            }
-            _ => None,
-        };
-        let next = [stale.map(|(_, due)| due), thin.map(|(_, due)| due)].into_iter().flatten().min();
-        side.upkeep_at = next.map_or(Time::NEVER, |next| next.max(now + DHT_UPKEEP));
         if side.table.len() == 0 && side.join_at == Time::NEVER {
             (side.join_at, side.join_wait) = (now + DHT_JOIN_RETRY, DHT_JOIN_RETRY);
         }
-        if let Some((contact, bucket)) = asked
+        let (stale, thin) = (side.table.stalest(now), side.table.thin(now));
+        let next = stale.map(|(_, due)| due).into_iter().chain(thin.map(|(_, due)| due)).min();
+        side.upkeep_at = next.map_or(Time::NEVER, |next| next.max(now + DHT_UPKEEP));
+        if let Some((bucket, due)) = thin
+            && due <= now
+            && !busy
+        {
+            let place = side.table.seek(bucket, &mut self.rng, now);
+            return self.start_search(place, Goal::Fill, at, now);
+        }
+        if let Some((contact, due)) = stale
+            && due <= now
             && !self.calls.is_asking(contact.addr)
         {
-            let Some(side) = self.sides[at].as_mut() else { return };
-            let target = side.table.seek(bucket, &mut self.rng, now);
+            let target = side.table.seek(side.table.place_of(contact.id), &mut self.rng, now);
             let method = Method::FindNode { target, want: Want::default() };
             self.ask((contact.addr, Some(contact.id)), method, Purpose::Upkeep, now);
         }
-        self.judge_reach(at, now);
     }
 
     /// Nobody reached us for long: others need not keep us (BEP 43). After some hours we try anew.

@@ -16,7 +16,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::Count;
+pub use crate::api::{DhtSearch as Searched, DhtSide as SideStats, DhtStats as Stats};
 
 use crate::base::rng::Rng;
 use crate::base::time::Time;
@@ -83,55 +83,6 @@ pub enum Output {
     },
     /// We know nobody, or too few: [`Node::add_router`] some addresses to begin with, if there are any.
     Bootstrap,
-}
-
-/// What a search took.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Searched {
-    /// Over IPv6.
-    pub v6: bool,
-    /// Queries.
-    pub asked: usize,
-    /// Answers.
-    pub answered: usize,
-    /// The longest way from our table to a node that answered.
-    pub hops: u32,
-    /// Peers that were found.
-    pub peers: usize,
-    /// Nodes that we were announced to.
-    pub announced: usize,
-}
-
-/// How the node stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Stats {
-    /// Of IPv4 and IPv6, where there is a socket.
-    pub sides: [Option<SideStats>; 2],
-    /// Torrents that we keep peers of for others.
-    pub stored_torrents: usize,
-    /// Peers of all of them.
-    pub stored_peers: usize,
-    /// Datagrams that came, and went.
-    pub packets: (u64, u64),
-    /// Bytes of them.
-    pub bytes: (u64, u64),
-    /// Queries that were answered, and those that were dropped for being too many.
-    pub queries: (u64, u64),
-    /// Searches under way.
-    pub searches: usize,
-}
-
-/// How it stands in one family.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SideStats {
-    /// Our id.
-    pub id: NodeId,
-    /// Whom we know.
-    pub table: Count,
-    /// Our address as others see it.
-    pub external: Option<IpAddr>,
-    /// Nobody reaches us (BEP 43).
-    pub read_only: bool,
 }
 
 /// What we are wanted to look for.
@@ -514,7 +465,7 @@ impl Node {
             let other = self.sides[1 - side].as_ref().is_some_and(|other| other.table.len() < DHT_K);
             let want = Want { v4: other, v6: other };
             let method = match search.goal {
-                Goal::Own => Method::FindNode { target, want },
+                Goal::Own | Goal::Fill => Method::FindNode { target, want },
                 Goal::Peers { hash, .. } => Method::GetPeers { info_hash: hash, want },
             };
             let to = (contact.addr, named.then_some(contact.id));
@@ -529,8 +480,10 @@ impl Node {
     }
 
     fn on_search_done(&mut self, search: &Search, now: Time) {
-        let Goal::Peers { hash, announce } = search.goal else {
-            return self.on_own_search_done(search, now);
+        let (hash, announce) = match search.goal {
+            Goal::Peers { hash, announce } => (hash, announce),
+            Goal::Own => return self.on_own_search_done(search, now),
+            Goal::Fill => return,
         };
         let wanted = self.wanted.get(&hash).copied();
         let mut announced = 0;

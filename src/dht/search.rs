@@ -16,6 +16,8 @@ use std::net::SocketAddr;
 pub(super) enum Goal {
     /// Nodes near our own id: to join, and to know the neighbourhood.
     Own,
+    /// Nodes for a bucket that has room.
+    Fill,
     /// Peers of a torrent; with our own address told to the closest.
     Peers {
         /// Which.

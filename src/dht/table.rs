@@ -1,6 +1,7 @@
 //! The routing table of one family: nodes that answered us, in buckets of K that split on our own id (BEP 5).
 
 use super::ident::{Scope, is_lawful, network, scope};
+use crate::api::DhtCount as Count;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::limits::{DHT_BUCKETS_MAX, DHT_FAILS, DHT_FRESH, DHT_K, DHT_PER_NETWORK};
@@ -50,19 +51,6 @@ pub(super) enum Place {
     Known,
     /// It found no room.
     None,
-}
-
-/// How many nodes there are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Count {
-    /// Nodes that answered, or asked us, within 15 minutes.
-    pub good: usize,
-    /// Nodes that have to be asked again first.
-    pub questionable: usize,
-    /// Nodes that wait for room.
-    pub spare: usize,
-    /// Buckets.
-    pub buckets: usize,
 }
 
 /// The nodes that we know.
@@ -227,10 +215,12 @@ impl Table {
         self.entries().max_by_key(|entry| entry.heard()).map(|entry| entry.contact)
     }
 
-    /// A bucket with room where nobody was looked for lately: whom to ask there, and when.
+    /// A bucket with room where nobody was looked for lately, and when it is due. The last one fills by searches for
+    /// our own id.
     pub(super) fn thin(&self, now: Time) -> Option<(usize, Time)> {
-        let thin = self.buckets.iter().enumerate().filter(|(_, bucket)| bucket.nodes.len() < DHT_K);
+        let others = self.buckets.iter().take(self.buckets.len() - 1).enumerate();
         let due = |bucket: &Bucket| if bucket.sought == Time::ZERO { now } else { bucket.sought + DHT_FRESH };
+        let thin = others.filter(|(_, bucket)| bucket.nodes.len() < DHT_K);
         thin.map(|(at, bucket)| (at, due(bucket))).min_by_key(|(_, due)| *due)
     }
 

@@ -199,6 +199,7 @@ impl Session {
         }
         self.arm_torrent(id, now);
         self.begin_seeding(id, now);
+        self.join_dht(id, now);
     }
 
     /// Every wanted piece is verified.
@@ -234,6 +235,7 @@ impl Session {
     /// Ends the torrent: its peers, its announces, then its files.
     pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
         self.cancel_udp(id, now);
+        self.leave_dht(id);
         let Some(t) = self.torrents.get_mut(id) else { return };
         t.announcer.stop();
         for peer in t.peers.clone() {
@@ -324,6 +326,7 @@ impl Session {
                     t.news.state(State::Stopped, None);
                 }
             }
+            self.save_dht();
             self.actions.push_back(Action::Exit);
         }
     }

@@ -7,6 +7,7 @@ mod asking;
 mod calls;
 mod choker;
 mod connections;
+mod dht;
 mod download;
 mod goal;
 mod known;
@@ -86,6 +87,8 @@ pub struct Session {
     /// For [`timers`].
     udp_armed: Time,
     calls: Calls,
+    /// Our node of the DHT, if there is one.
+    dht: Option<Box<dht::Dht>>,
     /// Connections being made.
     half_open: usize,
     /// Torrents with somebody to call, in turn.
@@ -138,6 +141,7 @@ impl Session {
             actions: VecDeque::new(),
             picked: Vec::new(),
             calls: Calls::new(),
+            dht: None,
             half_open: 0,
             callers: VecDeque::new(),
             dialled: (0, Time::ZERO),
@@ -179,11 +183,15 @@ impl Session {
             Event::Unreachable { to, why } => self.udp.on_unreachable(to, why, now),
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
+            Event::Command(Command::Dht(setup)) => self.on_dht(*setup, now),
+            Event::Command(Command::DhtLookUp(info_hash)) => self.on_dht_look_up(info_hash, now),
+            Event::Command(Command::DhtStatus) => self.on_dht_status(now),
             Event::Command(Command::Quit) => self.on_quit(now),
             Event::Tick => {}
         }
         self.run_timers(now);
         self.pump_udp(now);
+        self.pump_dht(now);
         self.dial(now);
         self.torrents.settle();
     }
@@ -233,6 +241,7 @@ impl Session {
                     self.udp_armed = Time::NEVER;
                     self.udp.on_tick(now);
                 }
+                Key::Dht => self.on_dht_timer(now),
                 // Dialling comes with every event.
                 Key::Dial => self.dial_armed = Time::NEVER,
             }
@@ -243,7 +252,7 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
-                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial | Key::Udp => true,
+                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial | Key::Udp | Key::Dht => true,
             });
         }
     }
@@ -272,7 +281,11 @@ impl Session {
         p.heard = now;
         log::trace!("{peer} {message:?}");
         match message {
-            Message::KeepAlive | Message::Port(_) | Message::Other { .. } => Ok(()),
+            Message::KeepAlive | Message::Other { .. } => Ok(()),
+            Message::Port(port) => {
+                self.on_port(peer, *port, now);
+                Ok(())
+            }
             Message::Choke => self.on_choke(peer),
             Message::Unchoke => self.on_unchoke(peer, now),
             Message::Interested => self.on_interested(peer, now),
@@ -313,7 +326,11 @@ impl Session {
             Reply::Resolved { torrent, host, port, result } => {
                 self.on_resolved(torrent, &host, port, result, now);
             }
-            Reply::LookedUp { host, port, result } => self.udp.on_looked_up(&host, port, result, now),
+            Reply::LookedUp { host, port, result } => {
+                if !self.on_dht_looked_up(&host, port, &result, now) {
+                    self.udp.on_looked_up(&host, port, result, now);
+                }
+            }
         }
         self.pump_calls(now);
         if self.stopping.is_some() {
