@@ -13,6 +13,8 @@
 //!    |   \   |   /   |
 //!    |      sys      |           sockets and system calls that more than one of them needs
 //! session    |       |           inner half: deterministic, single-threaded, simulated whole
+//!    |       |       |
+//!   dht      |       |           speaks of datagrams and info-hashes only
 //!     \      |      /
 //!    api -> proto -> base, limits
 //! ```
