@@ -34,7 +34,7 @@ interop: ## download from and seed to real clients, which scripts/setup-peers.sh
 bench: ## compare with other clients on this machine
 	$(CARGO) bench --bench clients
 
-demo: release ## two ptorrents on loopback, one feeding the other
+demo: release ## a tracker, a seeder and a leecher on loopback
 	scripts/demo.sh target/release/ptorrent
 
 size: ## crates, build time and binary size of both builds

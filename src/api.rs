@@ -369,6 +369,13 @@ pub enum Job {
         /// What.
         saved: Saved,
     },
+    /// Look whether there is space again. It comes after what was to be stored before.
+    Room {
+        /// Whose.
+        torrent: TorrentId,
+        /// For how many bytes.
+        bytes: u64,
+    },
     /// Forget the torrent: drop its pieces in hand, windows, descriptors and, with the last worker, its claims. The
     /// last answer comes when the resume record is written, and the data is on the medium if that takes no time.
     Close {
@@ -436,12 +443,21 @@ pub enum Done {
         /// Whose.
         torrent: TorrentId,
     },
-    /// Data that was stored could not be made durable; the pieces with it are lost.
+    /// Of [`Job::Room`].
+    Room {
+        /// Whose.
+        torrent: TorrentId,
+        /// Whether there is some.
+        result: Result<(), DiskError>,
+    },
+    /// Data that was stored could not be made durable.
     Unsynced {
         /// Whose.
         torrent: TorrentId,
         /// What the system said.
         error: DiskError,
+        /// The pieces with it: those that were right are so no more, of the others no block is stored.
+        lost: Vec<u32>,
     },
     /// Of [`Job::Close`].
     Closed {
@@ -679,9 +695,10 @@ pub struct DhtSearch {
 /// What the program wants of the engine.
 #[derive(Debug)]
 pub enum Command {
-    /// Run this torrent; reports about it carry the number.
+    /// Run this torrent; reports about it carry the number. One that is there already gets the trackers and peers of
+    /// this one, whose number then is [`State::Stopped`].
     Add {
-        /// The program's own number of it.
+        /// The program's own number of it, of none that is there.
         number: u32,
         /// What and how.
         spec: Arc<Spec>,
@@ -692,8 +709,25 @@ pub enum Command {
     DhtLookUp(InfoHash),
     /// [`Report::DhtStats`], please.
     DhtStatus,
+    /// Halt this torrent: close its peers and files, tell its trackers `stopped`, keep its record.
+    Pause {
+        /// The program's number of it; one that is not there is ignored, here and below.
+        number: u32,
+    },
+    /// Go on with a torrent that is paused, or try again one that is in error.
+    Resume {
+        /// The program's number of it.
+        number: u32,
+    },
+    /// Stop this torrent and forget it. Its number and its info-hash may be added again.
+    Remove {
+        /// The program's number of it.
+        number: u32,
+    },
     /// Stop everything: tell the trackers, close what is open, then [`Report::Finished`].
     Quit,
+    /// Tell all there is to tell: one [`Report::Status`] for all who ask before it is made.
+    Status,
 }
 
 /// What the program is told.
@@ -709,6 +743,10 @@ pub enum Report {
         /// Which.
         signal: i32,
     },
+    /// The log was rotated: its file is to be opened anew.
+    Reopen,
+    /// The answer to [`Command::Status`].
+    Status(Box<Status>),
     /// A torrent's state is another one.
     State {
         /// Which torrent.
@@ -780,10 +818,15 @@ pub enum State {
     Downloading,
     /// It has all that it wants.
     Seeding,
+    /// It was halted by [`Command::Pause`], and its peers and files are closed or about to be.
+    Paused,
     /// It has ended.
     Stopped,
-    /// It cannot go on.
+    /// It cannot go on, unless [`Command::Resume`] has it try again.
     Error,
+    /// It cannot get what is missing, for want of space; what is there is served. It goes on by itself once there is
+    /// some. The user reads `error`.
+    Full,
 }
 
 /// What kind of thing failed (`reason` in `--json`).
@@ -828,4 +871,106 @@ pub struct Progress {
     pub seeds: u32,
     /// Why nothing moves, when nothing does.
     pub stuck: Option<String>,
+}
+
+/// Every torrent and every peer at one moment, for those who look for a fault.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// Time since the engine started.
+    pub uptime: Duration,
+    /// The torrents, in the order in which they were added.
+    pub torrents: Vec<TorrentStatus>,
+    /// The peers, `limits::STATUS_PEERS_MAX` at most: those of the first torrent first.
+    pub peers: Vec<PeerStatus>,
+    /// How many peers are left out.
+    pub peers_left_out: usize,
+    /// Connections being made.
+    pub half_open: usize,
+    /// Calls that helpers have in hand.
+    pub calls_out: usize,
+    /// Calls that wait for that.
+    pub calls_waiting: usize,
+    /// What each disk worker has to do.
+    pub lanes: Vec<LaneStatus>,
+    /// Blocks being received or on their way to disk, and how many there may be.
+    pub receiving: (usize, usize),
+    /// Blocks being read or sent, and how many there may be.
+    pub sending: (usize, usize),
+    /// Buffers that are out of the pool, and how many there are.
+    pub buffers: (usize, usize),
+}
+
+/// One torrent in a [`Status`].
+#[derive(Debug)]
+pub struct TorrentStatus {
+    /// The program's number of it.
+    pub number: u32,
+    /// What it is doing.
+    pub state: State,
+    /// Its figures.
+    pub progress: Progress,
+    /// Payload bytes received in all runs.
+    pub downloaded_ever: u64,
+    /// Pieces that are begun and not verified.
+    pub begun: usize,
+    /// Addresses that we know.
+    pub known: usize,
+    /// Its trackers, each redacted and with a word on how it is; `limits::STATUS_TRACKERS_MAX` at most.
+    pub trackers: Vec<(String, String)>,
+}
+
+/// One connection in a [`Status`].
+#[derive(Debug)]
+pub struct PeerStatus {
+    /// As the log names it.
+    pub id: PeerId,
+    /// Its torrent's number, once it is known.
+    pub number: Option<u32>,
+    /// The other side.
+    pub addr: SocketAddr,
+    /// We dialled.
+    pub outgoing: bool,
+    /// There is a connection.
+    pub connected: bool,
+    /// Both handshakes are through.
+    pub open: bool,
+    /// Its program, by its peer id (BEP 20).
+    pub client: String,
+    /// We want something of it.
+    pub am_interested: bool,
+    /// We serve it nothing.
+    pub am_choking: bool,
+    /// It wants something of us.
+    pub interested: bool,
+    /// It serves us nothing.
+    pub choking: bool,
+    /// It owes us blocks for long.
+    pub snubbed: bool,
+    /// It is not read, as the disk is behind.
+    pub waiting: bool,
+    /// Pieces it has, of how many.
+    pub pieces: (u32, u32),
+    /// Bytes a second.
+    pub download_rate: u64,
+    /// Bytes a second.
+    pub upload_rate: u64,
+    /// Payload bytes received from it.
+    pub downloaded: u64,
+    /// Payload bytes sent to it.
+    pub uploaded: u64,
+    /// Requests open with it.
+    pub requests_out: usize,
+    /// Its requests that wait, are read, or stand in the outbox.
+    pub requests_in: usize,
+}
+
+/// What one disk worker has to do, in a [`Status`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LaneStatus {
+    /// Bytes that are with it and not written.
+    pub writing: u64,
+    /// Bytes that are still coming for it.
+    pub coming: u64,
+    /// Reads it has.
+    pub reads: u64,
 }

@@ -1,6 +1,10 @@
 //! The engine: it makes the channels, starts the threads and joins them, and is the only place that knows them all.
 //! The program says [`Command`]s and hears [`Report`]s.
 
+mod serve;
+
+pub use serve::{TrackerEngine, TrackerOptions};
+
 use crate::api::{Command, Report};
 use crate::base::buf::Pool;
 use crate::base::rng::Rng;
@@ -10,6 +14,7 @@ use crate::helper;
 pub use crate::helper::scrape::{Question, Said};
 use crate::limits;
 use crate::proto::wire::handshake::our_peer_id;
+pub use crate::reactor::{Hangup, no_hurry};
 use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, listen};
 use crate::session::Config;
 use crate::sys::socket::Route;
@@ -36,12 +41,12 @@ pub struct Options {
     pub max_download_rate: u64,
     /// Payload bytes a second that go out at most; 0: no limit.
     pub max_upload_rate: u64,
-    /// The most torrents that will be added.
+    /// The most torrents that are open at a time; of more that are added some wait for one to be paused or removed.
     pub torrents: usize,
     /// Disk workers, 1 to [`limits::LANES_MAX`]; None: one for each processor, two at least.
     pub lanes: Option<usize>,
-    /// Take SIGINT and SIGTERM; in one engine of a process only.
-    pub signals: bool,
+    /// Take SIGINT, SIGTERM, SIGHUP (which means this) and SIGUSR1; in one engine of a process only.
+    pub signals: Option<Hangup>,
 }
 
 /// Why the engine did not start, or ended early.
@@ -94,9 +99,11 @@ pub struct Engine {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Sizes {
     lanes: usize,
+    /// Torrents that the workers know at a time: one more is opened when another has been closed by all of them.
+    torrents: usize,
     receive_bufs: usize,
     /// Jobs of one worker, checks apart: a write or read holds a block, and of a torrent there may be an open or a
-    /// close, not both, and two saves.
+    /// close, not both, two saves and a look for room.
     urgent: usize,
     /// Checks of one worker: torrents are checked side by side, and workers are not equally fast.
     checks: usize,
@@ -115,8 +122,16 @@ impl Sizes {
         let receive_bufs = coming + lanes * limits::LANE_BUFS;
         let bufs = receive_bufs + limits::SEND_BUFS;
         let checks = torrents * limits::CHECKS_OUT * lanes;
-        let done = 2 * (bufs + torrents * (lanes + 3) + checks);
-        Sizes { lanes, receive_bufs, urgent: bufs + 3 * torrents, checks, syncs: 2 * torrents, done }
+        let done = 2 * (bufs + torrents * (lanes + 4) + checks);
+        Sizes {
+            lanes,
+            torrents,
+            receive_bufs,
+            urgent: bufs + 4 * torrents,
+            checks,
+            syncs: 2 * torrents,
+            done,
+        }
     }
 }
 
@@ -128,8 +143,7 @@ impl Engine {
         let addr = listeners.first().map(|listener| listener.addr());
         let port =
             addr.transpose().map_err(cannot("read a listener's address"))?.map_or(0, |addr| addr.port());
-        let signals = if options.signals { Some(Signals::install()) } else { None };
-        let signals = signals.transpose().map_err(cannot("take signals"))?;
+        let signals = options.signals.map(Signals::install).transpose().map_err(cannot("take signals"))?;
         let poll = Poll::new().map_err(cannot("make a poller"))?;
         let pool =
             Pool::new(sizes.receive_bufs + limits::SEND_BUFS).map_err(cannot("reserve memory for blocks"))?;
@@ -143,6 +157,7 @@ impl Engine {
             max_download_rate: options.max_download_rate,
             max_upload_rate: options.max_upload_rate,
             lanes: sizes.lanes as u8,
+            max_open: sizes.torrents,
             receive_bufs: sizes.receive_bufs,
         };
         let (done_tx, done) = bounded(sizes.done);

@@ -12,11 +12,11 @@
 //! reactor   disk   helper        siblings; they meet only in channels
 //!    |   \   |   /   |
 //!    |      sys      |           sockets and system calls that more than one of them needs
-//! session    |       |           inner half: deterministic, single-threaded, simulated whole
+//! session, tracker   |           inner half: deterministic, single-threaded, simulated whole
 //!    |       |       |
 //!   dht      |       |           speaks of datagrams and info-hashes only
 //!     \      |      /
-//!    api -> proto -> base, limits
+//!    api -> proto -> base, limits  (the tracker needs no api)
 //! ```
 
 pub mod api;
@@ -31,3 +31,4 @@ pub mod proto;
 pub mod reactor;
 pub mod session;
 pub mod sys;
+pub mod tracker;

@@ -229,6 +229,15 @@ pub const PIPELINE_UNKNOWN: u32 = 250;
 pub const REPLACE_AFTER: Duration = Duration::from_secs(60);
 /// The time for telling the trackers `stopped`: users kill what does not end soon.
 pub const STOP_BUDGET: Duration = Duration::from_secs(5);
+/// How often a torrent that found no space looks for some: soon for who has just made room, and hardly any work.
+pub const FULL_RETRY: Duration = Duration::from_secs(20);
+/// Bytes of space, or what is missing if that is less, before such a torrent goes on: not for a block at a time.
+pub const FULL_ROOM: u64 = 8 << 20;
+/// Pieces that could not be read again before the torrent is in error: a bad spot is passed over, a dying disk is not
+/// written to.
+pub const READ_FAILS_MAX: u32 = 4;
+/// How long a torrent that has seeded enough waits until those it served have all: the last blocks may be on their way.
+pub const PARTING: Duration = Duration::from_secs(10);
 /// How often a torrent that has something to look after is looked after.
 pub const TORRENT_TICK: Duration = Duration::from_secs(1);
 /// Warnings and errors of a torrent that wait to be reported; the oldest go first.
@@ -308,6 +317,14 @@ pub const OUTBOX_KEEP: usize = 512;
 pub const REPORTS_MAX: usize = 256;
 /// How soon a program that was behind with its reports is looked after again.
 pub const REPORT_RETRY: Duration = Duration::from_millis(200);
+/// After a signal, when all is saved and the trackers are told: how long our output may hold up the end.
+pub const LAST_WORDS: Duration = Duration::from_secs(3);
+/// Peers in the table of SIGUSR1: some 250 KiB of text.
+pub const STATUS_PEERS_MAX: usize = 2000;
+/// Trackers of each torrent in it.
+pub const STATUS_TRACKERS_MAX: usize = 20;
+/// While another job is in the foreground of our terminal: how often we look whether it still is.
+pub const BACKGROUND_LOOK: Duration = Duration::from_secs(1);
 /// Commands that wait for the net thread; the program waits in turn.
 pub const COMMANDS_MAX: usize = 64;
 
@@ -510,3 +527,57 @@ pub const DHT_NAMES_MAX: usize = 16;
 pub const DHT_REPORTS_MAX: usize = 256;
 /// The table of the DHT is kept this often, and at the end.
 pub const DHT_SAVE: Duration = Duration::from_secs(30 * 60);
+/// Peers that the embedded tracker knows at most: some 20 bytes each, 44 with IPv6.
+pub const TRACKER_PEERS_MAX: usize = 5 << 18;
+/// Of these, in one swarm: the others must have room.
+pub const TRACKER_SWARM_MAX: usize = 1 << 19;
+/// Swarms at most, some 150 bytes each.
+pub const TRACKER_SWARMS_MAX: usize = 1 << 18;
+/// Peers of one host (an IPv4 address, or the /64 of an IPv6 one) in one swarm; then the one longest silent makes room.
+/// Whole campuses are behind one address.
+pub const TRACKER_PORTS_MAX: usize = 64;
+/// Counters of the peers that each address has in all swarms: 4 KiB.
+pub const TRACKER_SHARES: usize = 1024;
+/// How many that may be, a twentieth of all: sixty thousand announces an interval are no client's.
+pub const TRACKER_SHARE_MAX: u32 = 1 << 16;
+/// Torrents that `--only` may name: 20 bytes each.
+pub const TRACKER_ONLY_MAX: usize = 1 << 20;
+/// Peers that are told where nobody says how many.
+pub const TRACKER_NUMWANT: u32 = 50;
+/// The most peers that are told: as many IPv4 addresses as fit one datagram of 1,280 bytes.
+pub const TRACKER_NUMWANT_MAX: u32 = 200;
+/// The longest answer over UDP: what every IPv6 link must carry, less the headers.
+pub const TRACKER_DATAGRAM_MAX: usize = 1232;
+/// The longest datagram that is looked at: an announce with options, or a full scrape.
+pub const TRACKER_QUERY_MAX: usize = 2048;
+/// How often peers are to announce, unless the user says otherwise.
+pub const TRACKER_INTERVAL: Duration = Duration::from_secs(30 * 60);
+/// The least of that: clients would not announce more often.
+pub const TRACKER_INTERVAL_MIN: Duration = Duration::from_secs(60);
+/// The most of that: who is gone should not be told for days.
+pub const TRACKER_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Peers may announce again this soon (BEP 3, `min interval`).
+pub const TRACKER_INTERVAL_SHORT: Duration = Duration::from_secs(60);
+/// How long a connection id is valid (BEP 15).
+pub const TRACKER_ID_VALID: Duration = Duration::from_secs(120);
+/// Peers that are looked at in one turn to see whether they are to be forgotten: 20 microseconds.
+pub const TRACKER_SWEEP: usize = 1 << 14;
+/// Datagrams that one socket brings in a turn, before the others have theirs: a millisecond.
+pub const TRACKER_DATAGRAMS: usize = 256;
+/// The receive buffer that is asked for, in bytes: what comes while a turn lasts.
+pub const TRACKER_SOCKET_BUFFER: usize = 1 << 20;
+/// HTTP connections at a time; then one of the address that has most must go. The usual limit is 1,024 descriptors.
+pub const TRACKER_CONNECTIONS: usize = 512;
+/// The longest head of a request: a scrape of 64 torrents, and what browsers send.
+pub const TRACKER_HEAD_MAX: usize = 8 << 10;
+/// The longest first line of it.
+pub const TRACKER_LINE_MAX: usize = 6 << 10;
+/// How long a request may take to arrive, its answer to leave, or a connection to be silent between two.
+pub const TRACKER_HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests of one connection that are answered in a turn, before the others have theirs.
+pub const TRACKER_REQUESTS: usize = 16;
+
+const _: () =
+    assert!(TRACKER_SHARE_MAX as usize * 16 < TRACKER_PEERS_MAX && TRACKER_SWARM_MAX < TRACKER_PEERS_MAX);
+const _: () = assert!(20 + 6 * TRACKER_NUMWANT_MAX as usize <= TRACKER_DATAGRAM_MAX);
+const _: () = assert!(TRACKER_LINE_MAX < TRACKER_HEAD_MAX);

@@ -53,6 +53,7 @@ fn call(dir: &Path, args: Vec<OsString>, out: &mut dyn Write, err: &mut dyn Writ
         out_is_terminal: false,
         err,
         err_is_terminal: false,
+        in_is_terminal: false,
         size: || None,
         columns: None,
         takes_signals: false,

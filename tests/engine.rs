@@ -39,7 +39,7 @@ fn options() -> Options {
         max_upload_rate: 0,
         torrents: 1,
         lanes: None,
-        signals: false,
+        signals: None,
     }
 }
 

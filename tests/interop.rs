@@ -17,4 +17,6 @@ mod interop {
     mod one_peer;
     mod scrape;
     mod seed;
+    mod tracker;
+    mod udp;
 }

@@ -11,11 +11,13 @@ mod common;
 mod loopback {
     mod config;
     mod hooks;
+    pub(crate) mod leecher;
     mod rates;
     pub(crate) mod seeder;
 }
 
 use common::{Folder, noise};
+use loopback::leecher::Leecher;
 use loopback::seeder::Seeder;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -381,22 +383,81 @@ fn wrong_bytes_are_never_called_verified() {
     assert!(run(&folder, &["verify", "-d", "here", "file.torrent"]).status.success());
 }
 
+/// Whether a test may mount something for itself; if not that is said.
+fn may_mount() -> bool {
+    let mount = ["-rm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"];
+    if Command::new("unshare").args(mount).output().is_ok_and(|output| output.status.success()) {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "a mount namespace is needed");
+    eprintln!("skipped: no mount namespace to be had");
+    false
+}
+
+/// A download of `file.torrent` to a file system in memory, which `mount` makes at `small`.
+fn small(folder: &Folder, mount: &str, args: &[&str]) -> Running {
+    let mut shell = Command::new("unshare");
+    shell.args(["-rm", "sh", "-c", &format!("{mount} && exec \"$0\" \"$@\""), PTORRENT]);
+    Running::by(shell, folder, &[&["-b", "127.0.0.1", "-d", "small", "file.torrent"], args].concat())
+}
+
+#[test]
+fn a_full_disk_halts_a_download_until_there_is_space() {
+    if !may_mount() {
+        return;
+    }
+    let (folder, data, seeder) = scripted("ballast");
+    fs::create_dir(folder.0.join("small")).unwrap();
+    seeder.allow(ALL);
+    // Of 3 MiB two are taken until the test says so.
+    let ballast = "mount -t tmpfs -o size=3M tmpfs small && head -c 2M /dev/zero > small/ballast && \
+        { (for i in $(seq 1200); do [ -e go ] && break; sleep 0.1; done; rm small/ballast) >&- 2>&- & }";
+    let peer = seeder.addr.to_string();
+    let mut leech = small(&folder, ballast, &["--prealloc", "sparse", "--peer", &peer]);
+    let addr = leech.addr();
+    leech.line_with(&[r#""event":"error""#, "disk_full", "small/file", "bytes are still to come"]);
+    leech.line_with(&[r#""event":"state""#, r#""state":"error""#]);
+    // What is there can be had.
+    let mut other = Leecher::new(&addr, info_hash(&folder, "file.torrent"), data.len(), PIECE);
+    let pieces = other.pieces();
+    assert!(pieces.len() >= 8 && pieces.len() < 32, "{pieces:?}");
+    for (piece, bytes) in other.get(&pieces, Duration::ZERO).unwrap() {
+        assert!(bytes == data[piece * PIECE..][..PIECE], "piece {piece}");
+    }
+    fs::write(folder.0.join("go"), "").unwrap();
+    leech.line_with(&[r#""state":"downloading""#]);
+    leech.line_with(&[r#""event":"complete""#]);
+    leech.signal(Signal::INT);
+    assert_eq!(leech.end(), Some(0));
+    // Beside the warning at the start.
+    assert_eq!(errors(&folder).lines().count(), 2, "{}", errors(&folder));
+}
+
+#[test]
+fn a_download_that_found_no_space_begins_when_there_is_some() {
+    if !may_mount() {
+        return;
+    }
+    let (folder, _, seeder) = scripted("begin");
+    fs::create_dir(folder.0.join("small")).unwrap();
+    seeder.allow(ALL);
+    let ballast = "mount -t tmpfs -o size=3M tmpfs small && head -c 2M /dev/zero > small/ballast && \
+        { (for i in $(seq 1200); do [ -e go ] && break; sleep 0.1; done; rm small/ballast) >&- 2>&- & }";
+    let mut leech = small(&folder, ballast, &["--peer", &seeder.addr.to_string()]);
+    leech.line_with(&[r#""event":"error""#, "disk_full", "needs 2097152 bytes"]);
+    fs::write(folder.0.join("go"), "").unwrap();
+    leech.line_with(&[r#""event":"complete""#]);
+    leech.signal(Signal::INT);
+    assert_eq!(leech.end(), Some(0));
+}
+
 #[test]
 fn a_full_disk_is_said_and_ends_the_download() {
     let small = |args: &[&str], folder: &Folder| {
-        let mut shell = Command::new("unshare");
-        shell.args(["-rm", "sh", "-c"]);
-        shell.args(["mount -t tmpfs -o size=1M tmpfs small && exec \"$0\" \"$@\"", PTORRENT]);
-        Running::by(
-            shell,
-            folder,
-            &[&["-b", "127.0.0.1", "-x", "-d", "small", "file.torrent"], args].concat(),
-        )
+        small(folder, "mount -t tmpfs -o size=1M tmpfs small", &[&["-x"], args].concat())
     };
-    let mount = ["-rm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"];
-    if !Command::new("unshare").args(mount).output().is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "a mount namespace is needed");
-        return eprintln!("skipped: no mount namespace to be had");
+    if !may_mount() {
+        return;
     }
     let (folder, _, seeder) = scripted("full");
     fs::create_dir(folder.0.join("small")).unwrap();
@@ -454,4 +515,22 @@ fn a_seeder_ends_at_its_ratio_and_whom_it_served_has_all() {
         assert_eq!(leech.end(), Some(0), "{}", errors(&folder));
         assert_same(&folder.0.join("there"), &folder.0.join("here"));
     }
+}
+
+#[test]
+fn a_seeder_at_its_ratio_waits_for_a_slow_reader() {
+    let folder = Folder::new("slow-reader");
+    let data = noise(4 << 20, 47);
+    folder.file("there/file", &data);
+    let torrent = create(&folder, "file");
+    let mut seeder = Running::start(&folder, &["--seed", "--seed-ratio", "1", "-d", "there", &torrent]);
+    let addr = seeder.addr();
+    seeder.line_with(&[r#""state":"seeding""#]);
+    let mut leech = Leecher::new(&addr, info_hash(&folder, &torrent), data.len(), PIECE);
+    let pieces = leech.pieces();
+    for (piece, bytes) in leech.get(&pieces, Duration::from_millis(10)).unwrap() {
+        assert!(bytes == data[piece * PIECE..][..PIECE], "piece {piece}");
+    }
+    // It has announced all, so it is waited for no longer.
+    assert_eq!(seeder.end(), Some(0), "{}", errors(&folder));
 }

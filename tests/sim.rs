@@ -3,6 +3,8 @@
 
 #[path = "sim/choking.rs"]
 mod choking;
+#[path = "sim/commands.rs"]
+mod commands;
 #[path = "sim/datagrams.rs"]
 mod datagrams;
 #[path = "sim/disk.rs"]
@@ -126,6 +128,7 @@ fn wind_up(w: &mut World) {
     for (id, node) in w.nodes.iter().enumerate().filter(|(_, n)| n.alive) {
         assert_eq!(node.pool.out(), 0, "node {id} did not bring every buffer home");
         assert!(node.seen.finished || node.seen.state.is_none(), "node {id} did not finish");
+        assert!(node.disk.is_closed(), "node {id} left its files open");
     }
 }
 
@@ -235,20 +238,6 @@ fn a_slow_disk_makes_peers_wait_and_memory_stays_flat() {
     let queue = w.nodes[leech].disk.queue_max;
     assert!(queue > LANE_HIGH / 2 && queue <= LANE_HIGH + 4 * u64::from(REQUEST_MAX), "{queue}");
     assert!(!w.nodes[leech].seen.closed.contains(&Why::Timeout), "nobody is dropped for our slow disk");
-}
-
-#[test]
-fn a_full_disk_ends_the_torrent_with_its_reason() {
-    let mut w = World::new(seed());
-    let spec = spec(100, 256 << 10, |_| {});
-    seeder(&mut w, &spec, Link::default());
-    let leech = leecher(&mut w, &spec, Link::default());
-    w.nodes[leech].disk.space = 7 << 20;
-    w.run(MINUTE, |w| w.nodes[leech].seen.state == Some(State::Error));
-    let seen = &w.nodes[leech].seen;
-    assert_eq!(seen.state, Some(State::Error));
-    assert!(matches!(&seen.errors[..], [(Reason::DiskFull, text)] if text.contains("/sim/file")), "{seen:?}");
-    wind_up(&mut w);
 }
 
 #[test]

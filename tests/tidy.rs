@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 /// Each part of the program and the parts below it. What is not here may not be imported, up or sideways.
 const BELOW: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["engine", "sys", "session", "api", "proto", "base", "limits"]),
-    ("engine", &["reactor", "disk", "helper", "sys", "session", "api", "proto", "base", "limits"]),
-    ("reactor", &["sys", "session", "api", "proto", "base", "limits"]),
+    ("cli", &["engine", "sys", "session", "tracker", "api", "proto", "base", "limits"]),
+    ("engine", &["reactor", "disk", "helper", "sys", "session", "tracker", "api", "proto", "base", "limits"]),
+    ("reactor", &["sys", "session", "tracker", "api", "proto", "base", "limits"]),
     ("disk", &["sys", "api", "proto", "base", "limits"]),
     ("helper", &["sys", "api", "proto", "base", "limits"]),
     ("sys", &["base", "limits"]),
+    ("tracker", &["proto", "base", "limits"]),
     ("session", &["dht", "api", "proto", "base", "limits"]),
     ("dht", &["api", "proto", "base", "limits"]),
     ("api", &["proto", "base", "limits"]),
@@ -22,7 +23,7 @@ const BELOW: &[(&str, &[&str])] = &[
 ];
 
 /// The parts that are deterministic: no file, socket, thread, clock or environment.
-const INNER: &[&str] = &["base", "limits", "proto", "session", "dht", "api"];
+const INNER: &[&str] = &["base", "limits", "proto", "session", "tracker", "dht", "api"];
 
 /// What they must not name, by a word that stands for it.
 const FOREIGN: &[&str] = &[

@@ -1,14 +1,17 @@
 //! Standard output, standard error, the log and the status lines: one writer, so that they never cut through each
 //! other.
 
+use super::keys::Keys;
 use super::log::{Line, Source, install, level};
 use super::options::Common;
 use super::text::width;
 use super::{Env, Error, failed};
 use crate::api::Reason;
 use crate::proto::metainfo::printable;
+use crate::sys::terminal::{self, Terminal};
 use crossbeam_channel::Receiver;
 use log::{Level, LevelFilter};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -54,6 +57,13 @@ pub(crate) struct Console<'c> {
     stream: Stream,
     /// The widths of those that are on the screen.
     drawn: Vec<usize>,
+    /// The cursor stands at the end of the last one: there is no row below.
+    at_end: bool,
+    /// What [`terminal::stops`] said then: after a stop the cursor is elsewhere.
+    stops: u32,
+    log_file: Option<PathBuf>,
+    in_is_terminal: bool,
+    terminal: Option<Terminal>,
 }
 
 impl<'c> Console<'c> {
@@ -75,7 +85,27 @@ impl<'c> Console<'c> {
             status: Vec::new(),
             stream: Stream::Out,
             drawn: Vec::new(),
+            at_end: false,
+            stops: 0,
+            log_file: None,
+            in_is_terminal: env.in_is_terminal,
+            terminal: None,
         }
+    }
+
+    /// Makes sure that a terminal is put back as it was whatever ends or stops the program, where that is ours to do.
+    pub(crate) fn guard_terminal(&mut self) -> Result<(), Error> {
+        if self.takes_signals && (self.out_is_terminal || self.err_is_terminal) {
+            let terminal = Terminal::install();
+            self.terminal = Some(terminal.map_err(|e| failed("cannot take signals of the terminal", &e))?);
+        }
+        Ok(())
+    }
+
+    /// Listens to the terminal from now on, to its keys where standard input is one; None where there is none.
+    pub(crate) fn keys(&self) -> Result<Option<Keys>, Error> {
+        let keys = self.terminal.as_ref().map(|terminal| Keys::start(terminal, self.in_is_terminal));
+        keys.transpose().map_err(|e| failed("cannot start a thread", &e))
     }
 
     /// Starts the log as the options say.
@@ -83,11 +113,27 @@ impl<'c> Console<'c> {
         self.level = level(common);
         if let Some(path) = &common.log_file {
             let path = self.resolve(path);
-            let file = OpenOptions::new().append(true).create(true).open(&path);
-            self.file = Some(file.map_err(|e| failed(format_args!("cannot open {}", shown(&path)), &e))?);
+            self.file = Some(appended(&path)?);
+            self.log_file = Some(path);
         }
         self.log = install(common, self.rust_log);
         Ok(())
+    }
+
+    /// Whether the log goes to a file.
+    pub(crate) fn has_log_file(&self) -> bool {
+        self.log_file.is_some()
+    }
+
+    /// Opens the log file anew: the one that was has been moved away. If that fails the old one stays in use.
+    pub(crate) fn reopen_log(&mut self) {
+        // What was said before belongs to the old one.
+        self.log(None);
+        match self.log_file.as_deref().map(appended) {
+            Some(Ok(file)) => self.file = Some(file),
+            Some(Err(Error::Failed(_, why))) => self.warn(&why),
+            Some(Err(_)) | None => {}
+        }
     }
 
     /// A path of the command line, as seen from the folder that we run in.
@@ -103,12 +149,12 @@ impl<'c> Console<'c> {
         }
     }
 
-    /// Whether SIGINT and SIGTERM are ours to take.
     /// The state folder, where no option names one.
     pub(crate) fn state_dir(&self) -> Option<PathBuf> {
         self.state_dir.map(Path::to_path_buf)
     }
 
+    /// Whether SIGINT and SIGTERM are ours to take.
     pub(crate) fn takes_signals(&self) -> bool {
         self.takes_signals
     }
@@ -128,7 +174,7 @@ impl<'c> Console<'c> {
     pub(crate) fn print(&mut self, text: &str) -> Result<(), Error> {
         self.erase()?;
         let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-        written.map_err(|e| broken(&e))?;
+        written.map_err(|e| broken(&e, self.out_is_terminal))?;
         self.draw()
     }
 
@@ -185,10 +231,15 @@ impl<'c> Console<'c> {
             screen.push_str(&format!("ptorrent: warning: cannot write the log file: {error}\n"));
         }
         if !screen.is_empty() {
-            let _ = self.erase();
-            let _ = self.err.write_all(screen.as_bytes()).and_then(|()| self.err.flush());
-            let _ = self.draw();
+            self.tell(&screen);
         }
+    }
+
+    /// Writes a text of several lines to standard error, fit for a terminal by who made it.
+    pub(crate) fn tell(&mut self, text: &str) {
+        let _ = self.erase();
+        let _ = self.err.write_all(text.as_bytes()).and_then(|()| self.err.flush());
+        let _ = self.draw();
     }
 
     /// Shows these lines, one row each, in place of the last ones. Nothing happens where the stream is no terminal.
@@ -211,18 +262,33 @@ impl<'c> Console<'c> {
         }
     }
 
-    /// The cursor stands below the lines, so that they are whole whenever the program ends.
+    fn write_screen(&mut self, text: &str) -> Result<(), Error> {
+        let screen = self.screen();
+        let written = screen.write_all(text.as_bytes()).and_then(|()| screen.flush());
+        written.map_err(|e| broken(&e, true))
+    }
+
+    /// The cursor stands below the lines, so that they are whole whenever the program ends; but on a terminal of one
+    /// row they would scroll away.
     fn draw(&mut self) -> Result<(), Error> {
-        if self.status.is_empty() || !self.is_terminal(self.stream) {
+        if self.status.is_empty() || !self.is_terminal(self.stream) || self.is_behind() {
             return Ok(());
         }
-        let text: String = self.status.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+        let mut text = self.status.join("\n");
+        self.at_end = self.status.len() >= self.size().1;
+        if !self.at_end {
+            text.push('\n');
+        }
         self.drawn = self.status.iter().map(|line| width(line)).collect();
-        let screen = self.screen();
-        screen.write_all(text.as_bytes()).and_then(|()| screen.flush()).map_err(|e| broken(&e))
+        self.write_screen(&text)
     }
 
     fn erase(&mut self) -> Result<(), Error> {
+        let stops = terminal::stops();
+        if std::mem::replace(&mut self.stops, stops) != stops || self.is_behind() {
+            // What stands above the cursor now is not ours.
+            self.drawn.clear();
+        }
         if self.drawn.is_empty() {
             return Ok(());
         }
@@ -230,22 +296,40 @@ impl<'c> Console<'c> {
         let columns = self.size().0.max(1);
         let rows: usize = self.drawn.iter().map(|width| width.div_ceil(columns).max(1)).sum();
         self.drawn.clear();
-        let screen = self.screen();
-        write!(screen, "\x1b[{rows}A\r\x1b[J").and_then(|()| screen.flush()).map_err(|e| broken(&e))
+        match rows - usize::from(self.at_end) {
+            0 => self.write_screen("\r\x1b[J"),
+            up => self.write_screen(&format!("\x1b[{up}A\r\x1b[J")),
+        }
+    }
+
+    /// Whether the screen is another job's.
+    fn is_behind(&self) -> bool {
+        self.takes_signals && terminal::is_behind()
     }
 
     /// Writes what is left to be said. The last status lines stay.
     pub(crate) fn finish(&mut self) {
         self.log(None);
+        if self.at_end && !self.drawn.is_empty() && !self.is_behind() {
+            let _ = self.write_screen("\n");
+        }
         let _ = self.out.flush();
         let _ = self.err.flush();
     }
 }
 
+/// Opens a log file at its end.
+fn appended(path: &Path) -> Result<File, Error> {
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    file.map_err(|e| failed(format_args!("cannot open {}", shown(path)), &e))
+}
+
 /// What a failed write to a terminal or to standard output means.
-fn broken(error: &io::Error) -> Error {
+fn broken(error: &io::Error, is_terminal: bool) -> Error {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Error::Closed,
+        // Its window was closed.
+        _ if is_terminal && error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Error::Closed,
         _ => Error::Failed(Reason::Io, format!("cannot write to standard output: {error}")),
     }
 }
@@ -264,6 +348,7 @@ pub(crate) mod tests {
             out_is_terminal: terminal,
             err: &mut err,
             err_is_terminal: terminal,
+            in_is_terminal: terminal,
             size: || Some((40, 10)),
             columns: None,
             takes_signals: false,

@@ -6,7 +6,7 @@ use super::console::{Console, now, shown};
 use super::json::{Object, array};
 use super::options::DhtOptions;
 use crate::api::{Command, DhtSearch, DhtSetup, DhtSide, DhtStats, Reason, Report};
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Hangup};
 use crate::limits::DHT_SAVED_BYTES;
 use crate::proto::id::InfoHash;
 use crate::sys::socket::Route;
@@ -95,7 +95,7 @@ pub(crate) fn run(options: &DhtOptions, console: &mut Console<'_>) -> Result<u8,
         max_upload_rate: 0,
         torrents: 1,
         lanes: Some(1),
-        signals: console.takes_signals(),
+        signals: console.takes_signals().then_some(Hangup::End),
     })
     .map_err(|error| Error::Failed(Reason::Network, error.to_string()))?;
     let families = usize::from(setup.v4) + usize::from(setup.v6);

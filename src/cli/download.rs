@@ -4,13 +4,16 @@ use super::console::{Console, Stream, now};
 use super::dht;
 use super::hook::{Ended, Facts, Hooks};
 use super::json::Object;
+use super::keys::{Key, Keys};
 use super::options::Download;
-use super::progress::{View, reason_word, status_lines};
+use super::overview::status_lines;
+use super::progress::{View, reason_word};
+use super::status::table;
 use super::text::count;
 use super::torrent::{load, wanted};
 use super::{Error, failed};
 use crate::api::{Command, Reason, Report, Spec, State};
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Hangup, no_hurry};
 use crate::proto::metainfo::Metainfo;
 use crate::proto::tracker::url::Url;
 use crate::sys::socket::Route;
@@ -25,8 +28,19 @@ const PLAIN: Duration = Duration::from_secs(10);
 /// Status lines are drawn this far apart at least: a burst of reports is one picture.
 const FRAME: Duration = Duration::from_millis(100);
 
-/// Runs the torrents until they are complete (`--exit`) or a signal comes.
+/// Runs the torrents until they are complete (`--exit`) or a signal comes. What ends all of them is an event, too.
 pub(crate) fn run(options: &Download, console: &mut Console<'_>) -> Result<u8, Error> {
+    let result = run_all(options, console);
+    if let Err(Error::Failed(reason, why)) = &result
+        && options.json
+    {
+        let event = Object::event("error").text("message", why).text("reason", reason_word(*reason)).finish();
+        console.print(&(event + "\n"))?;
+    }
+    result
+}
+
+fn run_all(options: &Download, console: &mut Console<'_>) -> Result<u8, Error> {
     let (specs, failures) = specs(options, console)?;
     if specs.is_empty() {
         return Ok(1);
@@ -45,10 +59,13 @@ pub(crate) fn run(options: &Download, console: &mut Console<'_>) -> Result<u8, E
     }
     let mut watch = Watch::new(views, facts, failures, options, console);
     watch.state_dir = state_dir;
-    let status = watch.run(engine.reports(), &|| {
+    let keys = watch.keys()?;
+    let pressed = keys.as_ref().map_or_else(never, |keys| keys.pressed.clone());
+    let status = watch.run(engine.reports(), pressed, &|command| {
         // An engine that has ended has closed its reports, too.
-        engine.command(Command::Quit);
+        engine.command(command);
     });
+    drop(keys);
     let joined = engine.join().map_err(|e| unable(&e));
     watch.wait_for_hooks();
     joined?;
@@ -70,7 +87,10 @@ fn engine_options(options: &Download, torrents: usize, console: &Console<'_>) ->
         max_upload_rate: options.max_upload_rate,
         torrents,
         lanes: None,
-        signals: console.takes_signals(),
+        signals: console.takes_signals().then_some(match console.has_log_file() {
+            true => Hangup::Reopen,
+            false => Hangup::End,
+        }),
     }
 }
 
@@ -180,6 +200,8 @@ struct Watch<'w, 'c> {
     drawn: Instant,
     /// Status lines are out of date.
     dirty: bool,
+    /// The user halted all torrents.
+    paused: bool,
     /// The engine was told to end, or ends by a signal.
     quitting: bool,
     /// Every torrent ended of itself, as one does that has seeded enough.
@@ -212,6 +234,7 @@ impl<'w, 'c> Watch<'w, 'c> {
             exit: options.exit,
             json: options.json,
             dirty: true,
+            paused: false,
             quitting: false,
             seeded: false,
             ended: false,
@@ -220,8 +243,19 @@ impl<'w, 'c> Watch<'w, 'c> {
         }
     }
 
-    /// Takes reports until the engine has ended, and `quit`s it when it is time. None: it ended without a word.
-    fn run(&mut self, reports: &Receiver<Report>, quit: &dyn Fn()) -> Option<Result<u8, Error>> {
+    /// Listens to the terminal, where status lines are on one.
+    fn keys(&self) -> Result<Option<Keys>, Error> {
+        if self.live { self.console.keys() } else { Ok(None) }
+    }
+
+    /// Takes reports and keys until the engine has ended, and tells it to when it is time. None: it ended without a
+    /// word.
+    fn run(
+        &mut self,
+        reports: &Receiver<Report>,
+        mut keys: Receiver<Key>,
+        tell: &dyn Fn(Command),
+    ) -> Option<Result<u8, Error>> {
         let log = self.console.log_lines();
         loop {
             let frame = match self.dirty {
@@ -241,6 +275,12 @@ impl<'w, 'c> Watch<'w, 'c> {
                 recv(log) -> line => self.console.log(line.ok()),
                 recv(self.hooks.ended) -> ended => self.on_hook(ended.ok()),
                 recv(frame) -> _ => result = self.draw(),
+                recv(keys) -> key => match key {
+                    Ok(Key::Pause) => self.pause(tell),
+                    Ok(Key::Redraw) => self.dirty = true,
+                    // The terminal is gone.
+                    Err(_) => keys = never(),
+                },
             }
             match result {
                 Ok(()) => {}
@@ -258,7 +298,17 @@ impl<'w, 'c> Watch<'w, 'c> {
             if !self.quitting && (self.closed || done) {
                 self.seeded = ended;
                 self.quitting = true;
-                quit();
+                tell(Command::Quit);
+            }
+        }
+    }
+
+    /// Halts all torrents, or goes on with them.
+    fn pause(&mut self, tell: &dyn Fn(Command)) {
+        self.paused = !self.paused;
+        for (number, view) in (0..).zip(&self.views) {
+            if !view.ended() {
+                tell(if self.paused { Command::Pause { number } } else { Command::Resume { number } });
             }
             // What is complete when the engine is about to end has its turn after it: its files are closed then.
             if !self.quitting {
@@ -270,6 +320,9 @@ impl<'w, 'c> Watch<'w, 'c> {
     /// After the engine has ended: every command has its turn. A second signal ends the process whatever runs.
     fn wait_for_hooks(&mut self) {
         self.hooks.start();
+        if !self.hooks.idle() {
+            no_hurry();
+        }
         while !self.hooks.idle() {
             let ended = self.hooks.ended.recv().ok();
             self.on_hook(ended);
@@ -325,10 +378,7 @@ impl<'w, 'c> Watch<'w, 'c> {
             return Ok(());
         }
         let size = self.console.size();
-        let mut lines = status_lines(&self.views, size);
-        if self.quitting && !self.ended {
-            lines.push("stopping...".into());
-        }
+        let lines = status_lines(&self.views, size, self.quitting && !self.ended);
         self.console.show_status(Stream::Out, lines)
     }
 
@@ -361,6 +411,14 @@ impl<'w, 'c> Watch<'w, 'c> {
                 self.signal = Some(signal);
                 self.quitting = true;
                 self.line_of_stopping()
+            }
+            Report::Reopen => {
+                self.console.reopen_log();
+                Ok(())
+            }
+            Report::Status(status) => {
+                self.console.tell(&table(&status, &self.views));
+                Ok(())
             }
             Report::State { number, state, reason } => self.on_state(number, state, reason),
             Report::Progress { number, progress } => {
@@ -460,7 +518,7 @@ mod tests {
         let (out, err) = on_terminal(terminal, |console| {
             let facts = vec![vec![("PTORRENT_NAME", "x".into())]; options.torrents.len()];
             let mut watch = Watch::new(views, facts, false, &options, console);
-            let ended = watch.run(&receiver, &|| assert!(!asked.replace(true), "asked twice"));
+            let ended = watch.run(&receiver, never(), &|_| assert!(!asked.replace(true), "asked twice"));
             watch.wait_for_hooks();
             status = ended.unwrap().ok();
         });
@@ -496,6 +554,18 @@ mod tests {
         assert!(!watch(false, &["a", "b"], vec![error(0), state(0, State::Error)]).3);
         let (status, _, _, quit) = watch(false, &["a"], vec![error(0), state(0, State::Error)]);
         assert_eq!((status, quit), (1, true));
+    }
+
+    #[test]
+    fn a_full_disk_ends_who_does_not_stay() {
+        let full = || vec![error(0), state(0, State::Full)];
+        let (status, out, err, quit) = watch(false, &["-x", "a"], full());
+        assert_eq!((status, out.as_str(), quit), (1, "a: error\n", true));
+        assert_eq!(err, "ptorrent: a: no space in /x\n");
+        // Who stays waits for space, and is as good as new when there is some.
+        assert_eq!((watch(false, &["a"], full()).0, watch(false, &["a"], full()).3), (1, false));
+        let goes_on = full().into_iter().chain([state(0, State::Downloading), COMPLETE]).collect();
+        assert_eq!(watch(false, &["a"], goes_on).0, 0);
     }
 
     #[test]

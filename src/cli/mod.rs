@@ -13,13 +13,17 @@ mod download;
 mod hash;
 mod hook;
 mod json;
+mod keys;
 mod log;
 mod options;
+mod overview;
 mod progress;
 mod scrape;
 mod show;
+mod status;
 mod text;
 mod torrent;
+mod tracker;
 mod values;
 mod verify;
 
@@ -44,11 +48,13 @@ pub struct Env<'a> {
     pub err: &'a mut dyn Write,
     /// Whether it is a terminal.
     pub err_is_terminal: bool,
+    /// Whether standard input is a terminal, so that its keys are ours.
+    pub in_is_terminal: bool,
     /// The size of the terminal as columns and rows, as it is now; None when there is none or it does not tell.
     pub size: fn() -> Option<(u16, u16)>,
     /// `COLUMNS`, the width where the terminal does not tell.
     pub columns: Option<u16>,
-    /// Whether SIGINT and SIGTERM are ours to take: in a process of our own.
+    /// Whether signals and terminal are ours to take: in a process of our own.
     pub takes_signals: bool,
     /// `RUST_LOG`, levels of the log by module.
     pub rust_log: Option<String>,
@@ -73,6 +79,7 @@ impl<'a> Env<'a> {
             out_is_terminal: io::stdout().is_terminal(),
             err,
             err_is_terminal: io::stderr().is_terminal(),
+            in_is_terminal: io::stdin().is_terminal(),
             size: terminal_size,
             columns: std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()),
             takes_signals: true,
@@ -121,9 +128,10 @@ pub fn run(env: &mut Env<'_>) -> u8 {
     let parsed = config::read(env).and_then(|read| Ok((options::parse(&read.args)?, read)));
     let mut console = Console::new(env);
     let result = match parsed {
-        Ok(((common, task), read)) => {
-            console.open_log(&common).and_then(|()| perform(task, &read, &mut console))
-        }
+        Ok(((common, task), read)) => console
+            .open_log(&common)
+            .and_then(|()| console.guard_terminal())
+            .and_then(|()| perform(task, &read, &mut console)),
         Err(error) => Err(error),
     };
     let status = match result {
@@ -151,6 +159,7 @@ fn perform(task: Task, read: &config::Read, console: &mut Console<'_>) -> Result
         Task::Dht(options) => dht::run(&options, console),
         Task::Verify { torrent, dir } => verify::run(&torrent, &dir, console),
         Task::Config { save } => config::run(read, save, console),
+        Task::Tracker(options) => tracker::run(&options, console),
         Task::Download(options) => download::run(&options, console),
     }
 }

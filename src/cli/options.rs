@@ -2,8 +2,10 @@
 
 use super::Error;
 use super::args::{from_text, to_text};
+use super::tracker;
 use super::values;
 use crate::api::{DiskIo, Prealloc};
+use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::proto::metainfo::printable;
 use crate::proto::tracker::url::Url;
@@ -152,6 +154,14 @@ pub(crate) fn of_download(config: bool) -> impl Iterator<Item = &'static Opt> {
     let more: &[Opt] = if config { CONFIG } else { &[] };
     DOWNLOAD.iter().chain(COMMON).chain(more)
 }
+const TRACKER: &[Opt] = &[
+    ("p", "port", Kind::Value("PORT"), "port for HTTP and UDP; 0: any that is free (default: 6969)"),
+    ("b", "bind", Kind::Values("ADDR"), "listen on ADDR; once for IPv4, once for IPv6 (default: all)"),
+    ("", "bind-device", Kind::Value("IF"), "listen on this network device only"),
+    ("", "only", Kind::Value("FILE"), "serve the info-hashes in FILE only, one a line; # begins a comment"),
+    ("", "interval", Kind::Value("SECONDS"), "peers announce this often, 60 to 86400 (default: 1800)"),
+    ("", "json", Kind::Flag, "print one JSON object for each address"),
+];
 
 /// What is to be done.
 #[derive(Debug)]
@@ -172,6 +182,8 @@ pub(crate) enum Task {
     Verify { torrent: OsString, dir: PathBuf },
     /// Say what the options of a download are, or save them.
     Config { save: bool },
+    /// Be a tracker.
+    Tracker(tracker::Options),
 }
 
 /// What every command can be told.
@@ -266,18 +278,18 @@ pub(crate) fn parse(args: &[OsString]) -> Result<(Common, Task), Error> {
         "verify" => parsed(rest, &[VERIFY, COMMON], VERIFY_USAGE, verify),
         "config" => parsed(rest, &[CONFIG, DOWNLOAD, COMMON], CONFIG_USAGE, config),
         "dht" => parsed(rest, &[DHT, COMMON], DHT_USAGE, dht),
-        "edit" | "tracker" | "replay" => {
-            Err(Error::Usage(format!("the command {command} is not in this version")))
-        }
+        "tracker" => parsed(rest, &[TRACKER, COMMON], TRACKER_USAGE, as_tracker),
+        "edit" | "replay" => Err(Error::Usage(format!("the command {command} is not in this version"))),
         _ => parsed(&texts, &[DOWNLOAD, COMMON], USAGE, download),
     }
 }
 
 const USAGE: &str = "\
 Usage: ptorrent [options] TORRENT...       download, then seed
-       ptorrent COMMAND [options] ...      config, create, dht, scrape, show or verify; each has its own --help
+       ptorrent COMMAND [options] ...      config, create, dht, scrape, show, tracker or verify; each has its own --help
 
-A TORRENT is the path of a .torrent file. A file named like a command is written ./create.";
+A TORRENT is the path of a .torrent file. A file named like a command is written ./create.
+On a terminal the key p pauses all torrents, and again goes on with them; q quits.";
 const CREATE_USAGE: &str = "\
 Usage: ptorrent create [options] PATH
 Make a .torrent of a file or folder; print its magnet URI.";
@@ -296,6 +308,9 @@ Hash what is on disk; print a line for each file that is bad or missing; exit wi
 const CONFIG_USAGE: &str = "\
 Usage: ptorrent config [--save] [options]
 Print, or save, the options of a download as they are in force: defaults, configuration file, command line.";
+const TRACKER_USAGE: &str = "\
+Usage: ptorrent tracker [options]
+A small HTTP and UDP tracker for a LAN, a test or a few torrents of one's own; SIGINT or SIGTERM ends it.";
 
 fn parsed(
     args: &[String],
@@ -507,4 +522,19 @@ fn show(matches: &Matches) -> Result<Task, Error> {
 fn verify(matches: &Matches) -> Result<Task, Error> {
     let dir = path(matches, "dir").unwrap_or_default();
     Ok(Task::Verify { torrent: only(matches, "TORRENT")?, dir })
+}
+
+fn as_tracker(matches: &Matches) -> Result<Task, Error> {
+    if let Some(text) = matches.free.first() {
+        return Err(Error::Usage(format!("tracker takes options only, not '{}'", values::shown(text))));
+    }
+    let (bind, device) = bind(matches)?;
+    Ok(Task::Tracker(tracker::Options {
+        port: value(matches, "port", 6969, values::port)?,
+        bind,
+        device,
+        only: path(matches, "only"),
+        interval: value(matches, "interval", limits::TRACKER_INTERVAL, values::interval)?,
+        json: matches.opt_present("json"),
+    }))
 }

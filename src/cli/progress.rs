@@ -18,6 +18,12 @@ pub(crate) struct View {
     pub(crate) complete: bool,
 }
 
+/// The columns that the shortest bar takes in a status line.
+const BAR_MIN: usize = 9;
+
+/// The columns that a word takes, more or less.
+const WORD_MIN: usize = 7;
+
 /// A bar of `columns` columns and two brackets.
 pub(crate) fn bar(part: u64, whole: u64, columns: usize) -> String {
     let share = if whole == 0 { 1.0 } else { part.min(whole) as f64 / whole as f64 };
@@ -26,13 +32,14 @@ pub(crate) fn bar(part: u64, whole: u64, columns: usize) -> String {
 }
 
 /// A state as people read it.
-fn state_word(state: State) -> &'static str {
+pub(crate) fn state_word(state: State) -> &'static str {
     match state {
         State::Checking => "checking",
         State::Downloading => "downloading",
         State::Seeding => "seeding",
+        State::Paused => "paused",
         State::Stopped => "stopped",
-        State::Error => "error",
+        State::Error | State::Full => "error",
     }
 }
 
@@ -53,19 +60,19 @@ impl View {
         View { name, info_hash, state: None, reason: None, progress: Progress::default(), complete: false }
     }
 
-    /// Whether it will come no further.
+    /// Whether it comes no further, for now or for good.
     pub(crate) fn failed(&self) -> bool {
-        self.state == Some(State::Error)
+        matches!(self.state, Some(State::Error | State::Full))
     }
 
-    /// Whether it has come to its end, good or bad.
+    /// Whether it has come to its end, good or bad. One that waits for space has not.
     pub(crate) fn ended(&self) -> bool {
         matches!(self.state, Some(State::Error | State::Stopped))
     }
 
-    /// Whether nothing more is to be waited for.
+    /// Whether nothing more is to be waited for by who does not stay for ever.
     pub(crate) fn settled(&self) -> bool {
-        self.complete || matches!(self.state, Some(State::Error | State::Stopped))
+        self.complete || self.failed() || self.ended()
     }
 
     /// Done and whole, in bytes: of the check while that runs.
@@ -103,6 +110,7 @@ impl View {
                 facts.extend(left.map(|left| format!("{} left", span(left))));
                 facts.push(self.peers());
                 facts.push(format!("{} up", rate(p.upload_rate)));
+                facts.push(format!("ratio {}", ratio(p.uploaded_ever, p.total)));
             }
             Some(State::Seeding) => {
                 facts.push("seeding".into());
@@ -130,11 +138,12 @@ impl View {
         // A third for the name when that is enough for the rest.
         let name = width(&self.name).min((columns / 3).max(8));
         let room = columns.saturating_sub(name + 2);
-        for fact in self.facts() {
+        for (at, fact) in self.facts().iter().enumerate() {
             let longer = format!("{tail}  {fact}");
-            if width(&longer) > room {
-                // Of a sentence a part is better than nothing.
-                if width(&tail) <= 8 {
+            // The least of them comes only where there is room for the bar as well.
+            if width(&longer) + if at < 4 { 0 } else { BAR_MIN } > room {
+                // Of a sentence a part is better than nothing, but not less than a word.
+                if width(&tail) <= 8 && room >= width(&tail) + WORD_MIN {
                     tail = cut(&longer, room);
                 }
                 break;
@@ -142,8 +151,11 @@ impl View {
             tail = longer;
         }
         let free = room.saturating_sub(width(&tail));
-        let bar =
-            if free >= 9 { format!("{} ", bar(part, whole, (free - 3).min(30))) } else { String::new() };
+        let bar = if free >= BAR_MIN {
+            format!("{} ", bar(part, whole, (free - 3).min(30)))
+        } else {
+            String::new()
+        };
         let name = columns.saturating_sub(width(&tail) + width(&bar) + 2).min(width(&self.name));
         cut(&format!("{}  {bar}{tail}", fit(&self.name, name)), columns)
     }
@@ -201,33 +213,12 @@ impl View {
 }
 
 /// What was uploaded, in times of the torrent's size.
-fn ratio(uploaded: u64, total: u64) -> String {
+pub(crate) fn ratio(uploaded: u64, total: u64) -> String {
     if total == 0 { "0.00".into() } else { format!("{:.2}", uploaded as f64 / total as f64) }
 }
 
-/// The status lines of all torrents, at most as many as the terminal has room for. Those that move come first; the
-/// rest is counted.
-pub(crate) fn status_lines(views: &[View], (columns, rows): (usize, usize)) -> Vec<String> {
-    let room = rows.saturating_sub(2).max(1);
-    if views.len() <= room {
-        return views.iter().map(|view| view.status_line(columns)).collect();
-    }
-    let mut order: Vec<&View> = views.iter().collect();
-    order.sort_by_key(|view| match view.state {
-        Some(State::Downloading) => 0,
-        Some(State::Checking) => 1,
-        _ => 2,
-    });
-    let shown = room.saturating_sub(1);
-    let complete = views.iter().filter(|view| view.complete).count();
-    let mut lines: Vec<String> = order.iter().take(shown).map(|view| view.status_line(columns)).collect();
-    let rest = format!("and {} more torrents ({complete} of {} complete)", views.len() - shown, views.len());
-    lines.push(cut(&rest, columns.saturating_sub(1)));
-    lines
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn view(name: &str, state: State) -> View {
@@ -268,6 +259,7 @@ mod tests {
             view.status_line(100),
             "debian.iso  [#######----------]  42.1%  3.0 MiB/s down  3:13 left  12 peers (3 seeds)  120 KiB/s up"
         );
+        assert!(view.status_line(120).ends_with("120 KiB/s up  ratio 0.00"), "{}", view.status_line(120));
         assert_eq!(view.status_line(40), "debian.iso   42.1%  3.0 MiB/s down");
         view.progress.stuck = Some("no peers".into());
         view.progress.download_rate = 0;
@@ -282,16 +274,31 @@ mod tests {
     }
 
     #[test]
-    fn more_torrents_than_rows_are_counted() {
-        let mut views: Vec<View> = (0..10).map(|i| view(&format!("t{i}"), State::Seeding)).collect();
-        views[9].state = Some(State::Downloading);
-        views[0].complete = true;
-        assert_eq!(status_lines(&views, (80, 12)).len(), 10);
-        let lines = status_lines(&views, (80, 5));
-        assert_eq!(lines.len(), 3);
-        assert!(lines[0].starts_with("t9 ") && lines[1].starts_with("t0 "));
-        assert_eq!(lines[2], "and 8 more torrents (1 of 10 complete)");
-        assert_eq!(status_lines(&views, (80, 0)).len(), 1);
+    fn states_and_reasons_are_those_that_programs_rely_on() {
+        let mut view = view("x", State::Checking);
+        for (state, word) in [
+            (State::Checking, "checking"),
+            (State::Downloading, "downloading"),
+            (State::Seeding, "seeding"),
+            (State::Paused, "paused"),
+            (State::Stopped, "stopped"),
+            (State::Error, "error"),
+            (State::Full, "error"),
+        ] {
+            view.state = Some(state);
+            assert!(view.state_json().ends_with(&format!(r#""name":"x","state":"{word}"}}"#)), "{word}");
+        }
+        for (reason, word) in [
+            (Reason::DiskFull, "disk_full"),
+            (Reason::Io, "io"),
+            (Reason::Tracker, "tracker"),
+            (Reason::Hash, "hash"),
+            (Reason::Metainfo, "metainfo"),
+            (Reason::Network, "network"),
+        ] {
+            let json = view.error_json(reason, "m");
+            assert!(json.ends_with(&format!(r#""message":"m","reason":"{word}"}}"#)), "{json}");
+        }
     }
 
     #[test]
@@ -299,7 +306,7 @@ mod tests {
         let mut view = view("x", State::Downloading);
         assert_eq!(
             view.progress_line(),
-            "x: 42.1% of 1.0 GiB, 3.0 MiB/s down, 3:13 left, 12 peers (3 seeds), 120 KiB/s up\n"
+            "x: 42.1% of 1.0 GiB, 3.0 MiB/s down, 3:13 left, 12 peers (3 seeds), 120 KiB/s up, ratio 0.00\n"
         );
         assert_eq!(view.state_line(), "x: downloading\n");
         view.reason = Some("why".into());

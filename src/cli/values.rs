@@ -48,6 +48,19 @@ pub(crate) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     read().ok_or_else(|| "a port from 0 to 65535, or a rising range such as 6881-6889, is allowed".into())
 }
 
+/// `tracker --port`.
+pub(crate) fn port(text: &str) -> Result<u16, String> {
+    number(text, &(0..=u16::MAX)).ok_or_else(|| "a port from 0 to 65535 is allowed".into())
+}
+
+/// `tracker --interval`.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    let allowed = limits::TRACKER_INTERVAL_MIN.as_secs()..=limits::TRACKER_INTERVAL_MAX.as_secs();
+    number(text, &allowed)
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("seconds from {} to {} are allowed", allowed.start(), allowed.end()))
+}
+
 /// `--bind`. An IPv4 address in IPv6 clothes is the IPv4 address.
 pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
@@ -224,6 +237,10 @@ mod tests {
         for wrong in ["", "-", "-1", "+5", " 5", "65536", "0-5", "9-8", "1-", "1-2-3"] {
             assert!(ports(wrong).is_err(), "{wrong}");
         }
+        assert_eq!((port("0"), port("65535")), (Ok(0), Ok(65535)));
+        assert!(port("65536").is_err() && port("1-2").is_err() && port("").is_err());
+        assert_eq!(interval("60"), Ok(Duration::from_secs(60)));
+        assert!(interval("59").is_err() && interval("86401").is_err() && interval("1m").is_err());
         assert_eq!(connections("20000"), Ok(20_000));
         assert!(connections("0").is_err() && connections("20001").is_err() && connections("1e3").is_err());
     }

@@ -65,7 +65,8 @@ pub(super) struct Journal {
     pub(super) record: Record,
     /// The number of the first entry after the last checkpoint.
     from: u64,
-    /// It could not be written: what is on disk is older than this, which the times of the files tell.
+    /// It could not be written: what is on disk is older than this, which the times of the files tell. The next
+    /// checkpoint has all that is missing.
     broken: bool,
 }
 
@@ -153,7 +154,7 @@ impl Journal {
         let spec = self.spec.clone();
         let shape = Shape::new(&spec.meta.layout);
         let bytes = entry.encode(&self.identity, self.record.life, self.record.next);
-        self.put(&bytes, shape.entry_at(self.record.next));
+        self.put(&bytes, shape.entry_at(self.record.next), false);
         self.record.next += 1;
         self.record.apply(entry, &shape);
         // The checkpoint before may be needed, with all entries since: half of the ring is for each.
@@ -168,17 +169,24 @@ impl Journal {
         let shape = Shape::new(&spec.meta.layout);
         self.record.serial += 1;
         let bytes = self.record.encode(&self.identity, &shape);
-        self.put(&bytes, shape.slot_at(self.record.serial));
+        let was_broken = std::mem::take(&mut self.broken);
+        self.put(&bytes, shape.slot_at(self.record.serial), was_broken);
+        if self.broken {
+            // The other slot has the last one that is whole.
+            self.record.serial -= 1;
+        }
         self.from = self.record.next;
     }
 
-    fn put(&mut self, bytes: &[u8], at: u64) {
+    fn put(&mut self, bytes: &[u8], at: u64, said: bool) {
         if self.broken {
             return;
         }
         if let Err(error) = plain::write_all(&self.file, &mut [IoSlice::new(bytes)], at) {
             self.broken = true;
-            log::warn!("{}", fail("write", &self.path, error));
+            if !said {
+                log::warn!("{}", fail("write", &self.path, error));
+            }
         }
     }
 

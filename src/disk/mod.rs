@@ -14,6 +14,7 @@ mod partfile;
 mod piece;
 mod plain;
 mod resume;
+mod room;
 mod sigbus;
 mod storage;
 mod sync;
@@ -230,6 +231,7 @@ impl Worker {
                 }
                 Job::Read { torrent, peer, block, buf } => self.read(torrent, peer, block, buf),
                 Job::Save { torrent, saved } => self.save(torrent, saved),
+                Job::Room { torrent, bytes } => self.room(torrent, bytes),
                 Job::Close { torrent } => self.close(torrent),
                 Job::Check { torrent, first, count } => {
                     debug_assert!(false, "a check among the urgent jobs");
@@ -305,6 +307,11 @@ impl Worker {
             locked(journal).save(saved);
         }
         self.answer(Done::Saved { torrent });
+    }
+
+    fn room(&mut self, torrent: TorrentId, bytes: u64) {
+        let result = self.storage(torrent).ok_or_else(closed).and_then(|storage| room::look(&storage, bytes));
+        self.answer(Done::Room { torrent, result });
     }
 
     /// Sees to it that what is stored is made durable some time.

@@ -5,6 +5,7 @@
 //! default action back, so that the second fault would kill us.
 
 use crate::limits::{LANES_MAX, WINDOW_LEN, WINDOWS};
+use crate::sys::terminal;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use std::ffi::c_int;
 use std::ffi::c_void;
@@ -100,6 +101,7 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     if code > 0 && patch(addr) {
         return;
     }
+    terminal::restore();
     let old = OLD.get().map_or(libc::SIG_DFL, |old| old.sa_sigaction);
     if old == libc::SIG_DFL || old == libc::SIG_IGN {
         // SAFETY: both calls are allowed in a handler; the signal is pending until we return, then ends the process.

@@ -17,7 +17,7 @@ use rustix::fs::{
     CWD, FallocateFlags, FileType, Mode, OFlags, Stat, fallocate, fstat, ftruncate, openat, statat,
 };
 use rustix::io::{Errno, retry_on_intr};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -65,6 +65,13 @@ pub(super) struct Failed {
     pub(super) tries: u32,
     /// The last try is on disk as a whole: the next one is compared with it.
     pub(super) compare: bool,
+}
+
+/// Data that could not be made durable.
+pub(super) struct Loss {
+    pub(super) error: DiskError,
+    /// The pieces with it.
+    pub(super) pieces: BTreeSet<u32>,
 }
 
 /// An open torrent; every worker has a share in it.
@@ -363,14 +370,14 @@ impl Storage {
 
     /// Makes the data of all pieces of `have` durable. Tells whether there was any, None when it was told by `go_on`
     /// to end; pieces of a file of which the system says that data is lost are not right any more, whatever it says
-    /// later.
+    /// later, and of those that are begun no block is stored.
     pub(super) fn sync_files(
         &self,
         have: &Bitfield,
         go_on: &dyn Fn() -> bool,
-    ) -> (Option<bool>, Option<DiskError>) {
+    ) -> (Option<bool>, Option<Loss>) {
         assert_may_block();
-        let (mut any, mut failed) = (false, None);
+        let (mut any, mut loss) = (false, None::<Loss>);
         for (at, soiled) in self.soiled.iter().enumerate() {
             if !soiled.swap(false, Ordering::AcqRel) {
                 continue;
@@ -384,18 +391,38 @@ impl Storage {
                 Ok(true) => continue,
                 Ok(false) => {
                     soiled.store(true, Ordering::Release);
-                    return (None, failed);
+                    return (None, loss);
                 }
                 Err(error) => error,
             };
-            failed = Some(error);
-            let synced = self.journal.as_ref().map(|journal| locked(journal).record.synced.clone());
-            let lost = have.iter().filter(|piece| !synced.as_ref().is_some_and(|synced| synced.get(*piece)));
-            for piece in lost.filter(|piece| self.lies_in(*piece, place)) {
-                self.set_wrong(piece);
-            }
+            let pieces = self.lose(have, place);
+            let loss = loss.get_or_insert_with(|| Loss { error, pieces: BTreeSet::new() });
+            loss.pieces.extend(pieces);
         }
-        (Some(any), failed)
+        (Some(any), loss)
+    }
+
+    /// Data in this place is lost: gives the pieces that it may be of.
+    fn lose(&self, have: &Bitfield, place: Place) -> Vec<u32> {
+        // Pieces may have become right while the system wrote.
+        let (mut right, mut begun, mut synced) = (have.clone(), Vec::new(), None);
+        if let Some(journal) = &self.journal {
+            let record = &locked(journal).record;
+            record.have.iter().for_each(|piece| _ = right.set(piece));
+            begun.extend(record.open.iter().filter(|piece| !right.get(*piece)));
+            synced = Some(record.synced.clone());
+        }
+        let durable = |piece: &u32| synced.as_ref().is_some_and(|synced| synced.get(*piece));
+        let mut lost = Vec::new();
+        for piece in right.iter().filter(|piece| !durable(piece) && self.lies_in(*piece, place)) {
+            self.set_wrong(piece);
+            lost.push(piece);
+        }
+        for piece in begun.into_iter().filter(|piece| self.lies_in(*piece, place)) {
+            self.set_failed(piece, false);
+            lost.push(piece);
+        }
+        lost
     }
 
     fn lies_in(&self, piece: u32, place: Place) -> bool {

@@ -2,7 +2,7 @@
 //! torrent gets a checkpoint some time after data was stored, and its last one when it is closed.
 
 use super::Shared;
-use super::storage::{Storage, locked};
+use super::storage::{Loss, Storage, locked};
 use crate::api::Done;
 use crate::base::buf::BLOCK;
 use crate::base::wake::Wake;
@@ -77,10 +77,11 @@ impl Syncer {
     fn checkpoint(&self, storage: &Storage, rest: Rest, go_on: &dyn Fn() -> bool) {
         let Some(journal) = &storage.journal else { return };
         let have = locked(journal).record.have.clone();
-        let (synced, error) = storage.sync_files(&have, go_on);
-        if let Some(error) = error {
+        let (synced, loss) = storage.sync_files(&have, go_on);
+        if let Some(Loss { error, pieces }) = loss {
             log::debug!("{} {error}", storage.torrent);
-            self.answer(0, Done::Unsynced { torrent: storage.torrent, error });
+            let lost = pieces.into_iter().collect();
+            self.answer(0, Done::Unsynced { torrent: storage.torrent, error, lost });
             return;
         }
         let Some(synced) = synced else { return };

@@ -3,7 +3,8 @@
 //! After an error the worker has forgotten the piece: the `Written` of its earlier blocks are taken back by it. Blocks
 //! of the piece that stand in the queue behind begin a new try and count as usual, so that whoever counts the answers
 //! in their order (clear all on an error, set one on success) knows exactly what the worker knows. A block that comes
-//! twice is stored twice and what was hashed of the piece is hashed again; one of a piece that is right is not stored.
+//! twice is stored twice and what was hashed of the piece is hashed again; one of a piece that is right is not stored, and the
+//! verdict is given again.
 
 use super::error::{again, fail, say};
 use super::piece::Piece;
@@ -61,7 +62,10 @@ impl Worker {
             return self.answer_all(run, Some(&error));
         }
         if storage.is_right(piece) {
-            return self.answer_all(run, None);
+            self.answer_all(run, None);
+            // Who had this fetched believes that it is not.
+            let verdict = Verdict::Good { differed: Vec::new() };
+            return self.answer(Done::Piece { torrent, piece, verdict });
         }
         let state = in_hand(&mut self.pieces, &storage, piece);
         if state.before.compare {

@@ -218,7 +218,8 @@ fn hosts_that_answer_come_first_and_the_others_have_one_call_and_few_threads() {
     };
     assert_eq!(count(&mut state, Trust::Failed), limits::STRAINED_MAX);
     assert!(hosts[..limits::STRAINED_MAX].iter().all(|host| state.hosts[host].calls == 1));
-    state.queue.extend([job(99, false), job(99, false), job(98, true), job(98, true), job(97, false)]);
+    state.queue.extend([job(99, false), job(99, false), job(98, true), job(98, true)]);
+    state.queue.extend([job(97, false), job(96, false)]);
     assert_eq!(count(&mut state, Trust::Unknown), limits::CHANCY_MAX - limits::STRAINED_MAX);
     // With its first success a host is as good as any, and has a call more; for farewells it has all threads.
     state.asked(&hosts[0], Trust::Failed, &gave(true), now);

@@ -3,6 +3,7 @@
 pub mod bencode;
 pub mod compact;
 pub mod http;
+pub mod http_server;
 pub mod id;
 pub mod krpc;
 pub mod layout;

@@ -5,6 +5,7 @@
 
 mod conn;
 mod outbox;
+pub mod serve;
 mod signals;
 mod sockets;
 #[cfg(test)]
@@ -12,7 +13,7 @@ mod tests;
 mod traffic;
 mod udp;
 
-pub use signals::Signals;
+pub use signals::{Hangup, Signals, no_hurry};
 pub use sockets::{ListenError, Listener, Poll, listen};
 
 use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, Why};
@@ -27,6 +28,7 @@ use crate::sys::guard;
 use crate::sys::socket::Route;
 use conn::Conns;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use signals::Wish;
 use sockets::{Key, Ready};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -260,10 +262,17 @@ impl Reactor {
     }
 
     fn take_signals(&mut self) {
-        while let Some(signal) = self.signals.as_ref().and_then(Signals::next) {
-            log::info!("signal {signal}: stopping");
-            self.notes.push_back(Report::Signal { signal });
-            self.tell(Event::Command(Command::Quit));
+        while let Some(wish) = self.signals.as_ref().and_then(Signals::next) {
+            match wish {
+                Wish::End(signal) => {
+                    log::info!("signal {signal}: stopping");
+                    self.notes.push_back(Report::Signal { signal });
+                    self.tell(Event::Command(Command::Quit));
+                }
+                Wish::Reopen if self.notes.iter().any(|note| matches!(note, Report::Reopen)) => {}
+                Wish::Reopen => self.notes.push_back(Report::Reopen),
+                Wish::Status => self.tell(Event::Command(Command::Status)),
+            }
         }
     }
 
@@ -342,9 +351,7 @@ impl Reactor {
                 self.retry = Some(self.now + limits::REPORT_RETRY);
                 return;
             }
-            let Some(report) = self.notes.pop_front().or_else(|| self.session.report(self.now)) else {
-                break;
-            };
+            let Some(report) = self.next_report() else { break };
             match self.links.reports.try_send(report) {
                 // A program that has hung up is about to end; nobody is left to tell.
                 Ok(()) | Err(TrySendError::Disconnected(_)) => {}
@@ -354,9 +361,21 @@ impl Reactor {
         self.retry = None;
     }
 
-    /// Everything is closed: the program hears the rest, and here waiting for it delays nobody.
+    fn next_report(&mut self) -> Option<Report> {
+        let mut report = self.notes.pop_front().or_else(|| self.session.report(self.now))?;
+        if let Report::Status(status) = &mut report {
+            status.buffers = (self.pool.out(), self.pool.size());
+        }
+        Some(report)
+    }
+
+    /// Everything is closed: the program hears the rest, and here waiting for it delays nobody. But where a signal asked
+    /// for the end, who does not read our output cannot put it off.
     fn end(mut self) {
-        while let Some(report) = self.notes.pop_front().or_else(|| self.session.report(self.now)) {
+        if let Some(signals) = &self.signals {
+            signals.end_within(limits::LAST_WORDS);
+        }
+        while let Some(report) = self.next_report() {
             if self.links.reports.send(report).is_err() {
                 break;
             }

@@ -143,6 +143,7 @@ fn bench(bufs: usize, answer: Answer) -> Bench {
         max_download_rate: 0,
         max_upload_rate: 0,
         lanes: 1,
+        max_open: 10,
         receive_bufs: bufs,
     };
     let pool = Pool::new(bufs).unwrap();

@@ -90,6 +90,11 @@ impl Calls {
         self.list(&place);
     }
 
+    /// How many are out, and how many wait.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.out.len(), self.lines.values().map(|line| line.waiting.len()).sum())
+    }
+
     /// The next call that is to go out, while there is room.
     pub(super) fn next(&mut self, now: Time) -> Option<Call> {
         loop {
@@ -177,6 +182,20 @@ impl Calls {
         for line in self.lines.values_mut() {
             gone.extend(line.waiting.iter().filter_map(announce_of));
             line.waiting.retain(|call| matches!(call, Call::LookUp { .. }));
+        }
+        gone
+    }
+
+    /// Takes back what a torrent wants and has not gone out: gives the trackers of its announces.
+    pub(super) fn withdraw(&mut self, torrent: TorrentId) -> Vec<u32> {
+        let announces = |call: &Call| announce_of(call).filter(|(of, _)| *of == torrent);
+        let mut gone = Vec::new();
+        for line in self.lines.values_mut() {
+            gone.extend(line.waiting.iter().filter_map(announces).map(|(_, tracker)| tracker));
+            line.waiting.retain(|call| match call {
+                Call::Announce { torrent: of, .. } | Call::Resolve { torrent: of, .. } => *of != torrent,
+                Call::LookUp { .. } => true,
+            });
         }
         gone
     }

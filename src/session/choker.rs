@@ -191,7 +191,7 @@ impl Session {
             return;
         }
         t.choker.armed = None;
-        if !t.running() {
+        if !t.welcomes() {
             return;
         }
         #[cfg(test)]
@@ -236,7 +236,7 @@ impl Session {
     }
 
     /// Without the fast extension (BEP 6) a choke drops what was asked; what is being read still goes.
-    fn choke(&mut self, peer: PeerId, now: Time) {
+    pub(super) fn choke(&mut self, peer: PeerId, now: Time) {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.am_choking = true;
         p.turn.served = Some(now);

@@ -1,6 +1,7 @@
 //! Making, taking, keeping and ending connections.
 
 use super::peer::{Peer, Stage};
+use super::torrent::Torrent;
 use super::{Key, Session};
 use crate::api::{Action, PeerId, TorrentId, Why};
 use crate::base::bits::Bitfield;
@@ -43,7 +44,7 @@ impl Session {
 
     /// Puts a torrent in line if it has somebody to call, or wakes it when it will have.
     pub(super) fn join_callers(&mut self, torrent: TorrentId, now: Time) {
-        let Some(t) = self.torrents.get_mut(torrent).filter(|t| t.running() && !t.calling) else { return };
+        let Some(t) = self.torrents.get_mut(torrent).filter(|t| t.welcomes() && !t.calling) else { return };
         match t.known.deadline() {
             Some(due) if due <= now => {
                 t.calling = true;
@@ -77,7 +78,7 @@ impl Session {
     fn dial_one(&mut self, torrent: TorrentId, now: Time) {
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.calling = false;
-        if !t.running() {
+        if !t.welcomes() {
             return;
         }
         let Some(addr) = t.known.next(now) else { return self.join_callers(torrent, now) };
@@ -132,7 +133,7 @@ impl Session {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.heard = now;
         let found = self.by_hash.get(&handshake.info_hash).copied();
-        let Some(torrent) = found.filter(|id| self.torrents.get(*id).is_some_and(|t| t.running())) else {
+        let Some(torrent) = found.filter(|id| self.torrents.get(*id).is_some_and(Torrent::welcomes)) else {
             return self.close(peer, Why::UnknownTorrent, now);
         };
         if p.torrent.is_some_and(|dialled| dialled != torrent) {
@@ -295,8 +296,10 @@ impl Session {
         if !p.asked.is_empty() {
             self.refill_all(torrent, now);
         }
-        let due = self.torrents.get(torrent).and_then(|t| t.known.deadline());
-        if let Some(due) = due {
+        let Some(t) = self.torrents.get(torrent) else { return };
+        if t.goal.is_parting() {
+            self.arm_torrent(torrent, now);
+        } else if let Some(due) = t.known.deadline() {
             self.arm_torrent(torrent, due);
         }
     }

@@ -91,7 +91,7 @@ impl Session {
     /// It stops.
     pub(super) fn leave_dht(&mut self, id: TorrentId) {
         let Some(info_hash) = self.torrents.get(id).map(|t| t.spec.meta.info_hash) else { return };
-        if self.by_hash.get(&info_hash) == Some(&id)
+        if self.by_hash.get(&info_hash).is_none_or(|other| *other == id)
             && let Some(dht) = self.dht.as_mut()
         {
             dht.node.forget(info_hash);

@@ -67,7 +67,10 @@ impl Session {
     }
 
     /// The swarm and the peer, when its handshake is through.
-    fn swarm(&mut self, peer: PeerId) -> Option<(&mut super::torrent::Torrent, &mut super::peer::Peer)> {
+    pub(super) fn swarm(
+        &mut self,
+        peer: PeerId,
+    ) -> Option<(&mut super::torrent::Torrent, &mut super::peer::Peer)> {
         let p = self.peers.get_mut(peer)?;
         let t = self.torrents.get_mut(p.torrent?)?;
         (p.stage == Stage::Open).then_some((t, p))
@@ -76,7 +79,7 @@ impl Session {
     /// The peer has something new: are we interested, is there something to ask, are we both done?
     fn after_news(&mut self, peer: PeerId, now: Time) {
         let Some((t, p)) = self.swarm(peer) else { return };
-        if p.is_seed() && t.running() && !t.downloading() {
+        if p.is_seed() && t.running() && !t.lacks() {
             return self.close(peer, Why::BothSeeds, now);
         }
         self.update_interest(peer, now);
@@ -312,18 +315,18 @@ impl Session {
         self.actions.push_back(Action::Release(buf));
         self.lanes.written(lane, block.len);
         self.resume();
-        if let Err(error) = result {
-            if let Some(t) = self.torrents.get_mut(torrent) {
-                t.picker.on_disk_error(block.piece);
-            }
-            self.on_disk_error(torrent, &error, now);
+        let Err(error) = result else { return self.on_stored(torrent) };
+        if let Some(t) = self.torrents.get_mut(torrent) {
+            t.picker.on_disk_error(block.piece);
         }
+        self.on_disk_error(torrent, &error, now);
     }
 
     /// A piece is whole and hashed.
     pub(super) fn on_verdict(&mut self, torrent: TorrentId, piece: u32, verdict: Verdict, now: Time) {
         let Some(t) = self.torrents.get_mut(torrent) else { return };
-        if !t.running() {
+        // One that is had already was believed lost, and is not.
+        if !t.running() || t.picker.have().get(piece) {
             return;
         }
         match verdict {
@@ -383,13 +386,5 @@ impl Session {
         if complete {
             self.on_complete(torrent, now);
         }
-    }
-
-    /// The file system said no: this torrent cannot go on.
-    pub(super) fn on_disk_error(&mut self, torrent: TorrentId, error: &DiskError, now: Time) {
-        let full = error.source.kind() == std::io::ErrorKind::StorageFull
-            || error.source.kind() == std::io::ErrorKind::QuotaExceeded;
-        let reason = if full { Reason::DiskFull } else { Reason::Io };
-        self.fail(torrent, reason, error.to_string(), now);
     }
 }

@@ -145,6 +145,11 @@ impl Known {
         Some(addr)
     }
 
+    /// How many addresses there are.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// When [`Known::next`] has something, the past when at once; None when it will not by itself. To be asked only
     /// with room for a connection.
     pub(super) fn deadline(&self) -> Option<Time> {
@@ -266,6 +271,17 @@ impl Known {
         }
     }
 
+    /// The torrent goes on after a pause: whose connections were good is called at once.
+    pub(super) fn recall(&mut self) {
+        let due: Vec<SocketAddr> =
+            self.waiting.range(..(Time::NEVER, LEAST)).map(|(_, addr)| *addr).collect();
+        for addr in due {
+            if self.all.get(&addr).is_some_and(|c| c.failures == 0) {
+                self.make_ready(addr);
+            }
+        }
+    }
+
     fn set_source(&mut self, addr: SocketAddr, source: Source) {
         if let Some(candidate) = self.all.get_mut(&addr) {
             candidate.source = source;
@@ -383,10 +399,6 @@ mod tests {
 
     /// What only the tests look at.
     impl Known {
-        fn len(&self) -> usize {
-            self.all.len()
-        }
-
         fn out(&self) -> usize {
             self.all.values().filter(|c| c.place == Place::Out).count()
         }

@@ -1,6 +1,6 @@
 //! What each disk worker has to do, by our own count: which one a piece goes to, and when the peers that feed it wait.
 
-use crate::api::PeerId;
+use crate::api::{LaneStatus, PeerId};
 use crate::base::buf::BLOCK;
 use crate::limits::{LANE_HIGH, LANE_LOW};
 use std::collections::VecDeque;
@@ -103,6 +103,17 @@ impl Lanes {
     /// Whether anybody waits for the disk.
     pub(super) fn behind(&self) -> bool {
         !self.line.is_empty()
+    }
+
+    /// What each worker has to do.
+    pub(super) fn status(&self) -> Vec<LaneStatus> {
+        let status = |l: &Lane| LaneStatus { writing: l.bytes, coming: l.coming, reads: l.reads };
+        self.lanes.iter().map(status).collect()
+    }
+
+    /// Blocks that were let in and whose buffers are not home yet, and how many there may be.
+    pub(super) fn receiving(&self) -> (usize, usize) {
+        (self.bufs, self.bufs_max)
     }
 
     pub(super) fn leave_line(&mut self, peer: PeerId) {

@@ -1,19 +1,22 @@
-//! A torrent from its start to its end: claim the files, check what is there, run, complete, fail, stop; and the end
-//! of all of them.
+//! A torrent from its start on: claim the files, check what is there, run, complete. How it ends is in
+//! [`super::ending`].
 
+use super::Session;
 use super::announce;
 use super::choker::Choker;
+use super::doubt::Doubt;
+use super::full::Full;
 use super::goal::Goal;
 use super::known::{Known, Source};
+use super::pause::More;
 use super::picker::Picker;
-use super::torrent::{Checking, News, Phase, Torrent};
-use super::{Finished, Key, Session, Stopping};
-use crate::api::{Action, Call, DiskError, Job, Opened, Reason, Saved, Spec, State, TorrentId, Why};
+use super::torrent::{Checking, News, Phase, Torrent, Wish};
+use crate::api::{Action, DiskError, Job, Opened, Reason, Report, Saved, Spec, State, TorrentId, Why};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
-use crate::limits::{CHECK_BYTES, CHECKS_OUT, LANES_MAX, STOP_BUDGET, TORRENT_TICK};
+use crate::limits::{CHECK_BYTES, CHECKS_OUT, LANES_MAX, TORRENT_TICK};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,15 +25,22 @@ impl Session {
         if self.stopping.is_some() {
             return;
         }
-        let layout = &spec.meta.layout;
-        let picker = Picker::new(layout, &wanted_pieces(&spec), spec.sequential, &mut self.rng);
+        if self.by_number.contains_key(&number) {
+            return log::error!("the number {number} is in use: {} is left out", spec.meta.name);
+        }
+        self.take_number(number);
+        if let Some(first) = self.by_hash.get(&spec.meta.info_hash).copied() {
+            return self.merge(number, first, &spec, now);
+        }
+        let picker = new_picker(&spec, &mut self.rng);
         let announcer = announce::Announcer::new(&spec.trackers, self.key, &mut self.rng, now);
-        let info_hash = spec.meta.info_hash;
+        let (info_hash, name) = (spec.meta.info_hash, spec.meta.name.clone());
         let mut news = News::default();
         news.state(State::Checking, None);
         let torrent = Torrent {
             number,
-            phase: Phase::Opening,
+            phase: Phase::Closed,
+            wish: Wish::Run,
             wanted: picker.left(),
             picker,
             known: Known::new(Rng::new(self.rng.seed())),
@@ -48,26 +58,30 @@ impl Session {
             choker: Choker::default(),
             super_seed: None,
             goal: Goal::default(),
+            going: 0,
             failed: false,
+            full: Full::default(),
+            doubt: Doubt::default(),
+            halted: false,
+            adopted: false,
+            queued: false,
+            more: More::default(),
+            forget_at: Time::NEVER,
             checks_left: 0,
             calling: false,
             refilled: Time::ZERO,
             touched: false,
             listed: Time::NEVER,
-            spec: spec.clone(),
+            spec,
         };
         let Some(id) = self.torrents.insert(torrent) else {
-            return log::error!("more torrents than {} in one process", crate::limits::TORRENTS_MAX);
+            let reason = Some(format!("more than {} torrents in one process", crate::limits::TORRENTS_MAX));
+            return self.note(Report::State { number, state: State::Error, reason });
         };
-        if self.by_hash.contains_key(&info_hash) {
-            if let Some(t) = self.torrents.get_mut(id) {
-                t.phase = Phase::Closed;
-            }
-            return self.fail(id, Reason::Metainfo, "this torrent was given twice".to_owned(), now);
-        }
         self.by_hash.insert(info_hash, id);
-        log::info!("{id} {info_hash} {}", spec.meta.name);
-        self.actions.push_back(Action::Job { lane: 0, job: Job::Open { torrent: id, spec } });
+        self.by_number.insert(number, id);
+        log::info!("{id} {info_hash} {name}");
+        self.open_torrent(id, now);
     }
 
     pub(super) fn on_opened(&mut self, id: TorrentId, result: Result<Opened, DiskError>, now: Time) {
@@ -78,17 +92,22 @@ impl Session {
             Err(error) => {
                 // Nothing of it is open at the workers.
                 t.phase = Phase::Closed;
-                if closing {
-                    return self.check_finished(now);
+                if !closing {
+                    self.on_disk_error(id, &error, now);
                 }
-                return self.on_disk_error(id, &error, now);
+                return self.on_closed_all(id, now);
             }
         };
         if closing {
             return self.close_workers(id);
         }
-        for warning in std::mem::take(&mut opened.warnings) {
-            t.news.warning(warning);
+        if t.adopted {
+            t.picker = new_picker(&t.spec, &mut self.rng);
+        } else {
+            opened.warnings.drain(..).for_each(|warning| t.news.warning(warning));
+        }
+        if t.full.over() {
+            t.news.state(State::Checking, None);
         }
         self.adopt(id, &mut opened, now);
         let Some(t) = self.torrents.get_mut(id) else { return };
@@ -147,10 +166,9 @@ impl Session {
                     Err(error) => self.on_disk_error(id, &error, now),
                 }
             }
-            Phase::Closing { .. } => {
-                self.checks_left(id);
-            }
-            _ => {}
+            Phase::Closing { .. } => self.checks_left(id),
+            Phase::Running => self.on_rechecked(id, result, now),
+            Phase::Opening | Phase::Closed => {}
         }
     }
 
@@ -183,20 +201,18 @@ impl Session {
             let message = format!("nothing of this torrent is in {}", t.spec.dir.display());
             return self.fail(id, Reason::Io, message, now);
         }
-        if t.downloading() {
-            t.news.state(State::Downloading, None);
-        } else {
-            let part = (!complete).then(|| "only a part of it is here".to_owned());
-            t.news.state(State::Seeding, part);
+        let (state, reason) = t.state();
+        t.news.state(state, reason);
+        if std::mem::take(&mut t.halted) {
+            t.announcer.restart(now);
+            t.known.recall();
         }
         t.known.set_seeding(!t.downloading(), now);
         if complete {
             t.news.complete();
         }
-        let peers = t.spec.peers.clone();
-        for (host, port) in peers {
-            self.call(Call::Resolve { torrent: id, host, port }, now);
-        }
+        let peers = t.spec.peers.iter().chain(&t.more.peers).cloned().collect();
+        self.resolve(id, peers, now);
         self.arm_torrent(id, now);
         self.begin_seeding(id, now);
         self.join_dht(id, now);
@@ -207,6 +223,7 @@ impl Session {
         let Some(t) = self.torrents.get_mut(id) else { return };
         log::info!("{id} complete");
         t.announcer.on_complete(now);
+        t.full.over();
         t.known.set_seeding(true, now);
         t.news.state(State::Seeding, None);
         t.news.complete();
@@ -220,117 +237,6 @@ impl Session {
         self.begin_seeding(id, now);
     }
 
-    /// The torrent cannot go on; the others do.
-    pub(super) fn fail(&mut self, id: TorrentId, reason: Reason, message: String, now: Time) {
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        if t.failed {
-            return;
-        }
-        t.failed = true;
-        t.news.state(State::Error, Some(message.clone()));
-        t.news.error(reason, message);
-        self.stop(id, now);
-    }
-
-    /// Ends the torrent: its peers, its announces, then its files.
-    pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
-        self.cancel_udp(id, now);
-        self.leave_dht(id);
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        t.announcer.stop();
-        for peer in t.peers.clone() {
-            self.close(peer, Why::Stopping, now);
-        }
-        let strays: Vec<_> =
-            self.peers.iter().filter(|(_, p)| p.torrent == Some(id)).map(|(peer, _)| peer).collect();
-        for peer in strays {
-            self.close(peer, Why::Stopping, now);
-        }
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        match &t.phase {
-            Phase::Closing { .. } | Phase::Closed => {}
-            Phase::Opening => t.phase = Phase::Closing { workers: 0 },
-            Phase::Checking(check) => {
-                t.checks_left = check.out.iter().sum();
-                t.phase = Phase::Closing { workers: 0 };
-                if t.checks_left == 0 {
-                    self.close_workers(id);
-                }
-            }
-            Phase::Running => self.close_workers(id),
-        }
-        self.pump_announces(id, now);
-    }
-
-    fn checks_left(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        t.checks_left = t.checks_left.saturating_sub(1);
-        if t.checks_left == 0 {
-            self.close_workers(id);
-        }
-    }
-
-    fn close_workers(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        t.phase = Phase::Closing { workers: self.lanes.count() };
-        self.save(id, true, Time::NEVER);
-        for lane in 0..self.lanes.count() {
-            self.actions.push_back(Action::Job { lane, job: Job::Close { torrent: id } });
-        }
-    }
-
-    pub(super) fn on_worker_closed(&mut self, id: TorrentId, now: Time) {
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        if let Phase::Closing { workers } = &mut t.phase {
-            *workers = workers.saturating_sub(1);
-            if *workers == 0 {
-                t.phase = Phase::Closed;
-            }
-        }
-        self.check_finished(now);
-    }
-
-    pub(super) fn on_quit(&mut self, now: Time) {
-        if self.stopping.is_some() {
-            return;
-        }
-        self.stopping = Some(Stopping { until: now + STOP_BUDGET, finished: Finished::No });
-        let waiting = [self.calls.clear(), self.udp.clear()].concat();
-        for (torrent, tracker) in waiting {
-            if let Some(t) = self.torrents.get_mut(torrent) {
-                t.announcer.withdraw(tracker);
-            }
-        }
-        for id in self.torrents.ids().collect::<Vec<_>>() {
-            self.stop(id, now);
-        }
-        let strangers: Vec<_> = self.peers.ids().collect();
-        for peer in strangers {
-            self.close(peer, Why::Stopping, now);
-        }
-        let mut armed = Time::NEVER;
-        self.timers.arm(&mut armed, now + STOP_BUDGET, Key::Stop);
-        self.check_finished(now);
-    }
-
-    /// Ends the session once every file is closed and every tracker told, or its time is up.
-    pub(super) fn check_finished(&mut self, now: Time) {
-        let Some(stopping) = &mut self.stopping else { return };
-        let closed = self.torrents.iter().all(|(_, t)| matches!(t.phase, Phase::Closed));
-        let told = self.torrents.iter().all(|(_, t)| t.announcer.stopping_done());
-        if stopping.finished == Finished::No && closed && (told || now >= stopping.until) {
-            let unreached = self.torrents.iter().map(|(_, t)| t.announcer.unreached()).sum();
-            stopping.finished = Finished::Tell { unreached };
-            for (_, t) in self.torrents.iter_mut() {
-                if !t.failed && !t.goal.reached() {
-                    t.news.state(State::Stopped, None);
-                }
-            }
-            self.save_dht();
-            self.actions.push_back(Action::Exit);
-        }
-    }
-
     /// What a torrent does by the clock: announces, dialling, figures.
     pub(super) fn on_torrent_timer(&mut self, id: TorrentId, now: Time) {
         self.pump_announces(id, now);
@@ -339,14 +245,20 @@ impl Session {
         self.refill_all(id, now);
         let running = self.torrents.get(id).is_some_and(Torrent::running);
         let save = if running { self.save(id, false, now) } else { Time::NEVER };
+        let full = self.full_due(id, now).min(self.parting_due(id, now));
+        self.forget_torrent(id, now);
         let Some(t) = self.torrents.get(id) else { return };
-        let mut next = t.announcer.deadline().unwrap_or(Time::NEVER).min(save);
+        let mut next = if t.wish == Wish::Remove { t.forget_at } else { Time::NEVER };
+        if t.running() {
+            next = next.min(t.announcer.deadline().unwrap_or(Time::NEVER));
+        }
+        next = next.min(save).min(full);
         // Rates change and the end-game begins without an event of the peer that could help.
         if t.downloading() && !t.peers.is_empty() {
             next = next.min(now + TORRENT_TICK);
         }
         // With a candidate that is due now it stands in line, and who downloads looks for one to take the place of.
-        if t.running()
+        if t.welcomes()
             && let Some(due) = t.known.deadline()
             && (due > now || t.downloading())
         {
@@ -377,8 +289,12 @@ impl Session {
     }
 }
 
+fn new_picker(spec: &Spec, rng: &mut Rng) -> Picker {
+    Picker::new(&spec.meta.layout, &wanted_pieces(spec), spec.sequential, rng)
+}
+
 /// The pieces under the wanted files.
-fn wanted_pieces(spec: &Spec) -> Bitfield {
+pub(super) fn wanted_pieces(spec: &Spec) -> Bitfield {
     let layout = &spec.meta.layout;
     if spec.wanted.iter().all(|wanted| *wanted) {
         return Bitfield::full(layout.pieces());

@@ -8,15 +8,20 @@ mod calls;
 mod choker;
 mod connections;
 mod dht;
+mod doubt;
 mod download;
+mod ending;
+mod full;
 mod goal;
 mod known;
 mod lanes;
 mod lifecycle;
+mod pause;
 mod peer;
 pub mod picker;
 mod report;
 mod resume;
+mod status;
 mod super_seed;
 #[cfg(test)]
 mod tests;
@@ -63,6 +68,8 @@ pub struct Config {
     pub max_upload_rate: u64,
     /// How many disk workers there are.
     pub lanes: u8,
+    /// Torrents whose files are open at a time; more wait for one to be closed.
+    pub max_open: usize,
     /// Blocks that may be received or wait for the disk at a time. The pool holds these and `limits::SEND_BUFS`.
     pub receive_bufs: usize,
 }
@@ -75,7 +82,17 @@ pub struct Session {
     key: u32,
     peers: Arena<PeerId, Peer>,
     torrents: Torrents,
+    /// Those that were not removed, by the program's number and by hash.
+    by_number: BTreeMap<u32, TorrentId>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// Those that were removed and are not forgotten.
+    removed: Vec<TorrentId>,
+    /// Those whose files are open, or being opened or closed.
+    open: usize,
+    /// Those that wait until there are fewer, in turn.
+    openers: VecDeque<TorrentId>,
+    /// Reports that are of no torrent that is there.
+    notes: VecDeque<Report>,
     lanes: Lanes,
     round: Round,
     throttle: Throttle,
@@ -105,6 +122,8 @@ pub struct Session {
     choices: u64,
     /// Our address as a tracker saw it last (BEP 24).
     external_ip: Option<IpAddr>,
+    /// Somebody asked what goes on.
+    status_due: bool,
     stopping: Option<Stopping>,
 }
 
@@ -133,7 +152,12 @@ impl Session {
             rng,
             peers: Arena::new(CONNECTIONS_MAX),
             torrents: Torrents::new(),
+            by_number: BTreeMap::new(),
             by_hash: BTreeMap::new(),
+            removed: Vec::new(),
+            open: 0,
+            openers: VecDeque::new(),
+            notes: VecDeque::new(),
             lanes: Lanes::new(config.lanes, config.receive_bufs),
             round: Round::default(),
             throttle: Throttle::new(config.max_download_rate, config.max_upload_rate, now),
@@ -151,6 +175,7 @@ impl Session {
             #[cfg(test)]
             choices: 0,
             external_ip: None,
+            status_due: false,
             stopping: None,
             config,
         }
@@ -186,7 +211,11 @@ impl Session {
             Event::Command(Command::Dht(setup)) => self.on_dht(*setup, now),
             Event::Command(Command::DhtLookUp(info_hash)) => self.on_dht_look_up(info_hash, now),
             Event::Command(Command::DhtStatus) => self.on_dht_status(now),
+            Event::Command(Command::Pause { number }) => self.on_pause(number, now),
+            Event::Command(Command::Resume { number }) => self.on_resume(number, now),
+            Event::Command(Command::Remove { number }) => self.on_remove(number, now),
             Event::Command(Command::Quit) => self.on_quit(now),
+            Event::Command(Command::Status) => self.status_due = true,
             Event::Tick => {}
         }
         self.run_timers(now);
@@ -314,7 +343,8 @@ impl Session {
                 self.on_read(torrent, peer, block, buf, result, now);
             }
             Done::Saved { torrent } => self.on_saved(torrent),
-            Done::Unsynced { torrent, error } => self.on_disk_error(torrent, &error, now),
+            Done::Room { torrent, result } => self.on_room(torrent, result, now),
+            Done::Unsynced { torrent, error, lost } => self.on_unsynced(torrent, &error, &lost, now),
             Done::Closed { torrent } => self.on_worker_closed(torrent, now),
         }
     }

@@ -90,6 +90,8 @@ pub(super) struct Peer {
     pub(super) reading: u32,
     /// Its blocks that stand in the outbox.
     pub(super) sending: u32,
+    /// Bytes of these.
+    pub(super) going: u64,
     /// It stands in the upload round.
     pub(super) in_round: bool,
     pub(super) up: Rate,
@@ -132,6 +134,7 @@ impl Peer {
             queue: VecDeque::new(),
             reading: 0,
             sending: 0,
+            going: 0,
             in_round: false,
             up: Rate::new(),
             uploaded: 0,

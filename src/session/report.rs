@@ -14,17 +14,26 @@ impl Session {
         }
         let news = self.torrents.loudest().map_or(Time::NEVER, |(due, _)| due);
         match &self.stopping {
+            _ if self.status_due => Time::ZERO,
             Some(s) if matches!(s.finished, Finished::Tell { .. }) => Time::ZERO,
+            _ if !self.notes.is_empty() => Time::ZERO,
             _ => news,
         }
     }
 
     pub(super) fn next_report(&mut self, now: Time) -> Option<Report> {
+        if let Some(report) = self.notes.pop_front() {
+            return Some(report);
+        }
         self.torrents.settle();
+        if std::mem::take(&mut self.status_due) {
+            return Some(Report::Status(Box::new(self.status(now))));
+        }
         if let Some((due, id)) = self.torrents.loudest()
             && due <= now
         {
             let report = self.report_of(id, now);
+            self.forget_torrent(id, now);
             self.torrents.settle();
             return report;
         }
@@ -51,13 +60,13 @@ impl Session {
         Some(Report::Progress { number, progress })
     }
 
-    fn seeds(&self, t: &Torrent) -> u32 {
+    pub(super) fn seeds(&self, t: &Torrent) -> u32 {
         let seeds = t.peers.iter().filter(|p| self.peers.get(**p).is_some_and(super::peer::Peer::is_seed));
         seeds.count() as u32
     }
 
     /// Why nothing comes in, when something should.
-    fn stuck(&self, t: &Torrent, now: Time) -> Option<String> {
+    pub(super) fn stuck(&self, t: &Torrent, now: Time) -> Option<String> {
         if !t.downloading() || t.down.per_second(5, now) > 0 {
             return None;
         }

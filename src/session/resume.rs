@@ -18,6 +18,10 @@ impl Session {
         }
         let (have, partial, doubt) = (opened.have.count(), opened.partial.len(), opened.candidates.count());
         log::info!("{id} pieces: {have} believed, {doubt} to hash, {partial} begun with {blocks} blocks");
+        // What this run saved is in its own count.
+        if std::mem::replace(&mut t.adopted, true) {
+            return;
+        }
         t.before = std::mem::take(&mut opened.saved);
         t.before.peers.retain(|addr| is_callable(*addr));
         for addr in t.before.peers.iter().rev() {

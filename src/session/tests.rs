@@ -71,6 +71,7 @@ impl Bench {
             max_download_rate,
             max_upload_rate: 0,
             lanes: 2,
+            max_open: 1000,
             receive_bufs: 1000,
         };
         let now = Time(1_000_000);
@@ -451,4 +452,61 @@ fn a_block_that_is_asked_for_again_after_a_choke_is_paid_once() {
     let from = b.done.len();
     b.pass(Duration::from_millis(260));
     assert!(b.position(from, |a| matches!(a, Action::Send { message: Message::Request(_), .. })).is_some());
+}
+
+#[test]
+fn so_many_torrents_are_open_at_a_time_and_no_more() {
+    let mut b = Bench::new();
+    b.s.config.max_open = 2;
+    let opened = |b: &Bench| {
+        let open = |action: &Action| match action {
+            Action::Job { job: Job::Open { torrent, .. }, .. } => Some(*torrent),
+            _ => None,
+        };
+        b.done.iter().filter_map(open).collect::<Vec<_>>()
+    };
+    for number in 0..4 {
+        b.tell(Event::Command(Command::Add { number, spec: spec(&number.to_string()) }));
+    }
+    let [first, second] = opened(&b)[..] else { panic!("{:?}", opened(&b)) };
+    // One that waits and is paused or removed is passed over; what is being closed still counts.
+    b.tell(Event::Command(Command::Pause { number: 2 }));
+    b.tell(Event::Command(Command::Remove { number: 0 }));
+    for torrent in [first, second] {
+        b.tell(Event::Done { lane: 0, done: Done::Opened { torrent, result: Ok(Opened::default()) } });
+    }
+    b.tell(Event::Done { lane: 0, done: Done::Closed { torrent: first } });
+    assert_eq!(opened(&b).len(), 2);
+    b.tell(Event::Done { lane: 1, done: Done::Closed { torrent: first } });
+    assert_eq!(opened(&b).len(), 3);
+    assert_eq!(b.s.torrents.get(opened(&b)[2]).unwrap().number, 3);
+    b.tell(Event::Command(Command::Resume { number: 2 }));
+    assert_eq!(opened(&b).len(), 3);
+    // What was removed is forgotten when that was said.
+    assert!(b.s.torrents.get(first).is_some());
+    while b.s.report(b.now).is_some() {}
+    assert!(b.s.torrents.get(first).is_none() && b.s.torrents.len() == 3 && b.s.removed.is_empty());
+}
+
+#[test]
+fn what_was_removed_leaves_nothing_behind() {
+    let mut b = Bench::new();
+    for round in 0..50 {
+        let torrent = b.seed("a");
+        let peer = b.peer(torrent, 1);
+        b.tell(Event::Command(Command::Remove { number: round }));
+        assert!(!b.s.peers.contains(peer));
+        for lane in 0..2 {
+            b.tell(Event::Done { lane, done: Done::Closed { torrent } });
+        }
+        while b.s.report(b.now).is_some() {}
+        // Its tracker does not answer.
+        b.pass(crate::limits::STOP_BUDGET);
+        assert_eq!((b.s.torrents.len(), b.s.open), (0, 0));
+        assert!(b.s.by_hash.is_empty() && b.s.by_number.is_empty() && b.s.removed.is_empty());
+        assert_eq!((b.s.torrents.loud(), b.s.openers.len()), (0, 0));
+        // The call that is out is answered some time.
+        let result = Err(crate::api::TrackerFailure::Network("late".into()));
+        b.tell(Event::Reply(Reply::Announced { torrent, tracker: 0, result }));
+    }
 }

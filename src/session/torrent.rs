@@ -2,8 +2,11 @@
 
 use super::announce::Announcer;
 use super::choker::Choker;
+use super::doubt::Doubt;
+use super::full::Full;
 use super::goal::Goal;
 use super::known::Known;
+use super::pause::More;
 use super::picker::Picker;
 use super::super_seed::SuperSeed;
 use crate::api::{PeerId, Progress, Reason, Report, Saved, Spec, State};
@@ -25,13 +28,23 @@ pub(super) enum Phase {
     Checking(Checking),
     /// It has peers.
     Running,
-    /// It ends: what is out at the workers comes back first.
+    /// Its files are closed: what is out at the workers comes back first.
     Closing {
         /// Workers that have not closed it yet; 0 before they are told to.
         workers: u8,
     },
-    /// Nothing of it is open any more.
+    /// Nothing of it is open.
     Closed,
+}
+
+/// What a torrent shall do, whatever it is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wish {
+    Run,
+    /// Nothing, until the program says otherwise.
+    Pause,
+    /// Be forgotten once it is closed.
+    Remove,
 }
 
 /// How far the check of existing data is.
@@ -74,6 +87,7 @@ pub(super) struct Torrent {
     pub(super) number: u32,
     pub(super) spec: Arc<Spec>,
     pub(super) phase: Phase,
+    pub(super) wish: Wish,
     pub(super) picker: Picker,
     pub(super) known: Known,
     pub(super) announcer: Announcer,
@@ -98,8 +112,22 @@ pub(super) struct Torrent {
     /// While it super-seeds, and after.
     pub(super) super_seed: Option<SuperSeed>,
     pub(super) goal: Goal,
+    /// Bytes of blocks that are read for peers or stand in their outboxes.
+    pub(super) going: u64,
     /// It could not go on.
     pub(super) failed: bool,
+    pub(super) full: Full,
+    pub(super) doubt: Doubt,
+    /// It was stopped since it ran last: its trackers and peers have to be told that it is back.
+    pub(super) halted: bool,
+    /// What earlier runs saved is in `before`.
+    pub(super) adopted: bool,
+    /// It stands in the line of those that wait for another one to be closed.
+    pub(super) queued: bool,
+    /// What it got from others that are the same.
+    pub(super) more: More,
+    /// When a torrent that is removed is forgotten, though a tracker has not answered.
+    pub(super) forget_at: Time,
     /// Check jobs that come back before its files may be closed.
     pub(super) checks_left: usize,
     /// It stands in the line of those with somebody to call.
@@ -112,13 +140,32 @@ pub(super) struct Torrent {
 }
 
 impl Torrent {
+    /// Whether something is missing that it is to get.
+    pub(super) fn lacks(&self) -> bool {
+        matches!(self.phase, Phase::Running) && !self.spec.seed_only && !self.picker.is_complete()
+    }
+
     /// Whether it gets what it lacks.
     pub(super) fn downloading(&self) -> bool {
-        matches!(self.phase, Phase::Running) && !self.spec.seed_only && !self.picker.is_complete()
+        self.lacks() && !self.full.is_so()
     }
 
     pub(super) fn running(&self) -> bool {
         matches!(self.phase, Phase::Running)
+    }
+
+    /// Whether it has use for peers that it does not have.
+    pub(super) fn welcomes(&self) -> bool {
+        self.running() && !self.goal.is_parting()
+    }
+
+    /// The state while it runs, as the user reads it.
+    pub(super) fn state(&self) -> (State, Option<String>) {
+        if self.lacks() {
+            return (State::Downloading, None);
+        }
+        let part = !self.picker.is_complete();
+        (State::Seeding, part.then(|| "only a part of it is here".to_owned()))
     }
 
     /// Payload moved: that is to be remembered. Tells when it will be saved.
@@ -154,6 +201,10 @@ pub(super) struct News {
     state: Option<(State, Option<String>)>,
     notes: VecDeque<Note>,
     complete: Complete,
+    /// `complete` was said: that is done once.
+    was_complete: bool,
+    /// What is to be said now is the last.
+    last: bool,
     /// It has ended of itself, and why: to be said last, after the figures.
     ended: Option<String>,
     /// These figures are the last.
@@ -181,17 +232,28 @@ enum Note {
 
 impl News {
     pub(super) fn state(&mut self, state: State, reason: Option<String>) {
-        self.state = Some((state, reason));
+        if !self.last {
+            self.state = Some((state, reason));
+        }
+    }
+
+    /// Says this state and nothing more, ever; None: not even that.
+    pub(super) fn last(&mut self, state: Option<State>) {
+        *self = News { state: state.map(|state| (state, None)), last: true, ..News::default() };
     }
 
     pub(super) fn complete(&mut self) {
-        self.complete = Complete::AfterFigures;
-        self.moved = true;
+        if !self.last && !std::mem::replace(&mut self.was_complete, true) {
+            self.complete = Complete::AfterFigures;
+            self.moved = true;
+        }
     }
 
     pub(super) fn ended(&mut self, reason: String) {
-        self.ended = Some(reason);
-        self.moved = true;
+        if !self.last {
+            self.ended = Some(reason);
+            self.moved = true;
+        }
     }
 
     pub(super) fn error(&mut self, reason: Reason, message: String) {
@@ -203,6 +265,9 @@ impl News {
     }
 
     fn note(&mut self, note: Note) {
+        if self.last {
+            return;
+        }
         if self.notes.len() == NOTES_MAX {
             self.notes.pop_front();
         }
@@ -217,7 +282,7 @@ impl News {
             || self.ended.is_some()
         {
             Time::ZERO
-        } else if self.moved {
+        } else if self.moved && !self.last {
             self.told.map_or(Time::ZERO, |told| told + crate::limits::TORRENT_TICK)
         } else {
             Time::NEVER
@@ -332,6 +397,24 @@ mod tests {
         assert!(news.next(7).is_none() && news.moved && news.due() == Time::ZERO);
         news.said(Time(5));
         assert!(matches!(news.next(7), Some(Report::Complete { .. })));
+        assert!(matches!(news.next(7), Some(Report::State { state: State::Stopped, .. })));
+        assert_eq!((news.next(7).is_none(), news.due()), (true, Time::NEVER));
+    }
+
+    #[test]
+    fn complete_is_said_once_and_nothing_after_the_last_words() {
+        let mut news = News::default();
+        news.complete();
+        news.said(Time(5));
+        assert!(matches!(news.next(7), Some(Report::Complete { number: 7 })));
+        news.complete();
+        news.said(Time(6));
+        assert!(news.next(7).is_none());
+        news.last(Some(State::Stopped));
+        (news.moved, news.told) = (true, None);
+        news.state(State::Error, None);
+        news.warning("late".into());
+        news.ended("late".into());
         assert!(matches!(news.next(7), Some(Report::State { state: State::Stopped, .. })));
         assert_eq!((news.next(7).is_none(), news.due()), (true, Time::NEVER));
     }

@@ -27,6 +27,12 @@ impl Torrents {
         self.get_mut(id).map(|_| id)
     }
 
+    pub(super) fn remove(&mut self, id: TorrentId) {
+        if let Some(torrent) = self.all.remove(id) {
+            self.loud.remove(&(torrent.listed, id));
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }

@@ -34,8 +34,8 @@ impl Session {
     }
 
     fn facts(&self, id: TorrentId) -> Option<Facts> {
-        let t = self.torrents.get(id)?;
-        let wanted = if t.running() { self.config.max_conn.saturating_sub(t.peers.len()) } else { 0 };
+        let t = self.torrents.get(id).filter(|t| t.running() || t.halted)?;
+        let wanted = if t.welcomes() { self.config.max_conn.saturating_sub(t.peers.len()) } else { 0 };
         Some(Facts {
             info_hash: t.spec.meta.info_hash,
             peer_id: self.config.peer_id,

@@ -205,24 +205,38 @@ impl UdpTrackers {
         self.pump(place, now);
     }
 
-    /// Forgets all announces of a torrent; gives the numbers of their trackers. No answers will follow.
+    /// A torrent ends: forgets its announces and gives the numbers of their trackers; no answers will follow. One that
+    /// has just gone out has a moment left, so that nothing is said twice.
     pub(super) fn cancel(&mut self, torrent: TorrentId, now: Time) -> Vec<u32> {
         let of_it = self.by_who.range((torrent, 0)..=(torrent, u32::MAX)).map(|(_, id)| *id);
         let of_it: Vec<AskId> = of_it.collect();
-        let gone: Vec<Asked> = of_it.into_iter().filter_map(|id| self.forget(id)).collect();
+        let gone: Vec<Asked> = of_it.into_iter().filter_map(|id| self.forget_late(id, now)).collect();
         for asked in &gone {
             self.pump(asked.place, now);
         }
         gone.into_iter().map(|asked| asked.ask.tracker).collect()
     }
 
-    /// Forgets all announces of all torrents: the program ends, and nothing but `stopped` is to be said.
-    pub(super) fn clear(&mut self) -> Vec<(TorrentId, u32)> {
-        let all: Vec<((TorrentId, u32), AskId)> = self.by_who.iter().map(|(who, id)| (*who, *id)).collect();
-        for (_, id) in &all {
-            self.forget(*id);
+    /// The same for all torrents at once: nothing that waited goes out any more.
+    pub(super) fn clear(&mut self, now: Time) -> Vec<(TorrentId, u32)> {
+        let all: Vec<AskId> = self.asks.keys().copied().collect();
+        let gone = all.into_iter().filter_map(|id| self.forget_late(id, now));
+        gone.map(|asked| (asked.ask.torrent, asked.ask.tracker)).collect()
+    }
+
+    /// Forgets an announce, but hurries one that is on its way for the first time.
+    fn forget_late(&mut self, id: AskId, now: Time) -> Option<Asked> {
+        let asked = self.asks.get_mut(&id)?;
+        let Some(flight) = asked.flight.as_mut().filter(|_| asked.tries == 0) else { return self.forget(id) };
+        if asked.ask.hurry.replace(limits::COMPLETED_TIMEOUT).is_none() {
+            flight.until = flight.until.min(now + limits::UDP_RESEND_HURRIED);
+            (asked.slow, asked.until) = (Time::NEVER, now + limits::COMPLETED_TIMEOUT);
+            if let Some(p) = self.places.get_mut(&asked.place) {
+                p.hurried += 1;
+            }
+            self.arm_ask(id);
         }
-        all.into_iter().map(|(who, _)| who).collect()
+        None
     }
 
     /// A datagram came that may be an answer. What is not due here, from there, is ignored.

@@ -3,7 +3,7 @@
 use super::Session;
 use super::download::Checked;
 use super::peer::{Peer, Stage};
-use crate::api::{Action, DiskError, PeerId, TorrentId};
+use crate::api::{Action, DiskError, PeerId, TorrentId, Why};
 use crate::base::buf::{BLOCK, Buf};
 use crate::base::time::Time;
 use crate::limits::{REQUESTS_IN_MAX, SEND_BUFS};
@@ -22,6 +22,13 @@ const AHEAD_MAX: u32 = 64;
 pub(super) struct Round {
     turns: VecDeque<PeerId>,
     bufs: usize,
+}
+
+impl Round {
+    /// Blocks on their way, and how many there may be.
+    pub(super) fn sending(&self) -> (usize, usize) {
+        (self.bufs, SEND_BUFS)
+    }
 }
 
 impl Session {
@@ -58,7 +65,15 @@ impl Session {
             return Err("a request outside the torrent");
         }
         if !t.picker.have().get(block.piece) {
-            return Err("a request of a piece that we do not have");
+            // One that we told of and lost since may come back. If not, the peer shall come again to hear what there is.
+            return match t.doubt.is_lost(block.piece) {
+                true if t.spec.seed_only && !t.doubt.is_looked_at(block.piece) => {
+                    self.close(peer, Why::Stopping, now);
+                    Ok(())
+                }
+                true => Ok(()),
+                false => Err("a request of a piece that we do not have"),
+            };
         }
         // A request may cross our choke on the wire: that is nobody's fault.
         if p.am_choking {
@@ -69,8 +84,12 @@ impl Session {
         }
         p.queue.push_back(block);
         p.turn.asked = now;
+        let torrent = p.torrent;
         self.join_round(peer);
         self.pump_reads(now);
+        if let Some(torrent) = torrent {
+            self.check_ratio(torrent, now);
+        }
         Ok(())
     }
 
@@ -122,6 +141,9 @@ impl Session {
     fn begin_read(&mut self, torrent: TorrentId, peer: PeerId, block: Block) {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.reading += 1;
+        if let Some(t) = self.torrents.get_mut(torrent) {
+            t.going += u64::from(block.len);
+        }
         self.throttle.take_upload(u64::from(block.len));
         self.peers.pin(peer);
         self.round.bufs += 1;
@@ -140,19 +162,22 @@ impl Session {
         now: Time,
     ) {
         self.peers.unpin(peer);
+        let verified = self.torrents.get(torrent).is_some_and(|t| t.picker.have().get(block.piece));
         let p = self.peers.get_mut(peer);
-        if let (Some(p), Ok(())) = (p, &result) {
+        if let (Some(p), Ok(()), true) = (p, &result, verified) {
             p.reading = p.reading.saturating_sub(1);
             p.sending += 1;
+            p.going += u64::from(block.len);
             return self.actions.push_back(Action::SendBlock { peer, block, buf });
         }
         self.actions.push_back(Action::Release(buf));
         self.round.bufs = self.round.bufs.saturating_sub(1);
+        self.gone(torrent, block.len.into());
+        if let Some(p) = self.peers.get_mut(peer) {
+            p.reading = p.reading.saturating_sub(1);
+        }
         if let Err(error) = result {
-            if let Some(p) = self.peers.get_mut(peer) {
-                p.reading = p.reading.saturating_sub(1);
-            }
-            self.on_disk_error(torrent, &error, now);
+            self.on_read_error(torrent, block.piece, &error, now);
         }
         self.pump_reads(now);
     }
@@ -161,11 +186,16 @@ impl Session {
         let Some(p) = self.peers.get_mut(peer) else { return };
         let blocks = blocks.min(p.sending);
         p.sending -= blocks;
+        p.going = p.going.saturating_sub(bytes);
         p.said = now;
         p.up.add(bytes, now);
         p.uploaded += bytes;
         p.active = now;
         let torrent = p.torrent;
+        if let Some(torrent) = torrent {
+            self.gone(torrent, bytes);
+        }
+        let Some(p) = self.peers.get(peer) else { return };
         if let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) {
             t.uploaded += bytes;
             t.up.add(bytes, now);
@@ -183,8 +213,18 @@ impl Session {
         }
     }
 
+    /// So many bytes of a torrent's blocks are not under way any more.
+    fn gone(&mut self, torrent: TorrentId, bytes: u64) {
+        if let Some(t) = self.torrents.get_mut(torrent) {
+            t.going = t.going.saturating_sub(bytes);
+        }
+    }
+
     /// A peer is gone: what stands in its outbox went home with it; what is being read comes back by itself.
     pub(super) fn leave_round(&mut self, p: &Peer, now: Time) {
+        if let Some(torrent) = p.torrent {
+            self.gone(torrent, p.going);
+        }
         self.round.bufs = self.round.bufs.saturating_sub(p.sending as usize);
         self.pump_reads(now);
     }

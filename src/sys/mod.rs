@@ -3,3 +3,4 @@
 pub mod guard;
 pub mod socket;
 pub mod sync;
+pub mod terminal;

@@ -114,6 +114,17 @@ impl Lab {
         process.wait_until("it listens", |_| TcpStream::connect(listen).is_ok());
         Tracker { process, listen }
     }
+
+    /// Starts `ptorrent tracker`.
+    pub(crate) fn tracker(&self, listen: SocketAddr) -> Tracker {
+        let home = self.folder("tracker");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
+        command.args(["tracker", "-b", &listen.ip().to_string(), "-p", &listen.port().to_string()]);
+        clients::at_home(&mut command, &home);
+        let mut process = Process::start("tracker", command, &home);
+        process.wait_until("it listens", |process| process.stdout().contains("listening on "));
+        Tracker { process, listen }
+    }
 }
 
 impl Drop for Lab {
@@ -142,6 +153,11 @@ impl Process {
         command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         let child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         Process { name: name.to_string(), child, out, err }
+    }
+
+    /// All that it wrote to standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.err).unwrap()).into_owned()
     }
 
     /// All that it wrote to standard output so far.
@@ -254,28 +270,44 @@ impl Peer {
     }
 }
 
-/// An opentracker, HTTP and UDP on one address.
+/// An opentracker or a `ptorrent tracker`, HTTP and UDP on one address.
 pub(crate) struct Tracker {
     process: Process,
     listen: SocketAddr,
 }
 
 impl Tracker {
+    pub(crate) fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// Waits until so many seeders have announced themselves: who announces earlier hears nothing of them and may
     /// not ask again for half an hour.
     pub(crate) fn wait_seeds(&mut self, torrent: &Torrent, seeds: u64) {
-        let listed = self.lists(torrent, seeds);
+        let listed = self.lists(torrent, "8:completei", seeds);
         self.process.wait_until("the seeders announce themselves", |_| listed());
+    }
+
+    /// The same for leechers.
+    pub(crate) fn wait_leechers(&mut self, torrent: &Torrent, leechers: u64) {
+        let listed = self.lists(torrent, "10:incompletei", leechers);
+        self.process.wait_until("the leechers announce themselves", |_| listed());
+    }
+
+    /// Asks it to end, and expects that it does so well.
+    pub(crate) fn end(mut self) {
+        self.process.terminate();
+        self.process.wait_success();
     }
 
     /// As `wait_seeds` for one that this test started itself, which may end before.
     pub(crate) fn wait_seed(&self, torrent: &Torrent, seeder: &mut Process) {
-        let listed = self.lists(torrent, 1);
+        let listed = self.lists(torrent, "8:completei", 1);
         seeder.wait_until("the tracker lists it", |_| listed());
     }
 
-    /// Whether it lists so many seeders.
-    fn lists(&self, torrent: &Torrent, seeds: u64) -> impl Fn() -> bool + use<> {
+    /// Whether it lists so many seeders or leechers, by the key of their number.
+    fn lists(&self, torrent: &Torrent, key: &'static str, count: u64) -> impl Fn() -> bool + use<> {
         let listen = self.listen;
         let mut hash = String::new();
         for pair in torrent.info_hash.as_bytes().chunks(2) {
@@ -283,9 +315,8 @@ impl Tracker {
         }
         let request = format!("GET /scrape?info_hash={hash} HTTP/1.0\r\nHost: {listen}\r\n\r\n");
         move || {
-            clients::http(listen, &request).is_ok_and(|answer| {
-                clients::number_after(&answer, "8:completei").is_some_and(|all| all >= seeds)
-            })
+            clients::http(listen, &request)
+                .is_ok_and(|answer| clients::number_after(&answer, key).is_some_and(|all| all >= count))
         }
     }
 }

@@ -4,6 +4,8 @@ use crate::{ALL, PTORRENT, Running, errors, scripted};
 use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_download_by_the_file_alone() {
@@ -16,8 +18,17 @@ fn a_download_by_the_file_alone() {
     folder.file("ptorrent/config", lines.concat().as_bytes());
     let mut command = Command::new(PTORRENT);
     command.current_dir(&folder.0).env("XDG_CONFIG_HOME", &folder.0).env("HOME", &folder.0);
-    let output = command.arg("file.torrent").stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let mut child = command.arg("file.torrent").stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break Some(status),
+            None if start.elapsed() > Duration::from_secs(60) => break None,
+            None => sleep(Duration::from_millis(10)),
+        }
+    };
+    let _ = child.kill();
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
     assert!(fs::read(folder.0.join("here/file")).unwrap() == data);
 }
 

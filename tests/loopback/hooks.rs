@@ -90,8 +90,8 @@ fn with_exit_the_files_are_the_commands_alone() {
     assert!(fs::read(folder.0.join("moved")).unwrap() == data);
 }
 
-/// A command that runs until the file `go` is there.
-const LASTING: &str = "echo $$ > pid; until [ -e go ]; do sleep 0.02; done; echo x > done";
+/// A command that runs until the file `go` is there, or the test has ended and taken its folder away.
+const LASTING: &str = "echo $$ > pid; until [ -e go ] || ! [ -e pid ]; do sleep 0.02; done; echo x > done";
 
 #[test]
 fn a_signal_lets_the_command_end_and_a_second_one_does_not() {
@@ -132,7 +132,7 @@ fn the_transfer_goes_on_beside_a_command_and_none_is_left_behind() {
     let addr = seeder.addr();
     // That of `a` ends when `b` is there, too.
     let hook = "echo $$ > $PTORRENT_NAME-pid; \
-        until [ $PTORRENT_NAME = b ] || [ -e b-done ]; do sleep 0.02; done; echo x > $PTORRENT_NAME-done";
+        until [ $PTORRENT_NAME = b ] || [ -e b-done ] || ! [ -e a-pid ]; do sleep 0.02; done; echo x > $PTORRENT_NAME-done";
     let args = ["-d", "here", "--seed-ratio", "none", "--peer", &addr, "--on-complete", hook, &a, &b];
     let leech = Running::start(&folder, &args);
     for name in ["b", "a"] {

@@ -54,9 +54,10 @@ fn those_who_upload_finish_before_free_riders() {
 fn a_seed_gives_little_more_than_one_copy_before_the_first_of_fifty_is_complete() {
     let mut w = World::new(seed());
     let spec = spec(256, 128 << 10, |_| {});
-    let from = w.add(slow(1 << 20), Disk::full(256, 2), |c| c.max_conn = 60);
+    // A copy takes the seed two minutes: what all ask for ahead, in ignorance of each other, is a small part of it.
+    let from = w.add(slow(256 << 10), Disk::full(256, 2), |c| c.max_conn = 60);
     w.start(from, &spec, NOW);
-    let leechers: Vec<NodeId> = (0..50).map(|_| leecher(&mut w, &spec, slow(1 << 20))).collect();
+    let leechers: Vec<NodeId> = (0..50).map(|_| leecher(&mut w, &spec, slow(256 << 10))).collect();
     assert!(w.run(30 * MINUTE, |w| leechers.iter().any(|n| complete(w, *n))));
     let given = copies(w.nodes[from].seen.sent, &spec);
     let first = leechers.iter().map(|n| when(&w, *n)).min();
@@ -66,7 +67,7 @@ fn a_seed_gives_little_more_than_one_copy_before_the_first_of_fifty_is_complete(
     figure(format_args!(
         "{given:.2} copies until the first ({first:?} s), {all:.2} until the last ({last:?} s)"
     ));
-    assert!(given < 1.7, "{given}");
+    assert!(given < 1.5, "{given}");
 }
 
 /// Everybody gets something within that time.

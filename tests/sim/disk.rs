@@ -1,11 +1,11 @@
 //! A disk of the simulator: it keeps a fingerprint of each block and knows what each should be from a content function
 //! of piece and offset. It answers late, and can be slow, full or broken.
 
-use ptorrent::api::{DiskError, Done, Job, Opened, Spec, Verdict};
+use ptorrent::api::{DiskError, Done, Job, Opened, Spec, TorrentId, Verdict};
 use ptorrent::base::bits::Bitfield;
 use ptorrent::base::time::Time;
 use ptorrent::proto::layout::{Block, Layout};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,8 +35,22 @@ fn fingerprint(block: Block, bytes: &[u8]) -> u64 {
 /// What a node keeps and how fast.
 pub(crate) struct Disk {
     spec: Option<Arc<Spec>>,
+    /// The torrent that has its files open, and how many workers have closed them.
+    open: Option<(TorrentId, usize)>,
+    /// Answers that are on their way.
+    pending: usize,
+    /// It was opened before, so that there is a record.
+    known: bool,
     /// Verified pieces.
     good: Bitfield,
+    /// Pieces that were verified at some time.
+    once: Bitfield,
+    /// Pieces that cannot be read, until they are stored again.
+    pub(crate) bad: BTreeSet<u32>,
+    /// How many pieces could be hashed again all the same.
+    pub(crate) moody: bool,
+    pub(crate) checked: u32,
+
     /// Fingerprints of blocks of pieces that are not verified.
     partial: BTreeMap<u32, BTreeMap<u32, u64>>,
     /// Of failed pieces: what was there.
@@ -48,6 +62,8 @@ pub(crate) struct Disk {
     pub(crate) rate: u64,
     /// Bytes that fit.
     pub(crate) space: u64,
+    /// Not even the files can be made.
+    pub(crate) full_at_open: bool,
     /// Serves wrong bytes in blocks where this says so.
     pub(crate) lies: fn(Block) -> bool,
     pub(crate) stored: u64,
@@ -59,7 +75,14 @@ impl Disk {
     fn with(good: Bitfield, lanes: u8) -> Disk {
         Disk {
             spec: None,
+            open: None,
+            pending: 0,
+            known: false,
+            once: good.clone(),
             good,
+            bad: BTreeSet::new(),
+            moody: false,
+            checked: 0,
             partial: BTreeMap::new(),
             failed: BTreeMap::new(),
             differed: BTreeMap::new(),
@@ -67,6 +90,7 @@ impl Disk {
             latency: Duration::from_micros(200),
             rate: 200 << 20,
             space: u64::MAX,
+            full_at_open: false,
             lies: |_| false,
             stored: 0,
             queue_max: 0,
@@ -84,11 +108,21 @@ impl Disk {
     }
 
     pub(crate) fn verified(&self, piece: u32) -> bool {
-        self.good.get(piece)
+        self.once.get(piece)
     }
 
     pub(crate) fn have(&self) -> &Bitfield {
         &self.good
+    }
+
+    /// An answer arrived.
+    pub(crate) fn answered(&mut self) {
+        self.pending -= 1;
+    }
+
+    /// Whether no torrent has its files open and nothing is to be answered.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.open.is_none() && self.pending == 0
     }
 
     fn layout(&self) -> Layout {
@@ -107,18 +141,32 @@ impl Disk {
         self.queue_max = self.queue_max.max(wait * self.rate / 1_000_000);
         *busy = (*busy).max(now) + Duration::from_micros(bytes * 1_000_000 / self.rate);
         let at = *busy + self.latency;
-        self.carry_out(job).into_iter().map(|done| (at, done)).collect()
+        let done = self.carry_out(job);
+        self.pending += done.len();
+        done.into_iter().map(|done| (at, done)).collect()
     }
 
     fn carry_out(&mut self, job: Job) -> Vec<Done> {
         match job {
             Job::Open { torrent, spec } => {
-                let found = if self.good.count() > 0 { vec![0] } else { vec![] };
+                assert!(self.is_closed(), "opened while {:?} has the files", self.open);
+                if self.full_at_open {
+                    return vec![Done::Opened {
+                        torrent,
+                        result: self.room(u64::MAX).map(|()| Opened::default()),
+                    }];
+                }
+                self.open = Some((torrent, 0));
+                let opened = self.look(&spec);
                 self.spec = Some(spec);
-                let opened = Opened { candidates: self.good.clone(), found, ..Opened::default() };
                 vec![Done::Opened { torrent, result: Ok(opened) }]
             }
             Job::Check { torrent, first, count } => {
+                self.assert_open(torrent);
+                self.checked += count;
+                if self.moody {
+                    (first..first + count).for_each(|piece| _ = self.good.set(piece));
+                }
                 let mut good = Bitfield::new(count);
                 for piece in (0..count).filter(|p| self.good.get(first + p)) {
                     good.set(piece);
@@ -126,8 +174,19 @@ impl Disk {
                 vec![Done::Checked { torrent, first, count, result: Ok(good) }]
             }
             Job::Save { torrent, .. } => vec![Done::Saved { torrent }],
-            Job::Close { torrent } => vec![Done::Closed { torrent }],
+            Job::Room { torrent, bytes } => vec![Done::Room { torrent, result: self.room(bytes) }],
+            Job::Close { torrent } => {
+                self.assert_open(torrent);
+                let closed = self.open.map_or(0, |(_, closed)| closed) + 1;
+                self.open = (closed < self.busy.len()).then_some((torrent, closed));
+                vec![Done::Closed { torrent }]
+            }
             Job::Read { torrent, peer, block, mut buf } => {
+                self.assert_open(torrent);
+                if self.bad.contains(&block.piece) {
+                    self.good.clear(block.piece);
+                    return vec![Done::Read { torrent, peer, block, buf, result: Err(unreadable()) }];
+                }
                 let out = &mut buf.space()[..block.len as usize];
                 fill(block, out);
                 if (self.lies)(block) {
@@ -136,11 +195,11 @@ impl Disk {
                 vec![Done::Read { torrent, peer, block, buf, result: Ok(()) }]
             }
             Job::Write { torrent, block, buf } => {
+                self.assert_open(torrent);
                 if self.stored + u64::from(block.len) > self.space {
                     self.partial.remove(&block.piece);
-                    let source = io::Error::from(io::ErrorKind::StorageFull);
-                    let error = DiskError { op: "write", path: PathBuf::from("/sim/file"), source };
-                    return vec![Done::Written { torrent, block, buf, result: Err(error) }];
+                    let result = self.room(block.len.into());
+                    return vec![Done::Written { torrent, block, buf, result }];
                 }
                 self.stored += u64::from(block.len);
                 let print = fingerprint(block, buf.filled(block.len));
@@ -150,6 +209,36 @@ impl Disk {
                 dones
             }
         }
+    }
+
+    /// What is there by the record, if one is kept, or must be hashed.
+    fn look(&mut self, spec: &Spec) -> Opened {
+        if spec.state_dir.is_some() && std::mem::replace(&mut self.known, true) {
+            let bits = |(piece, blocks): (&u32, &BTreeMap<u32, u64>)| {
+                let mut bits = Bitfield::new(spec.meta.layout.blocks(*piece));
+                blocks.keys().for_each(|block| _ = bits.set(*block));
+                (*piece, bits)
+            };
+            let partial = self.partial.iter().map(bits).collect();
+            return Opened { have: self.good.clone(), partial, ..Opened::default() };
+        }
+        self.partial.clear();
+        let found = if self.good.count() > 0 { vec![0] } else { vec![] };
+        Opened { candidates: self.good.clone(), found, ..Opened::default() }
+    }
+
+    fn assert_open(&self, torrent: TorrentId) {
+        let open = self.open.map(|(open, _)| open);
+        assert_eq!(open, Some(torrent), "a job of a torrent whose files are not open");
+    }
+
+    /// Whether so many bytes more fit.
+    fn room(&self, bytes: u64) -> Result<(), DiskError> {
+        if self.stored.saturating_add(bytes) <= self.space {
+            return Ok(());
+        }
+        let source = io::Error::from(io::ErrorKind::StorageFull);
+        Err(DiskError { op: "write", path: PathBuf::from("/sim/file"), source })
     }
 
     fn store(&mut self, block: Block, print: u64) -> Option<Verdict> {
@@ -170,6 +259,8 @@ impl Disk {
         let blocks = self.partial.remove(&piece).unwrap_or_default();
         if blocks.values().all(|print| *print == 0) {
             self.good.set(piece);
+            self.once.set(piece);
+            self.bad.remove(&piece);
             self.failed.remove(&piece);
             return Some(Verdict::Good { differed: self.differed.remove(&piece).unwrap_or_default() });
         }
@@ -179,11 +270,16 @@ impl Disk {
     }
 }
 
+fn unreadable() -> DiskError {
+    DiskError { op: "read", path: PathBuf::from("/sim/file"), source: io::Error::from_raw_os_error(5) }
+}
+
 impl Disk {
     /// These pieces are there.
     pub(crate) fn set_good(&mut self, pieces: std::ops::Range<u32>) {
         for piece in pieces {
             self.good.set(piece);
+            self.once.set(piece);
         }
     }
 }

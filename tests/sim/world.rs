@@ -25,6 +25,9 @@ use std::time::Duration;
 /// The number of a node, in the order in which they were added.
 pub(crate) type NodeId = usize;
 
+/// Numbers from here on are of torrents that are there under another one.
+pub(crate) const DOUBLE: u32 = 1000;
+
 /// What a connection holds on its way at most: a TCP window.
 const WINDOW: usize = 256 << 10;
 /// On slow links less: a quarter of a second's worth, but this much.
@@ -81,6 +84,11 @@ pub(crate) struct Node {
 pub(crate) struct Seen {
     pub(crate) complete: Option<Time>,
     pub(crate) state: Option<State>,
+    pub(crate) states: Vec<State>,
+    /// States of torrents that were added twice.
+    pub(crate) doubles: Vec<State>,
+    pub(crate) completes: u32,
+    pub(crate) warnings: u32,
     pub(crate) errors: Vec<(Reason, String)>,
     pub(crate) finished: bool,
     pub(crate) downloaded: u64,
@@ -138,6 +146,7 @@ enum What {
     Cut(NodeId),
     Start(NodeId, Arc<Spec>),
     Quit(NodeId),
+    Tell(NodeId, Command),
 }
 
 /// Everything.
@@ -196,6 +205,7 @@ impl World {
             max_download_rate: 0,
             max_upload_rate: 0,
             lanes: 2,
+            max_open: 2,
             receive_bufs: 512,
         };
         config(&mut c);
@@ -261,6 +271,11 @@ impl World {
         self.later(after, What::Quit(node));
     }
 
+    /// The node's program wants this now.
+    pub(crate) fn command(&mut self, node: NodeId, command: Command) {
+        self.later(Duration::ZERO, What::Tell(node, command));
+    }
+
     /// The node is gone without a word: others notice by a reset.
     pub(crate) fn kill(&mut self, node: NodeId, after: Duration) {
         self.later(after, What::Kill(node));
@@ -318,7 +333,11 @@ impl World {
             }
             What::Start(node, spec) => self.tell(node, Event::Command(Command::Add { number: 0, spec })),
             What::Quit(node) => self.tell(node, Event::Command(Command::Quit)),
-            What::Done(node, lane, done) => self.tell(node, Event::Done { lane, done }),
+            What::Tell(node, command) => self.tell(node, Event::Command(command)),
+            What::Done(node, lane, done) => {
+                self.nodes[node].disk.answered();
+                self.tell(node, Event::Done { lane, done });
+            }
             What::Reply(node, reply) => self.tell(node, Event::Reply(reply)),
             What::Refused(node, peer) => {
                 let why = Why::Unreachable(std::io::ErrorKind::ConnectionRefused);
@@ -383,8 +402,16 @@ impl World {
         let Mind::Session(session) = &mut n.mind else { return };
         while let Some(report) = session.report(now) {
             match report {
-                Report::Complete { .. } => n.seen.complete = Some(now),
-                Report::State { state, .. } => n.seen.state = Some(state),
+                Report::Complete { .. } => {
+                    n.seen.complete = Some(now);
+                    n.seen.completes += 1;
+                }
+                Report::State { number: DOUBLE.., state, .. } => n.seen.doubles.push(state),
+                Report::State { state, .. } => {
+                    n.seen.state = Some(state);
+                    n.seen.states.push(state);
+                }
+                Report::Warning { .. } => n.seen.warnings += 1,
                 Report::Error { reason, message, .. } => n.seen.errors.push((reason, message)),
                 Report::Progress { progress, .. } => {
                     n.seen.downloaded = progress.downloaded;

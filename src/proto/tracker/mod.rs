@@ -1,6 +1,7 @@
 //! What is said to a tracker and what it answers, whatever the protocol: the vocabulary of `session/announce.rs`.
 
 pub mod http;
+pub mod served;
 pub mod udp;
 pub mod url;
 

@@ -352,7 +352,7 @@ impl Announcer {
             tracker.id = response.tracker_id;
         }
         match event {
-            Event::Started => tracker.started = true,
+            Event::Started => (tracker.started, tracker.stopped) = (true, false),
             Event::Completed => self.completed = Completed::Said,
             Event::Stopped => (tracker.started, tracker.stopped) = (false, true),
             Event::None => {}

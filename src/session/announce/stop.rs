@@ -12,6 +12,14 @@ impl Announcer {
         self.stopping = true;
     }
 
+    /// The torrent goes on after [`Announcer::stop`]: `started` is due, also where `stopped` is still on its way.
+    pub(in crate::session) fn restart(&mut self, now: Time) {
+        (self.stopping, self.due, self.current) = (false, now, None);
+        for tracker in &mut self.trackers {
+            (tracker.started, tracker.stopped) = (false, false);
+        }
+    }
+
     /// Whether [`Announcer::stop`] was called.
     pub(in crate::session) fn is_stopping(&self) -> bool {
         self.stopping

@@ -14,6 +14,11 @@ impl Tiers {
         Tiers { tiers }
     }
 
+    /// All of them in order.
+    pub(super) fn order(&self) -> impl Iterator<Item = usize> + '_ {
+        self.tiers.iter().flatten().copied()
+    }
+
     /// The first that can be asked. Tiers come after one another, so the next one counts only when none of a tier can.
     pub(super) fn first(&self, can: impl Fn(usize) -> bool) -> Option<usize> {
         self.tiers.iter().flatten().copied().find(|at| can(*at))

@@ -2,6 +2,7 @@
 
 use super::{Announcer, News};
 use crate::api::TrackerFailure;
+use crate::base::time::Time;
 
 impl Announcer {
     /// What the trackers have to say that explains why nothing moves.
@@ -14,6 +15,23 @@ impl Announcer {
             TrackerFailure::Refused(_) => failure.to_string(),
             _ => format!("tracker {}: {failure}", self.trackers[*at].url),
         })
+    }
+
+    /// Each tracker in the order of BEP 12, redacted, and how it is.
+    pub(in crate::session) fn table(&self, now: Time) -> Vec<(String, String)> {
+        let seconds = |at: Time| at.0.saturating_sub(now.0) / 1_000_000;
+        let word = |at: usize| {
+            let tracker = &self.trackers[at];
+            match &self.failure {
+                _ if tracker.out.is_some() => "being asked".to_owned(),
+                Some((of, failure)) if *of == at => failure.to_string(),
+                _ if tracker.retry == Time::NEVER => "cannot be used".to_owned(),
+                _ if tracker.failures > 0 => format!("failed, next try in {} s", seconds(tracker.retry)),
+                _ if self.current == Some(at) => format!("works, next announce in {} s", seconds(self.due)),
+                _ => "not asked".to_owned(),
+            }
+        };
+        self.tiers.order().map(|at| (self.trackers[at].url.to_string(), word(at))).collect()
     }
 
     /// Keeps the failure that says most for [`Announcer::status`]: a tracker's own words before a dead one, and

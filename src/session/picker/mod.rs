@@ -143,6 +143,11 @@ impl Picker {
         self.missing.count()
     }
 
+    /// How many pieces are begun and not verified.
+    pub fn begun(&self) -> usize {
+        self.partials.len()
+    }
+
     /// Whether all that is wanted is verified.
     pub fn is_complete(&self) -> bool {
         self.missing.count() == 0
@@ -296,6 +301,17 @@ impl Picker {
         self.blame.forget(piece);
         self.partials.forget_received(index);
         self.unbegin(index);
+    }
+
+    /// A verified piece turned out to be lost; it is missing again if it is `wanted`. `count` peers have it, those with
+    /// everything apart.
+    pub fn lose(&mut self, piece: u32, wanted: bool, count: usize) {
+        if !self.have.clear(piece) || !wanted {
+            return;
+        }
+        self.missing.set(piece);
+        self.bands.insert(piece, count);
+        self.head = self.head.min(piece);
     }
 
     /// Whether every block that is wanted is here or asked for, so that some are asked for twice.

@@ -16,7 +16,7 @@ struct Lab {
     /// The last report.
     last: Option<Report>,
     due: BinaryHeap<Reverse<(Time, usize)>>,
-    calls: Vec<Box<Call>>,
+    calls: Vec<Call>,
     /// Host, torrent, event and moment of each call that went out.
     said: Vec<(String, TorrentId, Said, Time)>,
     out: BTreeMap<String, usize>,
@@ -61,7 +61,7 @@ impl Lab {
             *out += 1;
             let most = self.most.entry(host).or_default();
             *most = (*most).max(*out);
-            self.calls.push(call);
+            self.calls.push(*call);
             self.all = self.all.max(self.due.len());
         }
     }
@@ -92,7 +92,7 @@ impl Lab {
             } else {
                 Ok(Response { interval: Duration::from_secs(1800), ..Response::default() })
             };
-            let Call::Announce { torrent, tracker, .. } = &**call else { continue };
+            let Call::Announce { torrent, tracker, .. } = call else { continue };
             let reply = Reply::Announced { torrent: *torrent, tracker: *tracker, result };
             self.b.tell(Event::Reply(reply));
         }
@@ -183,7 +183,7 @@ fn a_host_that_comes_back_has_all_torrents_again_and_one_failure_is_no_death() {
     lab.hear();
     let (_, torrent, ..) = lab.said[0].clone();
     let at = lab.due.pop().map(|Reverse((_, number))| number).unwrap();
-    assert!(matches!(&*lab.calls[at], Call::Announce { torrent: t, .. } if *t == torrent));
+    assert!(matches!(&lab.calls[at], Call::Announce { torrent: t, .. } if *t == torrent));
     fails(&mut lab, torrent, 0);
     lab.run(Duration::from_secs(59));
     assert_eq!(lab.said.len(), 50);
