@@ -154,11 +154,12 @@ fn tables_split_and_are_refreshed() {
     // 400 nodes: some 6 buckets are full.
     assert!((5..=8).contains(&(buckets / 400)) && good / 400 >= 40, "{buckets} {good}");
     assert!(questionable * 20 <= good, "{questionable} of {good} are not fresh");
-    let before = world.datagrams;
+    let before = traffic(&mut world);
     world.run(30 * MINUTE);
-    let rate = (world.datagrams - before) / 400 / 30;
-    figure(&format!("an idle node sends {rate} datagrams a minute"));
-    assert!(rate <= 40, "{rate} datagrams a minute");
+    let after = traffic(&mut world);
+    let (packets, bytes) = ((after.0 - before.0) / 400 / 30, (after.1 - before.1) / 400 / 30);
+    figure(&format!("an idle node sends and gets {packets} datagrams a minute, {bytes} bytes"));
+    assert!(packets <= 40 && bytes <= 8000, "{packets} {bytes}");
     for n in 100..220 {
         world.sites[n].host = Host::Gone;
     }
@@ -175,6 +176,15 @@ fn tables_split_and_are_refreshed() {
     }
     figure(&format!("an hour after 120 left, {dead} of {all} known nodes are of those"));
     assert!(dead * 50 <= all, "{dead} of {all}");
+}
+
+/// Datagrams and bytes of all 400 nodes, both ways.
+fn traffic(world: &mut World) -> (u64, u64) {
+    let now = world.now;
+    let stats = (0..400).filter_map(|n| world.honest(n).map(|node| node.stats(now)));
+    stats.fold((0, 0), |(packets, bytes), s| {
+        (packets + s.packets.0 + s.packets.1, bytes + s.bytes.0 + s.bytes.1)
+    })
 }
 
 /// A thousand nodes of one /24, with ids as close to a torrent as they like, do not take it over.
