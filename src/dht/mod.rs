@@ -154,13 +154,14 @@ impl Node {
     /// Looks for peers of a torrent now and each 15 minutes, and tells others of us if `announce`; asked again, it
     /// looks at once.
     pub fn want(&mut self, info_hash: InfoHash, announce: bool, now: Time) {
+        let announce = announce || self.wanted.get(&info_hash).is_some_and(|wanted| wanted.announce);
         self.forget(info_hash);
-        let mut due = [Time::NEVER; 2];
-        for at in 0..2 {
-            if self.sides[at].is_some() && !self.is_searching(info_hash, at) {
-                due[at] = now;
-                self.due.insert((now, at, info_hash));
-            }
+        let due = [0, 1].map(|at| {
+            let search = self.sides[at].is_some() && !self.is_searching(info_hash, at);
+            if search { now } else { Time::NEVER }
+        });
+        for (at, _) in due.iter().enumerate().filter(|(_, due)| **due == now) {
+            self.due.insert((now, at, info_hash));
         }
         self.wanted.insert(info_hash, Wanted { announce, due });
         self.pump(now);

@@ -169,8 +169,6 @@ fn an_address_that_may_be_forged_gets_little() {
         let total: usize = sent.iter().filter(|(to, _)| *to == victim).map(|(_, bytes)| bytes.len()).sum();
         // One question of ours may be among them.
         assert!(total <= DHT_GAIN * bytes.len() + 100, "{total} for {}: {method:?}", bytes.len());
-        bench.pass(Duration::from_secs(10));
-        bench.out();
     }
     // Who answered us is there: it gets all that goes into a datagram.
     let id = bench.meet("7.7.9.7:7");
@@ -270,7 +268,8 @@ fn the_table_is_kept_and_asked_again() {
     assert_eq!(Bench::new(config()).node.save(), None);
     let saved = bench.node.save().unwrap();
     assert!(saved.len() <= DHT_SAVED_BYTES);
-    let mut again = Bench::new(config());
+    let mut again =
+        Bench { node: Node::new(config(), [5; 32], bench.now), now: bench.now, rng: Rng::new([6; 32]) };
     again.node.load(&saved, again.now);
     let asked = again.out();
     assert!(!asked.is_empty() && asked.iter().all(|(to, _)| to.port() == 5));

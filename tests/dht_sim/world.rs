@@ -112,12 +112,12 @@ impl World {
     /// A node that knows nobody.
     pub(super) fn node(&mut self, n: usize) -> Node {
         // One in ten has to learn its address from others.
-        let external = (n % 10 != 0).then(|| World::addr(n).ip());
+        let external = (!n.is_multiple_of(10)).then(|| World::addr(n).ip());
         let config = Config {
             v4: true,
             v6: false,
             port: 6881,
-            implied_port: n % 2 == 0,
+            implied_port: n.is_multiple_of(2),
             loopback: false,
             external: [external, None],
         };
@@ -168,7 +168,7 @@ impl World {
             match output {
                 Output::Send { to, bytes } => self.send(n, to, bytes),
                 Output::Peers { info_hash, peers } => {
-                    self.found.entry((n, info_hash)).or_default().extend(peers)
+                    self.found.entry((n, info_hash)).or_default().extend(peers);
                 }
                 Output::Searched { info_hash, search } => self.searched.push((n, info_hash, search)),
                 Output::Bootstrap => self.at(self.now + Duration::from_millis(300), Happening::Routers(n)),
