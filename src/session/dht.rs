@@ -56,6 +56,7 @@ impl Session {
             Config { v4, v6, port: self.config.port, implied_port: true, loopback, external: [None; 2] };
         let mut node = Node::new(config, self.rng.seed(), now);
         node.load(&saved, now);
+        node.tick(now);
         let dht = Dht {
             node,
             names: bootstrap,
