@@ -1,8 +1,8 @@
 //! The DHT with others: a network of libtorrent's nodes on loopback, torrents without a tracker.
 
-use super::clients::{self, Client};
+use super::clients::{self, Client, Role};
 use super::content::{Content, Maker, Torrent};
-use super::lab::{Lab, Process, address, can};
+use super::lab::{Lab, Process, address, can, has_network};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -94,6 +94,30 @@ fn file_to_libtorrent_without_a_tracker() {
     let mut leecher = Network::new(&lab, &more);
     leecher.process.wait_until("all is there", |nodes| nodes.stdout().contains("finished"));
     torrent.content.assert_only_in(&here);
+}
+
+/// A network of our own nodes, since Transmission never speaks to 127/8; it announces once it knows a dozen.
+#[test]
+fn file_to_transmission_without_a_tracker() {
+    if !can(&[Client::Libtorrent, Client::Transmission]) || !has_network() {
+        return;
+    }
+    let lab = Lab::new("dht-to-transmission");
+    let torrent = Torrent::new(&lab, Maker::Libtorrent, Content::single(5_000_001), None);
+    let (first, mut nodes) = (address(), Vec::new());
+    for n in 0..20 {
+        let (home, own) = (lab.folder("node"), if n == 0 { first } else { address() });
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
+        command.args(["dht", "--json", "-b", &own.ip().to_string(), "-p", &own.port().to_string()]);
+        command.args(["--dht-bootstrap", &first.to_string()]);
+        clients::at_home(&mut command, &home);
+        nodes.push(Process::start("node", command, &home));
+    }
+    let (_ptorrent, listen) = seeder(&lab, &torrent, &first.to_string());
+    wait_found(&lab, &torrent, &first.to_string(), listen);
+    let begin = [format!("{} {}", first.ip(), first.port())];
+    let mut leecher = lab.start_at(Client::Transmission, Role::Leech, &torrent, &[], address(), &begin);
+    leecher.wait_complete(&torrent.content);
 }
 
 #[test]
