@@ -392,7 +392,7 @@ pub enum Done {
         /// Whose.
         torrent: TorrentId,
         /// What was found, or why it cannot be.
-        result: Result<Opened, DiskError>,
+        result: Box<Result<Opened, DiskError>>,
     },
     /// Of [`Job::Write`]. After an error the worker has forgotten all blocks of that piece.
     Written {

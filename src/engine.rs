@@ -9,10 +9,11 @@ use crate::api::{Command, Report};
 use crate::base::buf::Pool;
 use crate::base::rng::Rng;
 use crate::base::wake::Wake;
-use crate::disk::{Shared, Syncer, Worker};
+use crate::disk::{Shared, Syncer, Worker, keep};
 use crate::helper;
 pub use crate::helper::scrape::{Question, Said};
 use crate::limits;
+use crate::proto::metainfo::Metainfo;
 use crate::proto::wire::handshake::our_peer_id;
 pub use crate::reactor::{Hangup, no_hurry};
 use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, listen};
@@ -23,6 +24,7 @@ use rustix::rand::GetRandomFlags;
 use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -105,7 +107,7 @@ struct Sizes {
     /// Jobs of one worker, checks apart: a write or read holds a block, and of a torrent there may be an open or a
     /// close, not both, two saves and a look for room.
     urgent: usize,
-    /// Checks of one worker: torrents are checked side by side, and workers are not equally fast.
+    /// Checks of one worker.
     checks: usize,
     /// Jobs of the sync thread: a checkpoint and a close of each torrent.
     syncs: usize,
@@ -121,8 +123,8 @@ impl Sizes {
         let coming = options.max_conn.clamp(limits::COMING_BUFS_MIN, limits::COMING_BUFS_MAX);
         let receive_bufs = coming + lanes * limits::LANE_BUFS;
         let bufs = receive_bufs + limits::SEND_BUFS;
-        let checks = torrents * limits::CHECKS_OUT * lanes;
-        let done = 2 * (bufs + torrents * (lanes + 4) + checks);
+        let checks = limits::CHECKS_OUT;
+        let done = 2 * (bufs + torrents * (lanes + 4) + checks * lanes);
         Sizes {
             lanes,
             torrents,
@@ -135,10 +137,16 @@ impl Sizes {
     }
 }
 
+/// Has the state folder keep what is most of a torrent, so that it need not stay in memory. After an error it does.
+pub fn keep_on_disk(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
+    keep(meta, state)
+}
+
 impl Engine {
     /// Listens, then starts the threads; the first reports tell the addresses. An error names what the user can mend.
     pub fn start(options: Options) -> Result<Engine, Error> {
         let sizes = Sizes::of(&options);
+        crate::sys::descriptors::raise();
         let listeners = listen(&options.route, options.ports.clone()).map_err(Error::Listen)?;
         let addr = listeners.first().map(|listener| listener.addr());
         let port =

@@ -124,7 +124,9 @@ pub const REQUESTS_IN_MAX: usize = 2048;
 pub const BITFIELDS_MAX: u32 = 8;
 /// Requests that we have open with one peer at most: 8 MiB under way, 3 s at 2.7 MiB/s, 300 ms at 27 MiB/s.
 pub const REQUESTS_OUT_MAX: u32 = 512;
-/// Check jobs that one worker has at a time: one in hand, one to follow.
+/// Torrents that one worker is told to open at a time: one in hand, one to follow.
+pub const OPENS_OUT: usize = 2;
+/// Check jobs that one worker has at a time, of all torrents: one in hand, one to follow.
 pub const CHECKS_OUT: usize = 2;
 /// Bytes of a check job, so that a stop need not wait long.
 pub const CHECK_BYTES: u64 = 4 << 20;
@@ -166,6 +168,9 @@ pub const DISK_BATCH: usize = 64;
 pub const DESCRIPTORS: usize = 64;
 /// Bytes of one read while hashing: large enough that the call costs nothing, small enough for the second cache.
 pub const READ_CHUNK: usize = 256 << 10;
+/// Bytes of info dictionaries that are held for their piece hashes, besides the one used last: those of the torrents
+/// that are downloaded or checked just now, some GiB each.
+pub const DUE_HELD: usize = 8 << 20;
 /// Bytes of a file that are looked at for anything but zeros before it counts as holding data.
 pub const FOUND_LOOK: u64 = 1 << 20;
 /// Address space of one mapped window; less where there are but 32 bits of it.
@@ -227,6 +232,14 @@ pub const PIPELINE_START: u32 = 6;
 pub const PIPELINE_UNKNOWN: u32 = 250;
 /// An idle connection is let alone this long before a better candidate may take its place.
 pub const REPLACE_AFTER: Duration = Duration::from_secs(60);
+/// Of so many places of the connection table one is kept for those who came in and have not shaken hands yet: enough to
+/// hear which torrents are asked for, a few in a hundred of what the user allows.
+pub const DOOR_SHARE: usize = 16;
+/// A torrent with so many calls under way takes no more places of others: most addresses that one hears of are dead, and
+/// theirs are alive.
+pub const CLAIMS_OUT: usize = 4;
+/// How long such a connection has before a call of ours may take its place; a handshake takes a round trip.
+pub const STRANGER_REST: Duration = Duration::from_secs(2);
 /// The time for telling the trackers `stopped`: users kill what does not end soon.
 pub const STOP_BUDGET: Duration = Duration::from_secs(5);
 /// How often a torrent that found no space looks for some: soon for who has just made room, and hardly any work.

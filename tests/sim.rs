@@ -11,6 +11,8 @@ mod datagrams;
 mod disk;
 #[path = "sim/hostile.rs"]
 mod hostile;
+#[path = "sim/many.rs"]
+mod many;
 #[path = "sim/rates.rs"]
 mod rates;
 #[path = "sim/udp.rs"]
@@ -49,10 +51,14 @@ fn figure(text: std::fmt::Arguments<'_>) {
 
 /// A torrent of one file; its hashes are never looked at, the simulated disk knows what is right.
 fn meta(pieces: u32, piece_length: u32) -> Metainfo {
+    named("file", pieces, piece_length)
+}
+
+fn named(name: &str, pieces: u32, piece_length: u32) -> Metainfo {
     let total = u64::from(pieces) * u64::from(piece_length) - 5;
     let hashes = vec![0; pieces as usize * 20];
     let plan = Plan {
-        name: "file",
+        name,
         content: Content::Single(total),
         piece_length,
         hashes: &hashes,

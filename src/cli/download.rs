@@ -97,13 +97,24 @@ fn engine_options(options: &Download, torrents: usize, console: &Console<'_>) ->
 /// Reads every TORRENT. One that cannot be read is said at once and does not stop the others; the second answer is
 /// whether there is one.
 fn specs(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Spec>, bool), Error> {
+    let state_dir = match &options.state_dir {
+        Some(path) => Some(console.resolve(path)),
+        None => console.state_dir(),
+    };
     let (mut specs, mut failures) = (Vec::<Spec>::new(), false);
     for torrent in &options.torrents {
         match load(torrent, console) {
             Ok(meta) if specs.iter().any(|spec| spec.meta.info_hash == meta.info_hash) => {
                 console.warn(&format!("{}: given twice", meta.name));
             }
-            Ok(meta) => specs.push(spec(meta, options, console)?),
+            Ok(mut meta) => {
+                if let Some(state) = &state_dir
+                    && let Err(error) = engine::keep_on_disk(&mut meta, state)
+                {
+                    log::info!("{} stays in memory: {}: {error}", meta.name, state.display());
+                }
+                specs.push(spec(meta, options, console)?);
+            }
             Err(Error::Failed(reason, why)) => {
                 failures = true;
                 console.error(&why);
@@ -115,10 +126,6 @@ fn specs(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Spec>, bo
             Err(other) => return Err(other),
         }
     }
-    let state_dir = match &options.state_dir {
-        Some(path) => Some(console.resolve(path)),
-        None => console.state_dir(),
-    };
     if !specs.is_empty() && state_dir.is_none() {
         console.warn("there is no HOME, so nothing is remembered for the next run; see --state-dir");
     }

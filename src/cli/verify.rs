@@ -34,7 +34,7 @@ pub(crate) fn run(torrent: &OsStr, dir: &Path, console: &mut Console<'_>) -> Res
     let row = Row { layout: &meta.layout, files: &paths, readable: &readable };
     hash(&row, &meta.name, console, |piece, outcome| {
         match outcome {
-            Ok(digest) => good[piece as usize] = digest == *meta.hash(piece),
+            Ok(digest) => good[piece as usize] = meta.hash(piece) == Some(&digest),
             Err(unreadable) => {
                 judged[piece as usize] = false;
                 troubles[unreadable.file].get_or_insert(Trouble::Unreadable(unreadable.error));

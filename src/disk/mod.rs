@@ -6,6 +6,7 @@
 
 mod check;
 mod claims;
+mod due;
 mod error;
 mod files;
 mod journal;
@@ -24,6 +25,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use due::keep;
 pub use sync::{SyncJob, Syncer};
 
 use crate::api::{DiskError, Done, Job, PeerId, Saved, TorrentId};
@@ -34,6 +36,7 @@ use crate::proto::layout::Block;
 use check::{Check, Zeros};
 use claims::Claims;
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError};
+use due::Due;
 use error::fail;
 use files::Files;
 use piece::Piece;
@@ -51,6 +54,7 @@ pub struct Shared {
     lanes: u8,
     torrents: Mutex<BTreeMap<TorrentId, Arc<Storage>>>,
     claims: Mutex<Claims>,
+    due: Arc<Due>,
 }
 
 impl Shared {
@@ -60,7 +64,7 @@ impl Shared {
     /// When there are none, or more than `limits::LANES_MAX`.
     pub fn new(lanes: u8) -> Arc<Shared> {
         assert!(lanes > 0 && usize::from(lanes) <= LANES_MAX, "1 to {LANES_MAX} workers");
-        Arc::new(Shared { lanes, torrents: Mutex::default(), claims: Mutex::default() })
+        Arc::new(Shared { lanes, torrents: Mutex::default(), claims: Mutex::default(), due: Arc::default() })
     }
 
     fn add(&self, storage: Storage) {
@@ -223,7 +227,7 @@ impl Worker {
             self.wake.ring();
             match job {
                 Job::Open { torrent, spec } => {
-                    let result = open::open(&self.shared, torrent, &spec);
+                    let result = Box::new(open::open(&self.shared, torrent, &spec));
                     if let Some(storage) = self.storage(torrent) {
                         self.ask_sync(&storage);
                     }

@@ -343,6 +343,7 @@ impl<'a> Opening<'a> {
             part: Mutex::new(part.map(|stat| Id::of(&stat))),
             borders: partfile::borders(&spec.meta),
             mapped: AtomicBool::new(mapped),
+            due: self.shared.due.clone(),
             failed: Mutex::default(),
             fails: AtomicU32::new(0),
             right: (0..pieces.div_ceil(32)).map(|_| AtomicU32::new(0)).collect(),
@@ -359,7 +360,7 @@ impl<'a> Opening<'a> {
         let mut opened = Opened { candidates, found, warnings, ..Opened::default() };
         self.resume.settle(&storage, &mut opened);
         opened.have.iter().for_each(|piece| storage.believe(piece));
-        self.resume.begin(&mut storage, mapped, &opened.candidates);
+        self.resume.begin(&mut storage, mapped);
         self.shared.add(storage);
         opened
     }

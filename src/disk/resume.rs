@@ -93,6 +93,9 @@ impl Resume {
             (old.have, old.open) = (old.synced.clone(), Bitfield::new(layout.pieces()));
             old.partial.clear();
         }
+        if old.rest != Rest::Running {
+            old.open = Bitfield::new(layout.pieces());
+        }
         opened.have = Bitfield::new(layout.pieces());
         for piece in 0..layout.pieces() {
             let (mut ours, mut reached) = (true, true);
@@ -136,13 +139,11 @@ impl Resume {
     }
 
     /// The record of the run that begins.
-    pub(super) fn begin(self, storage: &mut Storage, mapped: bool, candidates: &Bitfield) {
+    pub(super) fn begin(self, storage: &mut Storage, mapped: bool) {
         let Some(mut journal) = self.journal else { return };
         if let Some(old) = self.old {
             journal.record = old;
         }
-        // Should this run end before they are hashed, the next one hashes them.
-        candidates.iter().for_each(|piece| _ = journal.record.open.set(piece));
         // What an earlier run stored may not be on the medium.
         for piece in journal.record.have.iter().filter(|piece| !journal.record.synced.get(*piece)) {
             storage.soil(piece);

@@ -1,6 +1,7 @@
 //! The files of a torrent: where its bytes lie, which inode each file is, and what all workers know of it.
 
 use super::claims::{Claims, Id};
+use super::due::Due;
 use super::error::{fail, say};
 use super::journal::{self, Journal};
 use super::partfile;
@@ -89,6 +90,8 @@ pub(super) struct Storage {
     pub(super) borders: Vec<u32>,
     /// Whether mapping is wanted and works.
     pub(super) mapped: AtomicBool,
+    /// Where the digests due for its pieces come from.
+    pub(super) due: Arc<Due>,
     /// The pieces that failed.
     pub(super) failed: Mutex<BTreeMap<u32, Failed>>,
     /// How many tries failed, of any piece: who has seen none fail since need not look at `failed`.
@@ -285,6 +288,11 @@ impl Storage {
         self.right[piece as usize / 32].load(Ordering::Acquire) & 1 << (piece % 32) != 0
     }
 
+    /// Whether this is the digest due for a piece.
+    pub(super) fn is_due(&self, piece: u32, digest: &[u8; 20]) -> Result<bool, DiskError> {
+        self.due.is(&self.spec, piece, digest)
+    }
+
     /// Marks a piece that the record says is right.
     pub(super) fn believe(&self, piece: u32) {
         self.right[piece as usize / 32].fetch_or(1 << (piece % 32), Ordering::AcqRel);
@@ -474,6 +482,7 @@ impl Storage {
 
     /// Gives free what is claimed and locked.
     pub(super) fn release(&self, claims: &mut Claims) {
+        self.due.forget(self.spec.meta.info_hash);
         self.ids.iter().flatten().for_each(|id| claims.release(*id));
         if let Some(lock) = self.lock {
             claims.unlock(lock);

@@ -1,5 +1,6 @@
 //! The workers from outside: real threads, real files, against a model in memory.
 
+mod due;
 mod resume;
 
 use super::*;

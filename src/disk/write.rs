@@ -103,7 +103,7 @@ impl Worker {
             // What could not be read now is tried again when the piece is whole.
             return;
         }
-        let right = caught_up.map(|()| state.digest() == *storage.spec.meta.hash(piece));
+        let right = caught_up.and_then(|()| storage.is_due(piece, &state.digest()));
         let differed = std::mem::take(&mut state.differed);
         self.pieces.remove(&key);
         let right = right.and_then(|right| Ok((right, storage.still_ours(piece)?)));

@@ -1,4 +1,4 @@
-//! Making, taking, keeping and ending connections.
+//! Making, keeping and ending connections. Who has a place among them is decided in [`super::places`].
 
 use super::peer::{Peer, Stage};
 use super::torrent::Torrent;
@@ -8,40 +8,15 @@ use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
     CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, INACTIVITY, KEEPALIVE, MESSAGE_SMALL,
-    REPLACE_AFTER, SNUB_AFTER, TORRENT_TICK,
+    SNUB_AFTER, TORRENT_TICK,
 };
 use crate::proto::wire::handshake::{DHT_BIT, Handshake};
 use crate::proto::wire::message::Message;
 use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 impl Session {
-    pub(super) fn on_incoming(&mut self, from: SocketAddr, now: Time) -> Option<PeerId> {
-        if self.stopping.is_some() || !self.torrents.iter().any(|(_, t)| t.running()) {
-            return None;
-        }
-        if self.peers.len() >= self.config.max_conn {
-            let worst = self.worst_idle(now)?;
-            self.close(worst, Why::Replaced, now);
-        }
-        let peer = self.peers.insert(Peer::new(from, false, None, now))?;
-        log::debug!("{peer} {from} came in");
-        self.arm_peer(peer, now + HANDSHAKE_TIMEOUT);
-        Some(peer)
-    }
-
-    /// The peer that is of least use: nothing moves either way, neither side wants anything, and that for a while.
-    fn worst_idle(&self, now: Time) -> Option<PeerId> {
-        let idle = self.peers.iter().filter(|(_, p)| {
-            let quiet = now.since(p.active.max(p.since)) >= REPLACE_AFTER;
-            let useless = p.interesting == 0 && !p.interested || p.snubbed && p.uploaded == 0;
-            p.stage == Stage::Open && quiet && useless && p.incoming.is_none() && p.reading + p.sending == 0
-        });
-        idle.min_by_key(|(_, p)| p.downloaded + p.uploaded).map(|(peer, _)| peer)
-    }
-
     /// Puts a torrent in line if it has somebody to call, or wakes it when it will have.
     pub(super) fn join_callers(&mut self, torrent: TorrentId, now: Time) {
         let Some(t) = self.torrents.get_mut(torrent).filter(|t| t.welcomes() && !t.calling) else { return };
@@ -55,13 +30,13 @@ impl Session {
         }
     }
 
-    /// Dials candidates, torrent by torrent in turn, as long as there is room. Costs nothing when there is none, or
-    /// nobody to call.
+    /// Dials candidates, those of the torrent with the fewest places first, as long as there is room. Costs nothing
+    /// when there is nobody to call.
     pub(super) fn dial(&mut self, now: Time) {
         while self.stopping.is_none()
             && self.half_open < HALF_OPEN_MAX
-            && self.peers.len() < self.config.max_conn
             && !self.callers.is_empty()
+            && self.has_place(now)
         {
             if now.since(self.dialled.1) >= Duration::from_secs(1) {
                 self.dialled = (0, now);
@@ -70,7 +45,14 @@ impl Session {
                 let at = self.dialled.1 + Duration::from_secs(1);
                 return self.timers.arm(&mut self.dial_armed, at, Key::Dial);
             }
-            let Some(torrent) = self.callers.pop_front() else { return };
+            let poorest = self
+                .callers
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, id)| self.torrents.get(**id).map(|t| (!t.downloading(), t.places)));
+            let Some(torrent) = poorest.map(|(at, _)| at).and_then(|at| self.callers.remove(at)) else {
+                return;
+            };
             self.dial_one(torrent, now);
         }
     }
@@ -85,27 +67,15 @@ impl Session {
         let Some(peer) = self.peers.insert(Peer::new(addr, true, Some(torrent), now)) else {
             return t.known.on_closed(addr, Why::Replaced, false, now);
         };
+        if let Some(t) = self.torrents.get_mut(torrent) {
+            t.places += 1;
+        }
         self.dialled.0 += 1;
         self.half_open += 1;
         log::debug!("{torrent} {peer} dialling {addr}");
         self.arm_peer(peer, now + CONNECT_TIMEOUT);
         self.actions.push_back(Action::Connect { peer, addr });
         self.join_callers(torrent, now);
-    }
-
-    /// When the table is full and the swarm offers somebody new, the worst idle peer makes room.
-    pub(super) fn make_room(&mut self, torrent: TorrentId, now: Time) {
-        let full = self.peers.len() >= self.config.max_conn;
-        let wants = self
-            .torrents
-            .get(torrent)
-            .is_some_and(|t| t.downloading() && t.known.deadline().is_some_and(|due| due <= now));
-        if full
-            && wants
-            && let Some(worst) = self.worst_idle(now)
-        {
-            self.close(worst, Why::Replaced, now);
-        }
     }
 
     pub(super) fn on_connected(&mut self, peer: PeerId, now: Time) {
@@ -154,6 +124,9 @@ impl Session {
             }
         }
         if !outgoing {
+            if !self.admit(torrent, now) {
+                return self.close(peer, Why::Replaced, now);
+            }
             self.send_handshake(peer, handshake.info_hash);
         }
         self.open(torrent, peer, handshake.peer_id, now);
@@ -184,6 +157,10 @@ impl Session {
     /// Both handshakes are through: the peer joins the swarm.
     fn open(&mut self, torrent: TorrentId, peer: PeerId, id: [u8; 20], now: Time) {
         let (Some(t), Some(p)) = (self.torrents.get_mut(torrent), self.peers.get_mut(peer)) else { return };
+        if !p.outgoing {
+            t.places += 1;
+            self.strangers.retain(|other| *other != peer);
+        }
         (p.torrent, p.stage, p.since, p.id) = (Some(torrent), Stage::Open, now, id);
         p.block_at = now;
         p.has = Bitfield::new(t.spec.meta.layout.pieces());
@@ -263,8 +240,9 @@ impl Session {
         }
         self.leave_round(&p, now);
         self.throttle.give_back(p.owes());
-        let Some(torrent) = p.torrent else { return };
+        let Some(torrent) = p.torrent else { return self.strangers.retain(|other| *other != peer) };
         let Some(t) = self.torrents.get_mut(torrent) else { return };
+        t.places = t.places.saturating_sub(1);
         if p.stage == Stage::Open {
             t.peers.retain(|other| *other != peer);
             match p.counted_as_seed {

@@ -2,7 +2,7 @@
 
 use super::Session;
 use super::lifecycle::wanted_pieces;
-use crate::api::{Action, DiskError, Job, Reason, TorrentId};
+use crate::api::{DiskError, Reason, TorrentId};
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::READ_FAILS_MAX;
@@ -92,12 +92,11 @@ impl Session {
     }
 
     fn pump_rechecks(&mut self, id: TorrentId) {
-        let lane = self.lanes.idlest();
         let Some(t) = self.torrents.get_mut(id).filter(|t| t.running() && !t.doubt.out) else { return };
         let Some(piece) = t.doubt.line.front().copied() else { return };
         t.doubt.out = true;
-        let job = Job::Check { torrent: id, first: piece, count: 1 };
-        self.actions.push_back(Action::Job { lane, job });
+        self.line.again.push_back((id, piece));
+        self.pump_checks();
     }
 
     /// A piece in doubt was hashed again.

@@ -49,6 +49,7 @@ impl Session {
         for peer in strays {
             self.close(peer, Why::Stopping, now);
         }
+        self.leave_turns(id);
         let waiting = self.calls.withdraw(id);
         let Some(t) = self.torrents.get_mut(id) else { return };
         waiting.into_iter().for_each(|tracker| t.announcer.withdraw(tracker));
@@ -59,9 +60,10 @@ impl Session {
                 t.phase = Phase::Closing { workers: 0 };
                 None
             }
-            Phase::Checking(check) => Some(check.out.iter().sum()),
+            Phase::Checking(check) => Some(check.out),
             Phase::Running => Some(t.doubt.end()),
         };
+        self.line.check.remove(&(t.number, id));
         if let Some(checks) = checks {
             t.checks_left = checks;
             t.phase = Phase::Closing { workers: 0 };

@@ -163,7 +163,7 @@ impl Session {
     /// Data could not be made durable, and these pieces are lost.
     pub(super) fn on_unsynced(&mut self, id: TorrentId, error: &DiskError, lost: &[u32], now: Time) {
         let Some(t) = self.torrents.get_mut(id) else { return };
-        log::warn!("{id} {} pieces are lost: {error}", lost.len());
+        log::info!("{id} {} pieces are lost: {error}", lost.len());
         if !is_full(error) {
             return self.fail(id, Reason::Io, error.to_string(), now);
         }

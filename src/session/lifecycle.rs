@@ -10,13 +10,14 @@ use super::goal::Goal;
 use super::known::{Known, Source};
 use super::pause::More;
 use super::picker::Picker;
-use super::torrent::{Checking, News, Phase, Torrent, Wish};
-use crate::api::{Action, DiskError, Job, Opened, Reason, Report, Saved, Spec, State, TorrentId, Why};
+use super::torrent::{News, Phase, Torrent, Wish};
+use crate::api::{DiskError, Opened, Reason, Report, Saved, Spec, State, TorrentId, Why};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
-use crate::limits::{CHECK_BYTES, CHECKS_OUT, LANES_MAX, TORRENT_TICK};
+use crate::limits::TORRENT_TICK;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ impl Session {
             known: Known::new(Rng::new(self.rng.seed())),
             announcer,
             peers: Vec::new(),
+            places: 0,
+            turns: VecDeque::new(),
             before: Saved::default(),
             save_at: Time::NEVER,
             saving: false,
@@ -84,7 +87,16 @@ impl Session {
         self.open_torrent(id, now);
     }
 
-    pub(super) fn on_opened(&mut self, id: TorrentId, result: Result<Opened, DiskError>, now: Time) {
+    pub(super) fn on_opened(
+        &mut self,
+        lane: u8,
+        id: TorrentId,
+        result: Result<Opened, DiskError>,
+        now: Time,
+    ) {
+        let opening = &mut self.line.opening[usize::from(lane)];
+        *opening = opening.saturating_sub(1);
+        self.open_next(now);
         let Some(t) = self.torrents.get_mut(id) else { return };
         let closing = matches!(t.phase, Phase::Closing { .. });
         let mut opened = match result {
@@ -110,90 +122,19 @@ impl Session {
             t.news.state(State::Checking, None);
         }
         self.adopt(id, &mut opened, now);
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        let layout = &t.spec.meta.layout;
-        let total = opened.candidates.iter().map(|piece| u64::from(layout.piece_len(piece))).sum();
-        let (candidates, found) = (opened.candidates, opened.found);
-        t.phase =
-            Phase::Checking(Checking { candidates, cursor: 0, out: [0; LANES_MAX], done: 0, total, found });
-        t.news.moved = true;
-        self.pump_checks(id, now);
-    }
-
-    /// Keeps every worker busy with the check.
-    fn pump_checks(&mut self, id: TorrentId, now: Time) {
-        let lanes = self.lanes.count();
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        let Phase::Checking(check) = &mut t.phase else { return };
-        // Who has the fewest is next, so that the workers are at neighbouring pieces.
-        while let Some(lane) = (0..usize::from(lanes)).min_by_key(|lane| check.out[*lane])
-            && check.out[lane] < CHECKS_OUT
-        {
-            let Some((first, count)) = check.next_run(&t.spec.meta.layout, CHECK_BYTES) else { break };
-            check.out[lane] += 1;
-            let job = Job::Check { torrent: id, first, count };
-            self.actions.push_back(Action::Job { lane: lane as u8, job });
-        }
-        if check.out.iter().all(|out| *out == 0) {
-            self.on_check_done(id, now);
-        }
-    }
-
-    pub(super) fn on_checked(
-        &mut self,
-        lane: u8,
-        id: TorrentId,
-        (first, count): (u32, u32),
-        result: Result<Bitfield, DiskError>,
-        now: Time,
-    ) {
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        match &mut t.phase {
-            Phase::Checking(check) => {
-                let out = &mut check.out[usize::from(lane)];
-                *out = out.saturating_sub(1);
-                check.done += (first..first + count)
-                    .map(|piece| u64::from(t.spec.meta.layout.piece_len(piece)))
-                    .sum::<u64>();
-                t.news.moved = true;
-                match result {
-                    Ok(good) => {
-                        for piece in good.iter() {
-                            t.picker.set_have(first + piece);
-                        }
-                        self.pump_checks(id, now);
-                    }
-                    Err(error) => self.on_disk_error(id, &error, now),
-                }
-            }
-            Phase::Closing { .. } => self.checks_left(id),
-            Phase::Running => self.on_rechecked(id, result, now),
-            Phase::Opening | Phase::Closed => {}
-        }
-    }
-
-    fn on_check_done(&mut self, id: TorrentId, now: Time) {
-        let Some(t) = self.torrents.get_mut(id) else { return };
-        let Phase::Checking(check) = &t.phase else { return };
-        let (meta, have) = (&t.spec.meta, t.picker.have());
-        let foreign =
-            check.found.iter().find(|file| !meta.layout.file_pieces(**file).any(|piece| have.get(piece)));
-        if let Some(file) = foreign.filter(|_| !t.spec.overwrite && !t.spec.seed_only) {
-            let path: std::path::PathBuf = t.spec.dir.iter().collect();
-            let path = meta.files[*file].path.iter().fold(path, |path, part| path.join(&**part));
-            let message = format!(
-                "{} is there and no whole piece of this torrent is in it: move it away, or say --overwrite",
-                crate::proto::metainfo::printable(&path.to_string_lossy())
-            );
-            return self.fail(id, Reason::Io, message, now);
-        }
-        self.start(id, now);
+        self.queue_check(id, opened, now);
     }
 
     /// The torrent begins to have peers.
-    fn start(&mut self, id: TorrentId, now: Time) {
+    pub(super) fn start(&mut self, id: TorrentId, now: Time) {
         let Some(t) = self.torrents.get_mut(id) else { return };
-        t.phase = Phase::Running;
+        let phase = std::mem::replace(&mut t.phase, Phase::Running);
+        if !t.spec.seed_only {
+            t.picker.begin_picking(&mut self.rng);
+        }
+        if let Phase::Checking(check) = phase {
+            check.partial.iter().for_each(|(piece, stored)| t.picker.set_stored(*piece, stored));
+        }
         t.news.moved = true;
         let complete = t.picker.is_complete();
         let have = t.picker.have().count();
@@ -290,7 +231,7 @@ impl Session {
 }
 
 fn new_picker(spec: &Spec, rng: &mut Rng) -> Picker {
-    Picker::new(&spec.meta.layout, &wanted_pieces(spec), spec.sequential, rng)
+    Picker::at_rest(&spec.meta.layout, &wanted_pieces(spec), spec.sequential, rng)
 }
 
 /// The pieces under the wanted files.

@@ -5,6 +5,7 @@
 mod announce;
 mod asking;
 mod calls;
+mod checks;
 mod choker;
 mod connections;
 mod dht;
@@ -19,6 +20,7 @@ mod lifecycle;
 mod pause;
 mod peer;
 pub mod picker;
+mod places;
 mod report;
 mod resume;
 mod status;
@@ -42,6 +44,7 @@ use crate::proto::id::InfoHash;
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
 use calls::Calls;
+use checks::Line;
 use lanes::Lanes;
 use peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
@@ -94,6 +97,7 @@ pub struct Session {
     /// Reports that are of no torrent that is there.
     notes: VecDeque<Report>,
     lanes: Lanes,
+    line: Line,
     round: Round,
     throttle: Throttle,
     timers: Timers,
@@ -108,6 +112,8 @@ pub struct Session {
     dht: Option<Box<dht::Dht>>,
     /// Connections being made.
     half_open: usize,
+    /// Connections that came in and have not shaken hands, the oldest first.
+    strangers: VecDeque<PeerId>,
     /// Torrents with somebody to call, in turn.
     callers: VecDeque<TorrentId>,
     /// How many were called, and since when that is counted.
@@ -159,6 +165,7 @@ impl Session {
             openers: VecDeque::new(),
             notes: VecDeque::new(),
             lanes: Lanes::new(config.lanes, config.receive_bufs),
+            line: Line::default(),
             round: Round::default(),
             throttle: Throttle::new(config.max_download_rate, config.max_upload_rate, now),
             timers: Timers::default(),
@@ -167,6 +174,7 @@ impl Session {
             calls: Calls::new(),
             dht: None,
             half_open: 0,
+            strangers: VecDeque::new(),
             callers: VecDeque::new(),
             dialled: (0, Time::ZERO),
             dial_armed: Time::NEVER,
@@ -330,7 +338,7 @@ impl Session {
 
     fn on_done(&mut self, lane: u8, done: Done, now: Time) {
         match done {
-            Done::Opened { torrent, result } => self.on_opened(torrent, result, now),
+            Done::Opened { torrent, result } => self.on_opened(lane, torrent, *result, now),
             Done::Written { torrent, block, buf, result } => {
                 self.on_written(lane, torrent, block, buf, result, now);
             }

@@ -156,21 +156,24 @@ impl Session {
             return;
         }
         let Some(t) = self.torrents.get_mut(id) else { return };
-        if self.open >= self.config.max_open {
+        let lane = self.line.opener(self.lanes.count()).filter(|_| self.open < self.config.max_open);
+        let Some(lane) = lane else {
             if !std::mem::replace(&mut t.queued, true) {
                 self.openers.push_back(id);
             }
             return;
-        }
+        };
         self.open += 1;
+        self.line.opening[usize::from(lane)] += 1;
         t.phase = Phase::Opening;
         let job = Job::Open { torrent: id, spec: t.spec.clone() };
-        self.actions.push_back(Action::Job { lane: 0, job });
+        self.actions.push_back(Action::Job { lane, job });
     }
 
-    /// There may be room for another open torrent.
+    /// There may be room for another open torrent, or a worker with time to open it.
     pub(super) fn open_next(&mut self, now: Time) {
         while self.open < self.config.max_open
+            && self.line.opener(self.lanes.count()).is_some()
             && let Some(id) = self.openers.pop_front()
         {
             if let Some(t) = self.torrents.get_mut(id) {

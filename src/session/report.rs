@@ -1,7 +1,7 @@
 //! What the program hears: asked for by the reactor while there is room, so that a program that does not listen
 //! neither blocks the session nor fills memory.
 
-use super::torrent::{Torrent, progress};
+use super::torrent::{Phase, Torrent, progress};
 use super::{Finished, Session};
 use crate::api::{Report, TorrentId};
 use crate::base::time::Time;
@@ -67,6 +67,12 @@ impl Session {
 
     /// Why nothing comes in, when something should.
     pub(super) fn stuck(&self, t: &Torrent, now: Time) -> Option<String> {
+        if let Phase::Checking(check) = &t.phase
+            && check.done == 0
+            && check.out == 0
+        {
+            return Some("waits for the check of others".to_owned());
+        }
         if !t.downloading() || t.down.per_second(5, now) > 0 {
             return None;
         }

@@ -11,11 +11,7 @@ impl Session {
     pub(super) fn adopt(&mut self, id: TorrentId, opened: &mut Opened, now: Time) {
         let Some(t) = self.torrents.get_mut(id) else { return };
         opened.have.iter().for_each(|piece| t.picker.set_have(piece));
-        let mut blocks = 0;
-        for (piece, stored) in &opened.partial {
-            t.picker.set_stored(*piece, stored);
-            blocks += stored.count();
-        }
+        let blocks: u32 = opened.partial.iter().map(|(_, stored)| stored.count()).sum();
         let (have, partial, doubt) = (opened.have.count(), opened.partial.len(), opened.candidates.count());
         log::info!("{id} pieces: {have} believed, {doubt} to hash, {partial} begun with {blocks} blocks");
         // What this run saved is in its own count.

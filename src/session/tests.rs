@@ -113,7 +113,7 @@ impl Bench {
         let torrent = torrent.unwrap();
         self.ids.push(torrent);
         let opened = Opened { candidates, ..Opened::default() };
-        self.tell(Event::Done { lane: 0, done: Done::Opened { torrent, result: Ok(opened) } });
+        self.tell(Event::Done { lane: 0, done: Done::Opened { torrent, result: Box::new(Ok(opened)) } });
         torrent
     }
 
@@ -474,7 +474,10 @@ fn so_many_torrents_are_open_at_a_time_and_no_more() {
     b.tell(Event::Command(Command::Pause { number: 2 }));
     b.tell(Event::Command(Command::Remove { number: 0 }));
     for torrent in [first, second] {
-        b.tell(Event::Done { lane: 0, done: Done::Opened { torrent, result: Ok(Opened::default()) } });
+        b.tell(Event::Done {
+            lane: 0,
+            done: Done::Opened { torrent, result: Box::new(Ok(Opened::default())) },
+        });
     }
     b.tell(Event::Done { lane: 0, done: Done::Closed { torrent: first } });
     assert_eq!(opened(&b).len(), 2);
@@ -510,4 +513,43 @@ fn what_was_removed_leaves_nothing_behind() {
         let result = Err(crate::api::TrackerFailure::Network("late".into()));
         b.tell(Event::Reply(Reply::Announced { torrent, tracker: 0, result }));
     }
+}
+
+#[test]
+fn a_status_is_told_at_once_for_all_who_asked_and_names_everyone() {
+    let mut b = Bench::new();
+    let torrents = [b.open("a", Bitfield::default()), b.seed("b")];
+    let source = b.source(torrents[0], 1);
+    b.peer(torrents[1], 2);
+    let stranger = b.s.accept(SocketAddr::from(([10, 0, 0, 3], 40_000)), b.now).unwrap();
+    // With nothing else to say it would sleep.
+    while b.s.report(b.now).is_some() {}
+    assert_ne!(b.s.news_due(), Time::ZERO);
+    for _ in 0..3 {
+        b.tell(Event::Command(Command::Status));
+    }
+    assert_eq!(b.s.news_due(), Time::ZERO);
+    let Some(Report::Status(status)) = b.s.report(b.now) else { panic!("no status") };
+    assert!(!matches!(b.s.report(b.now), Some(Report::Status(_))));
+    let states: Vec<_> = status.torrents.iter().map(|t| (t.number, t.state)).collect();
+    assert_eq!(states, [(0, crate::api::State::Downloading), (1, crate::api::State::Seeding)]);
+    assert_eq!(status.torrents[0].trackers, [("http://tracker.sim:80/...".into(), "being asked".into())]);
+    let peers: Vec<_> = status.peers.iter().map(|p| (p.number, p.open)).collect();
+    assert_eq!((peers, status.peers_left_out), (vec![(Some(0), true), (Some(1), true), (None, false)], 0));
+    let first = &status.peers[0];
+    assert!(first.id == source && first.pieces == (PIECES, PIECES) && first.am_interested && !first.choking);
+    assert!(first.requests_out > 0 && status.peers[2].id == stranger);
+}
+
+#[test]
+fn a_status_is_bounded() {
+    let mut b = Bench::new();
+    b.s.config.max_conn = 3000;
+    for n in 0..2500u16 {
+        let from = SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 40_000));
+        assert!(b.s.accept(from, b.now).is_some());
+    }
+    b.tell(Event::Command(Command::Status));
+    let Some(Report::Status(status)) = b.s.report(b.now) else { panic!("no status") };
+    assert_eq!((status.peers.len(), status.peers_left_out), (2000, 500));
 }

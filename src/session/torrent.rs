@@ -13,7 +13,7 @@ use crate::api::{PeerId, Progress, Reason, Report, Saved, Spec, State};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::time::Time;
-use crate::limits::{LANES_MAX, NOTES_MAX, RESUME_PEERS, SAVE_AFTER};
+use crate::limits::{NOTES_MAX, RESUME_PEERS, SAVE_AFTER};
 use crate::proto::layout::Layout;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -54,13 +54,17 @@ pub(super) struct Checking {
     pub(super) candidates: Bitfield,
     /// The next piece to look at.
     pub(super) cursor: u32,
-    /// Jobs that are out, by worker.
-    pub(super) out: [usize; LANES_MAX],
+    /// Jobs that are out.
+    pub(super) out: usize,
+    /// Pieces that no answer came for.
+    pub(super) left: u32,
     /// Bytes looked at, of all that must be.
     pub(super) done: u64,
     pub(super) total: u64,
     /// Files that were there with data.
     pub(super) found: Vec<usize>,
+    /// Blocks of pieces that an earlier run left.
+    pub(super) partial: Vec<(u32, Bitfield)>,
 }
 
 impl Checking {
@@ -92,6 +96,10 @@ pub(super) struct Torrent {
     pub(super) known: Known,
     pub(super) announcer: Announcer,
     pub(super) peers: Vec<PeerId>,
+    /// Places of the table that it has: its peers, and those that are being called.
+    pub(super) places: usize,
+    /// Its peers in the upload round, in turn.
+    pub(super) turns: VecDeque<PeerId>,
     /// Bytes of the pieces under the wanted files.
     pub(super) wanted: u64,
     /// What earlier runs saved; its peers grow with good ones of this run.
@@ -356,8 +364,9 @@ mod tests {
         let mut candidates = Bitfield::full(10);
         candidates.clear(0);
         candidates.clear(4);
+        let (found, partial) = (vec![], vec![]);
         let mut check =
-            Checking { candidates, cursor: 0, out: [0; LANES_MAX], done: 0, total: 0, found: vec![] };
+            Checking { candidates, cursor: 0, out: 0, left: 8, done: 0, total: 0, found, partial };
         let mut runs = Vec::new();
         while let Some(run) = check.next_run(&layout, 3 * 16384) {
             runs.push(run);

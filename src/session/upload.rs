@@ -17,10 +17,13 @@ const AHEAD_MIN: u32 = 8;
 /// And at most these: a slow reader must not hold the buffers of the others.
 const AHEAD_MAX: u32 = 64;
 
-/// Peers with requests, in turn, and the blocks that are on their way to all of them.
+/// Torrents that have peers with requests, in turn, so that each has its share however many peers it has; those peers
+/// take turns in [`Torrent::turns`](super::torrent::Torrent::turns). And the blocks that are on their way to all.
 #[derive(Default)]
 pub(super) struct Round {
-    turns: VecDeque<PeerId>,
+    torrents: VecDeque<TorrentId>,
+    /// Peers in the turns of all torrents.
+    peers: usize,
     bufs: usize,
 }
 
@@ -108,24 +111,42 @@ impl Session {
             && !p.queue.is_empty()
             && p.reading + p.sending < AHEAD_MAX
         {
+            let Some((torrent, t)) = p.torrent.and_then(|id| Some((id, self.torrents.get_mut(id)?))) else {
+                return;
+            };
             p.in_round = true;
-            self.round.turns.push_back(peer);
+            if t.turns.is_empty() {
+                self.round.torrents.push_back(torrent);
+            }
+            t.turns.push_back(peer);
+            self.round.peers += 1;
         }
+    }
+
+    /// The peer whose turn it is. Its torrent goes to the end of the line.
+    fn next_turn(&mut self) -> Option<(TorrentId, PeerId)> {
+        let torrent = self.round.torrents.pop_front()?;
+        let t = self.torrents.get_mut(torrent)?;
+        let peer = t.turns.pop_front()?;
+        self.round.peers = self.round.peers.saturating_sub(1);
+        if !t.turns.is_empty() {
+            self.round.torrents.push_back(torrent);
+        }
+        Some((torrent, peer))
     }
 
     /// Begins reads, peer by peer in turn, as long as there are buffers for them.
     pub(super) fn pump_reads(&mut self, now: Time) {
-        while self.round.bufs < SEND_BUFS && !self.round.turns.is_empty() {
+        while self.round.bufs < SEND_BUFS && !self.round.torrents.is_empty() {
             let allowed = self.throttle.reads(now);
             if allowed == 0 {
                 return self.wait_for_reads(now);
             }
-            let Some(peer) = self.round.turns.pop_front() else { return };
+            let Some((torrent, peer)) = self.next_turn() else { continue };
             // A peer that is gone left its name here.
             let Some(p) = self.peers.get_mut(peer) else { continue };
             p.in_round = false;
-            let Some(torrent) = p.torrent else { continue };
-            let share = (SEND_BUFS / (self.round.turns.len() + 1)) as u32;
+            let share = (SEND_BUFS / (self.round.peers + 1)) as u32;
             let ahead = share.clamp(AHEAD_MIN, AHEAD_MAX);
             let room = ahead.saturating_sub(p.reading + p.sending).min(READS_A_TURN.min(allowed));
             let room = room.min((SEND_BUFS - self.round.bufs) as u32);
@@ -211,6 +232,14 @@ impl Session {
         if let Some(torrent) = torrent {
             self.check_ratio(torrent, now);
         }
+    }
+
+    /// The torrent has no peers any more.
+    pub(super) fn leave_turns(&mut self, torrent: TorrentId) {
+        let Some(t) = self.torrents.get_mut(torrent) else { return };
+        self.round.peers = self.round.peers.saturating_sub(t.turns.len());
+        t.turns.clear();
+        self.round.torrents.retain(|other| *other != torrent);
     }
 
     /// So many bytes of a torrent's blocks are not under way any more.

@@ -1,5 +1,6 @@
 //! The floor under the reactor, the disk workers and the helpers: what they share of the system.
 
+pub mod descriptors;
 pub mod guard;
 pub mod socket;
 pub mod sync;

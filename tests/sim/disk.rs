@@ -62,6 +62,8 @@ pub(crate) struct Disk {
     pub(crate) rate: u64,
     /// Bytes that fit.
     pub(crate) space: u64,
+    /// It cannot be opened.
+    pub(crate) broken: bool,
     /// Not even the files can be made.
     pub(crate) full_at_open: bool,
     /// Serves wrong bytes in blocks where this says so.
@@ -90,6 +92,7 @@ impl Disk {
             latency: Duration::from_micros(200),
             rate: 200 << 20,
             space: u64::MAX,
+            broken: false,
             full_at_open: false,
             lies: |_| false,
             stored: 0,
@@ -153,13 +156,18 @@ impl Disk {
                 if self.full_at_open {
                     return vec![Done::Opened {
                         torrent,
-                        result: self.room(u64::MAX).map(|()| Opened::default()),
+                        result: Box::new(self.room(u64::MAX).map(|()| Opened::default())),
                     }];
+                }
+                if self.broken {
+                    let source = io::Error::from(io::ErrorKind::PermissionDenied);
+                    let error = DiskError { op: "open", path: PathBuf::from("/sim/file"), source };
+                    return vec![Done::Opened { torrent, result: Box::new(Err(error)) }];
                 }
                 self.open = Some((torrent, 0));
                 let opened = self.look(&spec);
                 self.spec = Some(spec);
-                vec![Done::Opened { torrent, result: Ok(opened) }]
+                vec![Done::Opened { torrent, result: Box::new(Ok(opened)) }]
             }
             Job::Check { torrent, first, count } => {
                 self.assert_open(torrent);

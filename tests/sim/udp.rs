@@ -69,7 +69,9 @@ fn a_thousand_torrents_at_a_deaf_tracker_send_it_little_and_all_announce_once_it
         let mut meta = meta(2, 1 << 16);
         meta.info_hash.0[..4].copy_from_slice(&n.to_be_bytes());
         let trackers = one.trackers.clone();
-        w.start(node, &spec(2, 1 << 16, |spec| (spec.meta, spec.trackers) = (meta, trackers)), NOW);
+        let spec = spec(2, 1 << 16, |spec| (spec.meta, spec.trackers) = (meta, trackers));
+        w.nodes[node].disks.insert(spec.meta.info_hash, Disk::full(2, 2));
+        w.start_as(node, n, &spec, NOW);
     }
     w.run(4 * MINUTE, |_| false);
     let seen = w.host(TRACKER).seen();

@@ -4,11 +4,15 @@
 
 use super::datagrams::{Host, Weather};
 use super::disk::Disk;
-use ptorrent::api::{Action, Call, Command, Event, Intake, PeerId, Reason, Reply, Report, Spec, State, Why};
+use ptorrent::api::{
+    Action, Call, Command, Done, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State, TorrentId,
+    Why,
+};
 use ptorrent::base::buf::{Buf, Pool};
 use ptorrent::base::rng::Rng;
 use ptorrent::base::time::Time;
 use ptorrent::limits::{OUTBOX_MAX, SEND_BUFS};
+use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::layout::Block;
 use ptorrent::proto::tracker;
 use ptorrent::proto::wire::decoder::{Decoder, Fate, Step};
@@ -67,6 +71,9 @@ pub(crate) struct Node {
     pub(crate) addr: SocketAddr,
     pub(crate) link: Link,
     pub(crate) disk: Disk,
+    /// The disks of torrents that have one of their own, and which torrents those are.
+    pub(crate) disks: BTreeMap<InfoHash, Disk>,
+    torrents: BTreeMap<TorrentId, InfoHash>,
     pub(crate) pool: Pool,
     halves: BTreeMap<PeerId, Half>,
     /// Scripts have no ids of their own.
@@ -101,6 +108,19 @@ pub(crate) struct Seen {
     pub(crate) sent: u64,
     pub(crate) got: u64,
     pub(crate) messages: BTreeMap<&'static str, u64>,
+    /// By the number of the torrent.
+    pub(crate) each: BTreeMap<u32, Each>,
+}
+
+/// What a node's program heard of one torrent.
+#[derive(Default, Debug)]
+pub(crate) struct Each {
+    pub(crate) state: Option<State>,
+    pub(crate) complete: Option<Time>,
+    pub(crate) peers: u32,
+    pub(crate) uploaded: u64,
+    /// Bytes that were hashed at the start.
+    pub(crate) checked: u64,
 }
 
 /// A node's end of a connection.
@@ -139,12 +159,12 @@ enum What {
     /// From whom, to whom, what.
     Datagram(SocketAddr, SocketAddr, Rc<[u8]>),
     Closed(usize, usize),
-    Done(NodeId, u8, ptorrent::api::Done),
+    Done(NodeId, u8, Done),
     Reply(NodeId, Reply),
     Wake(NodeId),
     Kill(NodeId),
     Cut(NodeId),
-    Start(NodeId, Arc<Spec>),
+    Start(NodeId, u32, Arc<Spec>),
     Quit(NodeId),
     Tell(NodeId, Command),
 }
@@ -205,7 +225,7 @@ impl World {
             max_download_rate: 0,
             max_upload_rate: 0,
             lanes: 2,
-            max_open: 2,
+            max_open: 10_000,
             receive_bufs: 512,
         };
         config(&mut c);
@@ -236,6 +256,8 @@ impl World {
             addr,
             link,
             disk,
+            disks: BTreeMap::new(),
+            torrents: BTreeMap::new(),
             pool,
             halves: BTreeMap::new(),
             next_id: 0,
@@ -264,7 +286,25 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, node: NodeId, spec: &Arc<Spec>, after: Duration) {
-        self.later(after, What::Start(node, spec.clone()));
+        self.start_as(node, 0, spec, after);
+    }
+
+    /// One of several torrents of a node.
+    pub(crate) fn start_as(&mut self, node: NodeId, number: u32, spec: &Arc<Spec>, after: Duration) {
+        self.later(after, What::Start(node, number, spec.clone()));
+    }
+
+    /// A connection of a script to a node.
+    pub(crate) fn dial(&mut self, node: NodeId, target: NodeId) {
+        let n = &mut self.nodes[node];
+        let Mind::Script(make) = &n.mind else { return };
+        let script = make();
+        n.next_id += 1;
+        let peer = ptorrent::base::arena::Handle::from_bits(n.next_id);
+        let conn = self.conns.len();
+        self.conns.push(Conn { ends: [(node, Some(peer)), (target, None)], unread: [0; 2], open: true });
+        self.half(node, peer, conn, 0, Some(script));
+        self.later(self.nodes[node].link.delay, What::Arrive(conn));
     }
 
     pub(crate) fn quit(&mut self, node: NodeId, after: Duration) {
@@ -331,11 +371,11 @@ impl World {
                     self.tell(node, Event::Tick);
                 }
             }
-            What::Start(node, spec) => self.tell(node, Event::Command(Command::Add { number: 0, spec })),
+            What::Start(node, number, spec) => self.tell(node, Event::Command(Command::Add { number, spec })),
             What::Quit(node) => self.tell(node, Event::Command(Command::Quit)),
             What::Tell(node, command) => self.tell(node, Event::Command(command)),
             What::Done(node, lane, done) => {
-                self.nodes[node].disk.answered();
+                self.nodes[node].disk_of(torrent_of(&done)).answered();
                 self.tell(node, Event::Done { lane, done });
             }
             What::Reply(node, reply) => self.tell(node, Event::Reply(reply)),
@@ -402,18 +442,23 @@ impl World {
         let Mind::Session(session) = &mut n.mind else { return };
         while let Some(report) = session.report(now) {
             match report {
-                Report::Complete { .. } => {
+                Report::Complete { number } => {
                     n.seen.complete = Some(now);
                     n.seen.completes += 1;
+                    n.seen.each.entry(number).or_default().complete = Some(now);
                 }
                 Report::State { number: DOUBLE.., state, .. } => n.seen.doubles.push(state),
-                Report::State { state, .. } => {
+                Report::State { number, state, .. } => {
                     n.seen.state = Some(state);
                     n.seen.states.push(state);
+                    n.seen.each.entry(number).or_default().state = Some(state);
                 }
                 Report::Warning { .. } => n.seen.warnings += 1,
                 Report::Error { reason, message, .. } => n.seen.errors.push((reason, message)),
-                Report::Progress { progress, .. } => {
+                Report::Progress { number, progress } => {
+                    let each = n.seen.each.entry(number).or_default();
+                    (each.peers, each.uploaded) = (progress.peers, progress.uploaded);
+                    each.checked = progress.checked.map_or(each.checked, |(done, _)| done);
                     n.seen.downloaded = progress.downloaded;
                     n.seen.uploaded = progress.uploaded;
                     n.seen.peers = progress.peers;
@@ -442,7 +487,9 @@ impl World {
             }
             Action::SendBlock { peer, block, buf } => {
                 self.nodes[node].seen.sent += u64::from(block.len);
-                assert!(self.nodes[node].disk.verified(block.piece), "an unverified piece is served");
+                let n = &self.nodes[node];
+                let verified = |disk: &Disk| disk.verified(block.piece);
+                assert!(verified(&n.disk) || n.disks.values().any(verified), "an unverified piece is served");
                 let mut bytes = Vec::with_capacity(13 + block.len as usize);
                 Message::Piece(block).encode(&mut bytes);
                 bytes.extend_from_slice(buf.filled(block.len));
@@ -459,15 +506,16 @@ impl World {
                 self.close(node, peer);
             }
             Action::Job { lane, job } => {
-                for (at, done) in self.nodes[node].disk.job(lane, job, self.now) {
+                let now = self.now;
+                for (at, done) in self.nodes[node].disk_for(&job).job(lane, job, now) {
                     self.at(at, What::Done(node, lane, done));
                 }
             }
             Action::Read { lane, torrent, peer, block } => {
                 let n = &mut self.nodes[node];
                 let buf = n.pool.take().expect("the session keeps the quota");
-                let job = ptorrent::api::Job::Read { torrent, peer, block, buf };
-                for (at, done) in n.disk.job(lane, job, self.now) {
+                let job = Job::Read { torrent, peer, block, buf };
+                for (at, done) in n.disk_for(&job).job(lane, job, self.now) {
                     self.at(at, What::Done(node, lane, done));
                 }
             }
@@ -799,6 +847,48 @@ impl World {
         if self.take_half(node, peer).is_some() {
             self.tell(node, Event::Closed { peer, why });
         }
+    }
+}
+
+impl Node {
+    /// The disk that a job is for.
+    fn disk_for(&mut self, job: &Job) -> &mut Disk {
+        let torrent = match job {
+            Job::Open { torrent, spec } => {
+                if self.disks.contains_key(&spec.meta.info_hash) {
+                    self.torrents.insert(*torrent, spec.meta.info_hash);
+                }
+                torrent
+            }
+            Job::Write { torrent, .. }
+            | Job::Check { torrent, .. }
+            | Job::Read { torrent, .. }
+            | Job::Save { torrent, .. }
+            | Job::Room { torrent, .. }
+            | Job::Close { torrent } => torrent,
+        };
+        self.disk_of(*torrent)
+    }
+
+    fn disk_of(&mut self, torrent: TorrentId) -> &mut Disk {
+        match self.torrents.get(&torrent).and_then(|hash| self.disks.get_mut(hash)) {
+            Some(disk) => disk,
+            None => &mut self.disk,
+        }
+    }
+}
+
+fn torrent_of(done: &Done) -> TorrentId {
+    match done {
+        Done::Opened { torrent, .. }
+        | Done::Written { torrent, .. }
+        | Done::Piece { torrent, .. }
+        | Done::Checked { torrent, .. }
+        | Done::Read { torrent, .. }
+        | Done::Saved { torrent }
+        | Done::Room { torrent, .. }
+        | Done::Unsynced { torrent, .. }
+        | Done::Closed { torrent } => *torrent,
     }
 }
 

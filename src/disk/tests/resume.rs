@@ -456,24 +456,3 @@ fn blocks_of_an_earlier_run_are_on_the_medium_before_that_is_said() {
     let storage = shared.find(torrent, 0).unwrap();
     assert!(matches!(storage.sync_files(&Bitfield::new(11), &|| true), (Some(true), None)));
 }
-
-#[test]
-fn a_check_that_was_ended_goes_on_where_it_was() {
-    for stop in [true, false] {
-        let case = Case::new();
-        let all = case.meta.layout.pieces();
-        case.run(&case.pieces(0..all), true);
-        fs::remove_file(case.record()).unwrap();
-        let mut rig = Rig::new(2);
-        let (id, opened) = rig.open(case.spec()).unwrap();
-        assert_eq!(list(&opened.candidates), (0..all).collect::<Vec<_>>());
-        assert_eq!(rig.check(id, 0, 4), [0, 1, 2, 3]);
-        if stop {
-            rig.close(id);
-        }
-        drop(rig);
-        let opened = case.look();
-        assert_eq!(list(&opened.have), [0, 1, 2, 3], "{stop}");
-        assert_eq!(list(&opened.candidates), (4..all).collect::<Vec<_>>(), "{stop}");
-    }
-}

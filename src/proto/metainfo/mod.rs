@@ -17,6 +17,7 @@ use super::id::InfoHash;
 use super::layout::{self, Layout};
 use crate::limits::{PATH_DEPTH, PATH_MAX, TORRENT_FILE_MAX};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A torrent. Every text in it is safe to print.
@@ -24,7 +25,7 @@ use std::sync::Arc;
 pub struct Metainfo {
     /// The torrent's name on the network: SHA-1 of `info`.
     pub info_hash: InfoHash,
-    /// The info dictionary, byte for byte as it came.
+    /// The info dictionary, byte for byte as it came; empty after [`Metainfo::let_go`].
     pub info: Box<[u8]>,
     /// The safe name: of the only file, or of the folder that holds all files.
     pub name: String,
@@ -32,7 +33,8 @@ pub struct Metainfo {
     pub single: bool,
     /// Where pieces, blocks and files lie.
     pub layout: Layout,
-    /// The SHA-1 digests of the pieces, 20 bytes each, one for every piece of `layout`.
+    /// The SHA-1 digests of the pieces, 20 bytes each, one for every piece of `layout`; empty after
+    /// [`Metainfo::let_go`].
     pub hashes: Box<[u8]>,
     /// The files, in the order of `layout`.
     pub files: Vec<File>,
@@ -210,13 +212,39 @@ impl Metainfo {
         info::read(decode(info)?)
     }
 
-    /// The SHA-1 digest due for a piece.
-    ///
-    /// # Panics
-    /// When there is no such piece.
-    pub fn hash(&self, piece: u32) -> &[u8; 20] {
-        &self.hashes.as_chunks().0[piece as usize]
+    /// The SHA-1 digest due for a piece; None when there is no such piece, or after [`Metainfo::let_go`].
+    pub fn hash(&self, piece: u32) -> Option<&[u8; 20]> {
+        self.hashes.as_chunks().0.get(piece as usize)
     }
+
+    /// Drops what is most of a torrent in memory, the info dictionary and the hashes: a copy is elsewhere.
+    pub fn let_go(&mut self) {
+        self.info = Box::default();
+        self.hashes = Box::default();
+    }
+
+    /// Whether the hashes are in memory.
+    pub fn holds_hashes(&self) -> bool {
+        self.hashes.len() as u64 == u64::from(self.layout.pieces()) * 20
+    }
+}
+
+/// A .torrent file of an info dictionary and nothing else.
+pub fn wrap(info: &[u8]) -> Vec<u8> {
+    bencode::encode(|torrent| {
+        torrent.dict(|torrent| torrent.entry("info").raw(info));
+    })
+}
+
+/// Where the piece hashes lie in a .torrent file, if its info dictionary is the one of that hash. Nothing else of it
+/// is looked at.
+pub fn find_hashes(torrent: &[u8], info_hash: InfoHash) -> Option<Range<usize>> {
+    let [info] = decode(torrent).ok()?.as_dict()?.fields(["info"]).ok()?;
+    let info = info.filter(|info| InfoHash::of(info.raw()) == info_hash)?;
+    let [pieces] = info.as_dict()?.fields(["pieces"]).ok()?;
+    let (pieces, hashes) = (pieces?, pieces?.as_bytes()?);
+    let end = pieces.at() + pieces.raw().len();
+    Some(end - hashes.len()..end)
 }
 
 /// Fuzz entry: reads `data` as a .torrent file and asserts that what comes out is consistent and safe.
@@ -233,6 +261,10 @@ fn assert_consistent(torrent: &Metainfo) {
     let (layout, files) = (&torrent.layout, &torrent.files);
     assert_eq!(torrent.info_hash, InfoHash::of(&torrent.info));
     assert_eq!(torrent.hashes.len(), layout.pieces() as usize * 20);
+    let copy = wrap(&torrent.info);
+    let at = find_hashes(&copy, torrent.info_hash).expect("the hashes are found again");
+    assert_eq!(copy[at], *torrent.hashes);
+    assert!(find_hashes(&copy, InfoHash([0; 20])).is_none());
     assert!(files.len() == layout.files() && !files.is_empty());
     assert!(names::is_safe(&torrent.name));
     assert_files(torrent);

@@ -67,7 +67,7 @@ fn a_single_file_is_read() {
     assert_eq!(torrent.info_hash.to_string(), "800a276c5ca5a24240cb8345c3d52777304f6cf4");
     assert_eq!((torrent.name.as_str(), torrent.single, torrent.private), ("five", true, true));
     assert_eq!((torrent.layout.total(), torrent.layout.pieces()), (5, 1));
-    assert_eq!(torrent.hash(0), b"01234567890123456789");
+    assert_eq!(torrent.hash(0), Some(b"01234567890123456789"));
     assert_eq!(torrent.trackers, [["http://t.example/a"]]);
     assert_eq!(torrent.creation_date, Some(1_600_000_000));
     assert_eq!(torrent.files[0].md5sum.as_deref(), Some("d41d8cd98f00b204e9800998ecf8427e"));

@@ -44,7 +44,8 @@ const SAMPLE: usize = 8;
 
 pub(super) struct Bands {
     order: Vec<u32>,
-    /// By piece: an index of `order`, `PARTIAL` and an index among the partial pieces, or `NOWHERE`.
+    /// By piece: an index of `order`, `PARTIAL` and an index among the partial pieces, or `NOWHERE`. Empty as long as
+    /// every piece is nowhere.
     place: Box<[u32]>,
     /// By availability: where its band starts in `order`. It ends where that of one peer less starts.
     starts: Vec<u32>,
@@ -66,6 +67,25 @@ impl Bands {
         Bands { order, place, starts: vec![0], fresh: missing.clone(), dice: rng.u64() }
     }
 
+    /// Bands of `pieces` pieces, all of which are nowhere.
+    pub(super) fn empty(pieces: u32, rng: &mut Rng) -> Bands {
+        let fresh = Bitfield::new(pieces);
+        Bands { order: Vec::new(), place: Box::default(), starts: vec![0], fresh, dice: rng.u64() }
+    }
+
+    /// Gives its memory free: every piece is nowhere, and most likely to stay there.
+    pub(super) fn rest(&mut self) {
+        debug_assert!(self.order.is_empty(), "a piece is still to be had");
+        (self.order, self.place, self.starts) = (Vec::new(), Box::default(), vec![0]);
+    }
+
+    fn set_place(&mut self, piece: u32, place: u32) {
+        if self.place.is_empty() {
+            self.place = vec![NOWHERE; self.fresh.len() as usize].into();
+        }
+        self.place[piece as usize] = place;
+    }
+
     pub(super) fn place(&self, piece: u32) -> Place {
         match self.place.get(piece as usize) {
             None | Some(&NOWHERE) => Place::Nowhere,
@@ -77,7 +97,7 @@ impl Bands {
     /// Says where a piece is that is not in the bands: among the partial ones, or nowhere.
     pub(super) fn set_partial(&mut self, piece: u32, index: Option<u32>) {
         debug_assert!(!self.fresh.get(piece), "it is in the bands");
-        self.place[piece as usize] = index.map_or(NOWHERE, |index| PARTIAL | index);
+        self.set_place(piece, index.map_or(NOWHERE, |index| PARTIAL | index));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -221,6 +241,7 @@ impl Bands {
             self.starts.push(0);
         }
         let mut hole = self.order.len() as u32;
+        self.set_place(piece, hole);
         self.order.push(piece);
         for band in 0..count {
             let first = self.starts[band];

@@ -85,6 +85,13 @@ impl Picker {
     /// A picker of a torrent of which nothing is here. Only `wanted` pieces will be asked for, in order if
     /// `sequential`.
     pub fn new(layout: &Layout, wanted: &Bitfield, sequential: bool, rng: &mut Rng) -> Picker {
+        let mut picker = Picker::at_rest(layout, wanted, sequential, rng);
+        picker.begin_picking(rng);
+        picker
+    }
+
+    /// The same, without what only a pick needs: until [`Picker::begin_picking`] there is nothing to be asked for.
+    pub fn at_rest(layout: &Layout, wanted: &Bitfield, sequential: bool, rng: &mut Rng) -> Picker {
         // Pieces and blocks do not depend on the files, of which there may be a million.
         let layout = Layout::new(layout.piece_length(), [layout.total()]).unwrap_or_else(|_| layout.clone());
         let mut missing = Bitfield::new(layout.pieces());
@@ -93,7 +100,7 @@ impl Picker {
         }
         Picker {
             have: Bitfield::new(layout.pieces()),
-            bands: Bands::new(&missing, rng),
+            bands: Bands::empty(layout.pieces(), rng),
             missing,
             layout,
             sequential,
@@ -106,6 +113,13 @@ impl Picker {
         }
     }
 
+    /// From now on what is missing is asked for.
+    pub fn begin_picking(&mut self, rng: &mut Rng) {
+        if !self.is_complete() {
+            self.bands = Bands::new(&self.missing, rng);
+        }
+    }
+
     /// The start check found this piece good.
     pub fn set_have(&mut self, piece: u32) {
         match self.bands.place(piece) {
@@ -115,6 +129,10 @@ impl Picker {
         }
         self.have.set(piece);
         self.missing.clear(piece);
+        if self.is_complete() {
+            self.bands.rest();
+            self.partials = Partials::new();
+        }
     }
 
     /// These blocks of a piece are on disk from an earlier run, and the disk worker that gets the others will know.

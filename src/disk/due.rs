@@ -1,0 +1,113 @@
+//! The digests due for the pieces. They are most of what a torrent is in memory, and one that has everything needs
+//! none: a copy of its info dictionary lies in the state folder, and is read again when something is to be hashed.
+
+use super::error::fail;
+use crate::api::{DiskError, Spec};
+use crate::limits::DUE_HELD;
+use crate::proto::id::InfoHash;
+use crate::proto::metainfo::{Metainfo, find_hashes, wrap};
+use crate::sys::guard::assert_may_block;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::retry_on_intr;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// Where the copy of a torrent lies.
+fn path_of(info_hash: InfoHash, state: &Path) -> PathBuf {
+    state.join("torrents").join(format!("{info_hash}.torrent"))
+}
+
+/// Makes sure that the state folder has a copy of this info dictionary, then drops what is in memory of it. After an
+/// error it stays there.
+pub fn keep(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
+    assert_may_block();
+    let (path, bytes) = (path_of(meta.info_hash, state), wrap(&meta.info));
+    if fs::metadata(&path).is_ok_and(|there| there.len() == bytes.len() as u64)
+        && fs::read(&path).is_ok_and(|there| there == bytes)
+    {
+        meta.let_go();
+        return Ok(());
+    }
+    let folder = state.join("torrents");
+    fs::create_dir_all(&folder)?;
+    // Whoever reads it meets the old copy or the new one. One that a loss of power has spoilt is written anew.
+    let draft = folder.join(format!("{}.{}", meta.info_hash, std::process::id()));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    // Which torrents there are is nobody else's business.
+    let file = retry_on_intr(|| open(&draft, flags, Mode::from_raw_mode(0o600)))?;
+    let written = File::from(file).write_all(&bytes).and_then(|()| fs::rename(&draft, &path));
+    if written.is_err() {
+        // What is left of it is in nobody's way.
+        let _ = fs::remove_file(&draft);
+        return written;
+    }
+    meta.let_go();
+    Ok(())
+}
+
+/// A copy that was read.
+struct Copy {
+    torrent: InfoHash,
+    bytes: Vec<u8>,
+    hashes: Range<usize>,
+}
+
+/// Copies that were read lately, of all torrents, the last one used at the end.
+#[derive(Default)]
+pub(super) struct Due(Mutex<Vec<Arc<Copy>>>);
+
+impl Due {
+    /// Whether this is the digest due for a piece.
+    pub(super) fn is(&self, spec: &Spec, piece: u32, digest: &[u8; 20]) -> Result<bool, DiskError> {
+        if spec.meta.holds_hashes() {
+            return Ok(spec.meta.hash(piece) == Some(digest));
+        }
+        let copy = match self.held(spec.meta.info_hash) {
+            Some(copy) => copy,
+            None => self.load(spec)?,
+        };
+        let hashes = copy.bytes[copy.hashes.clone()].as_chunks().0;
+        Ok(hashes.get(piece as usize) == Some(digest))
+    }
+
+    /// How many bytes are held.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        super::storage::locked(&self.0).iter().map(|copy| copy.bytes.len()).sum()
+    }
+
+    fn held(&self, torrent: InfoHash) -> Option<Arc<Copy>> {
+        let mut held = super::storage::locked(&self.0);
+        let at = held.iter().rposition(|copy| copy.torrent == torrent)?;
+        held[at..].rotate_left(1);
+        held.last().cloned()
+    }
+
+    fn load(&self, spec: &Spec) -> Result<Arc<Copy>, DiskError> {
+        assert_may_block();
+        let torrent = spec.meta.info_hash;
+        let path = path_of(torrent, spec.state_dir.as_deref().unwrap_or(Path::new("")));
+        let bytes = fs::read(&path).map_err(|e| fail("read the piece hashes in", &path, e))?;
+        let hashes = find_hashes(&bytes, torrent).ok_or_else(|| {
+            let words = "it is not what was written there; start again with the .torrent file";
+            fail("read the piece hashes in", &path, io::Error::new(ErrorKind::InvalidData, words))
+        })?;
+        let copy = Arc::new(Copy { torrent, bytes, hashes });
+        let mut held = super::storage::locked(&self.0);
+        held.retain(|other| other.torrent != torrent);
+        held.push(copy.clone());
+        let mut sum: usize = held.iter().map(|copy| copy.bytes.len()).sum();
+        while sum > DUE_HELD && held.len() > 1 {
+            sum -= held.remove(0).bytes.len();
+        }
+        Ok(copy)
+    }
+
+    /// The torrent needs them no more, for now.
+    pub(super) fn forget(&self, torrent: InfoHash) {
+        super::storage::locked(&self.0).retain(|copy| copy.torrent != torrent);
+    }
+}

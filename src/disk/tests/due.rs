@@ -1,0 +1,116 @@
+//! Piece hashes that are not in memory.
+
+use super::*;
+use crate::disk::due::keep;
+use crate::limits::DUE_HELD;
+
+/// A torrent whose hashes lie in the state folder.
+fn kept(temp: &Temp, seed: u8) -> (Spec, Vec<u8>) {
+    let (meta, bytes) = torrent(&[("", 5 * 16384 + 7, false)], 16384, seed);
+    let mut spec = spec(&temp.0.join(seed.to_string()), &meta);
+    keep(&mut spec.meta, &temp.0).unwrap();
+    assert!(spec.meta.info.is_empty() && !spec.meta.holds_hashes());
+    spec.state_dir = Some(temp.0.clone());
+    (spec, bytes)
+}
+
+fn copy(temp: &Temp, spec: &Spec) -> PathBuf {
+    temp.0.join("torrents").join(format!("{}.torrent", spec.meta.info_hash))
+}
+
+fn check(rig: &Rig, torrent: TorrentId, count: u32) -> Result<u32, String> {
+    rig.lanes[0].1.send(Job::Check { torrent, first: 0, count }).unwrap();
+    match rig.hear() {
+        Done::Checked { result, .. } => result.map(|right| right.count()).map_err(|e| e.to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn hashes_are_read_when_needed_and_the_copy_is_a_torrent_of_its_own() {
+    let temp = Temp::new();
+    let (spec, bytes) = kept(&temp, 1);
+    fs::create_dir_all(&spec.dir).unwrap();
+    fs::write(spec.dir.join("top"), &bytes).unwrap();
+    let again = Metainfo::parse(&fs::read(copy(&temp, &spec)).unwrap()).unwrap();
+    assert_eq!(again.info_hash, spec.meta.info_hash);
+    let mut rig = Rig::new(1);
+    let (torrent, opened) = rig.open(spec).unwrap();
+    assert_eq!(opened.candidates.count(), 6);
+    assert_eq!(check(&rig, torrent, 6), Ok(6));
+}
+
+#[test]
+fn a_copy_that_is_gone_or_changed_is_an_error_that_names_it() {
+    for text in [None, Some("d4:infod6:pieces20:aaaaaaaaaaaaaaaaaaaaee"), Some("x")] {
+        let temp = Temp::new();
+        let (spec, bytes) = kept(&temp, 2);
+        fs::create_dir_all(&spec.dir).unwrap();
+        fs::write(spec.dir.join("top"), &bytes).unwrap();
+        let path = copy(&temp, &spec);
+        match text {
+            Some(text) => fs::write(&path, text).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let mut rig = Rig::new(1);
+        let (torrent, _) = rig.open(spec).unwrap();
+        let error = check(&rig, torrent, 6).unwrap_err();
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+    }
+}
+
+#[test]
+fn a_copy_is_written_once_and_mended() {
+    let temp = Temp::new();
+    let (spec, _) = kept(&temp, 3);
+    let path = copy(&temp, &spec);
+    let (right, written) = (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap());
+    kept(&temp, 3);
+    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
+    fs::write(&path, vec![b'x'; right.len()]).unwrap();
+    kept(&temp, 3);
+    assert_eq!(fs::read(&path).unwrap(), right);
+    assert_eq!(fs::read_dir(temp.0.join("torrents")).unwrap().count(), 1, "no draft is left");
+}
+
+#[test]
+fn without_a_copy_the_hashes_stay_in_memory() {
+    let temp = Temp::new();
+    let (mut meta, _) = torrent(&[("", 20_000, false)], 16384, 4);
+    fs::write(temp.0.join("torrents"), "in the way").unwrap();
+    keep(&mut meta, &temp.0).unwrap_err();
+    assert!(meta.holds_hashes());
+}
+
+#[test]
+fn few_hashes_are_held_at_a_time() {
+    let temp = Temp::new();
+    let due = Due::default();
+    let pieces = 1 << 17;
+    for seed in 0..6 {
+        let hashes = vec![seed; pieces * 20];
+        let plan = Plan {
+            name: "top",
+            content: Content::Single(pieces as u64 * 16384),
+            piece_length: 16384,
+            hashes: &hashes,
+            private: false,
+            trackers: &[],
+            web_seeds: &[],
+            comment: None,
+            created_by: None,
+            creation_date: None,
+        };
+        let mut spec = spec(&temp.0, &Metainfo::parse(&build(&plan)).unwrap());
+        keep(&mut spec.meta, &temp.0).unwrap();
+        spec.state_dir = Some(temp.0.clone());
+        assert!(due.is(&spec, 17, &[seed; 20]).unwrap() && !due.is(&spec, 17, &[99; 20]).unwrap());
+        assert!(!due.is(&spec, pieces as u32, &[seed; 20]).unwrap(), "there is no such piece");
+        assert!(due.bytes() <= DUE_HELD);
+        if seed == 5 {
+            let held = due.bytes();
+            due.forget(spec.meta.info_hash);
+            assert!(due.bytes() < held);
+        }
+    }
+}
