@@ -111,7 +111,8 @@ pub struct Node {
     searches: BTreeMap<u32, Search>,
     next_search: u32,
     wanted: BTreeMap<InfoHash, Wanted>,
-    due: BTreeSet<(Time, usize, InfoHash)>,
+    /// When each is due, by family: one that we cannot join keeps nobody waiting.
+    due: [BTreeSet<(Time, InfoHash)>; 2],
     /// Our own queries.
     pace: Allowance,
     /// Searches wait for it.
@@ -140,7 +141,7 @@ impl Node {
             searches: BTreeMap::new(),
             next_search: 0,
             wanted: BTreeMap::new(),
-            due: BTreeSet::new(),
+            due: Default::default(),
             pace: Allowance::new(DHT_QUERY_RATE, DHT_QUERY_BURST, now),
             starved: false,
             senders: Senders::default(),
@@ -161,7 +162,7 @@ impl Node {
             if search { now } else { Time::NEVER }
         });
         for (at, _) in due.iter().enumerate().filter(|(_, due)| **due == now) {
-            self.due.insert((now, at, info_hash));
+            self.due[at].insert((now, info_hash));
         }
         self.wanted.insert(info_hash, Wanted { announce, due });
         self.pump(now);
@@ -171,7 +172,7 @@ impl Node {
     pub fn forget(&mut self, info_hash: InfoHash) {
         let Some(wanted) = self.wanted.remove(&info_hash) else { return };
         for (at, due) in wanted.due.into_iter().enumerate() {
-            self.due.remove(&(due, at, info_hash));
+            self.due[at].remove(&(due, info_hash));
         }
     }
 
@@ -229,10 +230,10 @@ impl Node {
     /// When to come back with [`Node::tick`].
     pub fn deadline(&self) -> Option<Time> {
         let starved = self.starved.then(|| self.pace.ready_at());
-        let wanted = match self.searches.len() < DHT_SEARCHES_MAX {
-            true => self.due.iter().find(|(_, at, _)| self.is_joined(*at)).map(|(due, ..)| *due),
-            false => None,
-        };
+        let room = self.searches.len() < DHT_SEARCHES_MAX;
+        let first =
+            |at: usize| self.due[at].first().filter(|_| room && self.is_joined(at)).map(|(due, _)| *due);
+        let wanted = [first(0), first(1)].into_iter().flatten().min();
         let sides = self.sides.iter().flatten().map(Side::deadline);
         [self.calls.deadline(), starved, wanted].into_iter().flatten().chain(sides).min()
     }
@@ -445,15 +446,17 @@ impl Node {
     }
 
     fn start_wanted(&mut self, now: Time) {
-        while self.searches.len() < DHT_SEARCHES_MAX {
-            let ready =
-                self.due.iter().take_while(|(due, ..)| *due <= now).find(|(_, at, _)| self.is_joined(*at));
-            let Some(&(due, at, hash)) = ready else { return };
-            self.due.remove(&(due, at, hash));
-            let Some(wanted) = self.wanted.get_mut(&hash) else { continue };
-            wanted.due[at] = Time::NEVER;
-            let goal = Goal::Peers { hash, announce: wanted.announce };
-            self.start_search(hash.into(), goal, at, now);
+        for at in [0, 1] {
+            while self.searches.len() < DHT_SEARCHES_MAX
+                && let Some(&(due, hash)) = self.due[at].first().filter(|(due, _)| *due <= now)
+                && self.is_joined(at)
+            {
+                self.due[at].remove(&(due, hash));
+                let Some(wanted) = self.wanted.get_mut(&hash) else { continue };
+                wanted.due[at] = Time::NEVER;
+                let goal = Goal::Peers { hash, announce: wanted.announce };
+                self.start_search(hash.into(), goal, at, now);
+            }
         }
     }
 
@@ -509,7 +512,7 @@ impl Node {
         let due = now + self.jitter(wait);
         if let Some(wanted) = self.wanted.get_mut(&hash) {
             wanted.due[search.side] = due;
-            self.due.insert((due, search.side, hash));
+            self.due[search.side].insert((due, hash));
         }
     }
 
