@@ -472,6 +472,8 @@ pub const DHT_FOUND_MAX: usize = 1000;
 pub const DHT_ANNOUNCE: Duration = Duration::from_secs(15 * 60);
 /// The same after a search that nobody answered.
 pub const DHT_ANNOUNCE_RETRY: Duration = Duration::from_secs(60);
+/// The same after a search that left a download without a peer; it doubles each time, up to [`DHT_ANNOUNCE`].
+pub const DHT_HURRY: Duration = Duration::from_secs(60);
 /// The secret of tokens changes this often (BEP 5).
 pub const DHT_TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
 /// A peer that was announced to us is given out for so long.
@@ -508,6 +510,8 @@ pub const DHT_SAVED_BYTES: usize = 16 << 10;
 pub const DHT_JOIN_RETRY: Duration = Duration::from_secs(5);
 /// The longest wait before joining is tried again.
 pub const DHT_JOIN_RETRY_MAX: Duration = Duration::from_secs(10 * 60);
+/// The same while the other family is joined: this host most likely has none of this one.
+pub const DHT_JOIN_OTHER_MAX: Duration = Duration::from_secs(6 * 3600);
 /// The neighbourhood of our id is searched this often: new nodes there are the ones that searches end at.
 pub const DHT_NEIGHBOURS: Duration = Duration::from_secs(30 * 60);
 /// Nodes of the table are looked after one at a time, this far apart at least.

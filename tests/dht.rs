@@ -215,6 +215,39 @@ fn private_torrents_and_no_dht_keep_away_from_it() {
 }
 
 #[test]
+fn two_at_once_keep_one_whole_table() {
+    let folder = Folder::new("dht-two");
+    let (socket, addr) = socket();
+    let args = ["dht", "--dht-bootstrap", &addr, "--state-dir", "state"];
+    let mut nodes = [Running::start(&folder, &args), Running::start(&folder, &args)];
+    let start = Instant::now();
+    for node in &mut nodes {
+        // Whoever asks is answered, until both know the node.
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let socket = &socket;
+            scope.spawn(move || {
+                while stopped.try_recv().is_err() && start.elapsed() < PATIENCE {
+                    is_asked(socket, Duration::from_millis(200));
+                }
+            });
+            node.line_with(r#""good":1"#);
+            stop.send(()).unwrap();
+        });
+    }
+    for node in &nodes {
+        kill_process(Pid::from_child(&node.child), Signal::TERM).unwrap();
+    }
+    assert_eq!(nodes.map(Running::end), [Some(0); 2]);
+    let left: Vec<_> =
+        fs::read_dir(folder.0.join("state")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["dht"], "nothing else is left there");
+    let table = fs::read(folder.0.join("state/dht")).unwrap();
+    let table = ptorrent::proto::bencode::decode(&table).expect("it is whole");
+    assert_eq!(table.get(b"nodes").and_then(|nodes| nodes.as_bytes()).map(<[u8]>::len), Some(26));
+}
+
+#[test]
 fn the_table_outlives_the_process() {
     let folder = Folder::new("dht-table");
     let (socket, addr) = socket();

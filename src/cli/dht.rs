@@ -38,7 +38,9 @@ const OTHER_FAMILY: Duration = Duration::from_secs(5);
 pub(crate) fn setup(bind: &[IpAddr], bootstrap: &[(String, u16)], state_dir: Option<&Path>) -> DhtSetup {
     let local = |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     let any = bind.is_empty();
-    let named = || BOOTSTRAP.iter().map(|(host, port)| ((*host).to_owned(), *port));
+    // From loopback nobody else can be reached.
+    let alone = !any && bind.iter().all(IpAddr::is_loopback);
+    let named = || BOOTSTRAP.iter().filter(|_| !alone).map(|(host, port)| ((*host).to_owned(), *port));
     DhtSetup {
         v4: any || bind.iter().any(IpAddr::is_ipv4),
         v6: any || bind.iter().any(IpAddr::is_ipv6),
@@ -298,4 +300,36 @@ fn as_text(stats: &DhtStats) -> String {
 /// `--lookup`.
 pub(crate) fn lookup(text: &str) -> Result<InfoHash, String> {
     text.parse().map_err(|error: crate::proto::id::Error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many names a node that is bound so begins with.
+    fn names(bind: &[&str], bootstrap: &[(String, u16)]) -> usize {
+        let bind: Vec<IpAddr> = bind.iter().map(|text| text.parse().unwrap()).collect();
+        setup(&bind, bootstrap, None).bootstrap.len()
+    }
+
+    #[test]
+    fn who_is_bound_to_loopback_asks_nobody_elsewhere() {
+        assert_eq!((names(&["127.0.0.1"], &[]), names(&["127.0.0.1", "::1"], &[])), (0, 0));
+        assert_eq!(
+            (names(&[], &[]), names(&["127.0.0.1", "9.8.7.6"], &[])),
+            (BOOTSTRAP.len(), BOOTSTRAP.len())
+        );
+        assert_eq!(names(&["127.0.0.1"], &[("localhost".to_owned(), 1)]), 1);
+    }
+
+    #[test]
+    fn the_families_are_those_that_it_is_bound_to() {
+        let families = |text: &str| {
+            let setup = setup(&[text.parse().unwrap()], &[], None);
+            (setup.v4, setup.v6, setup.loopback)
+        };
+        assert_eq!(families("9.8.7.6"), (true, false, false));
+        assert_eq!(families("2001:470::1"), (false, true, false));
+        assert_eq!(families("127.0.0.1"), (true, false, true));
+    }
 }

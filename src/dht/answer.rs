@@ -81,10 +81,14 @@ impl Node {
     }
 
     /// A query that makes no sense hears of it.
-    pub(super) fn refuse(&mut self, from: SocketAddr, tid: &[u8], what: &str, now: Time) {
+    pub(super) fn refuse(&mut self, from: SocketAddr, (tid, len): (&[u8], usize), what: &str, now: Time) {
         let side = self.sides[usize::from(from.is_ipv6())].as_ref();
         if side.is_some_and(|side| !side.read_only) && self.admit(from, now) {
-            self.reply_error(&Asked { from, tid, budget: KRPC_SEND_MAX, now }, PROTOCOL, what);
+            self.reply_error(
+                &Asked { from, tid, budget: KRPC_SEND_MAX.min(DHT_GAIN * len), now },
+                PROTOCOL,
+                what,
+            );
         }
     }
 
@@ -104,7 +108,8 @@ impl Node {
         let bytes = message.encode();
         debug_assert!(bytes.len() <= KRPC_SEND_MAX);
         // One byte of it was taken when the query was let in.
-        if self.answers.take(bytes.len() as u64 - 1, asked.now) {
+        // So small a query that even this is too much of an answer is nobody's.
+        if bytes.len() <= asked.budget && self.answers.take(bytes.len() as u64 - 1, asked.now) {
             self.send(asked.from, bytes, asked.now);
         }
     }
@@ -138,7 +143,7 @@ impl Node {
         let room = asked.budget.saturating_sub(FRAME);
         let (v4, v6) = self.lists(asked, hash.into(), want, room);
         let room = room.saturating_sub(v4.as_ref().map_or(0, Vec::len) + v6.as_ref().map_or(0, Vec::len));
-        let inside = self.store.values(hash, asked.from.is_ipv4(), room, &mut self.rng, asked.now);
+        let inside = self.store.values(hash, asked.from.ip(), room, &mut self.rng, asked.now);
         let values = [b"l", &inside[..], b"e"].concat();
         self.reply(asked, |r| {
             (r.nodes, r.nodes6, r.token) = (v4.as_deref(), v6.as_deref(), Some(&token[..]));

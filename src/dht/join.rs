@@ -9,8 +9,8 @@ use super::{Node, Output, SideStats};
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::limits::{
-    DHT_ALONE, DHT_HOLE, DHT_JOIN_RETRY, DHT_JOIN_RETRY_MAX, DHT_K, DHT_NEIGHBOURS, DHT_READ_ONLY,
-    DHT_ROUTERS_MAX, DHT_SAVED_MAX, DHT_UNREACHED, DHT_UPKEEP,
+    DHT_ALONE, DHT_HOLE, DHT_JOIN_OTHER_MAX, DHT_JOIN_RETRY, DHT_JOIN_RETRY_MAX, DHT_K, DHT_NEIGHBOURS,
+    DHT_READ_ONLY, DHT_ROUTERS_MAX, DHT_SAVED_MAX, DHT_UNREACHED, DHT_UPKEEP,
 };
 use crate::proto::compact::canonical;
 use crate::proto::id::NodeId;
@@ -167,10 +167,12 @@ impl Node {
 
     /// Begins with whoever is known, and asks for more addresses: at first only when there is nobody of the last run.
     fn join(&mut self, at: usize, now: Time) {
+        let joined = self.sides[1 - at].as_ref().is_some_and(|other| other.table.len() >= DHT_K);
+        let longest = if joined { DHT_JOIN_OTHER_MAX } else { DHT_JOIN_RETRY_MAX };
         let Some(side) = self.sides[at].as_mut() else { return };
         let first = side.join_wait == DHT_JOIN_RETRY;
-        let wait = side.join_wait;
-        side.join_wait = (2 * wait).min(DHT_JOIN_RETRY_MAX);
+        let wait = side.join_wait.min(longest);
+        side.join_wait = 2 * wait;
         let enough = side.table.len() >= DHT_K;
         let others = !first || side.saved.is_empty() && side.table.len() == 0;
         let again = now + self.jitter(wait);

@@ -21,8 +21,8 @@ pub use crate::api::{DhtSearch as Searched, DhtSide as SideStats, DhtStats as St
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::limits::{
-    DHT_ANNOUNCE, DHT_ANNOUNCE_RETRY, DHT_ANSWER_BURST, DHT_ANSWER_RATE, DHT_HOLES_MAX, DHT_K, DHT_OUT_MAX,
-    DHT_QUERY_BURST, DHT_QUERY_RATE, DHT_SEARCHES_MAX, KRPC_PEERS_MAX,
+    DHT_ANNOUNCE, DHT_ANNOUNCE_RETRY, DHT_ANSWER_BURST, DHT_ANSWER_RATE, DHT_HOLES_MAX, DHT_HURRY, DHT_K,
+    DHT_OUT_MAX, DHT_QUERY_BURST, DHT_QUERY_RATE, DHT_SEARCHES_MAX, KRPC_PEERS_MAX,
 };
 use crate::proto::compact::{canonical, is_callable};
 use crate::proto::id::{InfoHash, NodeId};
@@ -91,6 +91,8 @@ struct Wanted {
     announce: bool,
     /// When it is due in each family; NEVER while a search is under way.
     due: [Time; 2],
+    /// The waits of [`Node::hurry`], by family.
+    hurry: [Duration; 2],
 }
 
 #[derive(Default)]
@@ -156,6 +158,7 @@ impl Node {
     /// looks at once.
     pub fn want(&mut self, info_hash: InfoHash, announce: bool, now: Time) {
         let announce = announce || self.wanted.get(&info_hash).is_some_and(|wanted| wanted.announce);
+        let hurry = self.wanted.get(&info_hash).map_or([DHT_HURRY; 2], |wanted| wanted.hurry);
         self.forget(info_hash);
         let due = [0, 1].map(|at| {
             let search = self.sides[at].is_some() && !self.is_searching(info_hash, at);
@@ -164,7 +167,7 @@ impl Node {
         for (at, _) in due.iter().enumerate().filter(|(_, due)| **due == now) {
             self.due[at].insert((now, info_hash));
         }
-        self.wanted.insert(info_hash, Wanted { announce, due });
+        self.wanted.insert(info_hash, Wanted { announce, due, hurry });
         self.pump(now);
     }
 
@@ -173,6 +176,21 @@ impl Node {
         let Some(wanted) = self.wanted.remove(&info_hash) else { return };
         for (at, due) in wanted.due.into_iter().enumerate() {
             self.due[at].remove(&(due, info_hash));
+        }
+    }
+
+    /// What a search in this family has just brought is not enough, or it is (`hungry`): while it is not, the next one
+    /// comes sooner, each time less so, up to the usual 15 minutes.
+    pub fn hurry(&mut self, info_hash: InfoHash, v6: bool, hungry: bool, now: Time) {
+        let at = usize::from(v6);
+        let Some(wait) = self.wanted.get(&info_hash).map(|wanted| wanted.hurry[at]) else { return };
+        let due = now + self.jitter(wait);
+        let Some(wanted) = self.wanted.get_mut(&info_hash) else { return };
+        wanted.hurry[at] = if hungry { (2 * wait).min(DHT_ANNOUNCE) } else { DHT_HURRY };
+        if hungry && wanted.due[at] != Time::NEVER && due < wanted.due[at] {
+            self.due[at].remove(&(wanted.due[at], info_hash));
+            wanted.due[at] = due;
+            self.due[at].insert((due, info_hash));
         }
     }
 
@@ -199,7 +217,7 @@ impl Node {
                     self.on_error(from, message.tid, now);
                 }
             },
-            Err(krpc::Error { tid: Some(tid), what }) => self.refuse(from, tid, what, now),
+            Err(krpc::Error { tid: Some(tid), what }) => self.refuse(from, (tid, bytes.len()), what, now),
             Err(krpc::Error { what, .. }) => log::trace!("dht: a datagram of {from} is dropped: {what}"),
         }
         self.pump(now);
@@ -285,7 +303,13 @@ impl Node {
     ) -> bool {
         let Some(side) = &self.sides[usize::from(addr.is_ipv6())] else { return false };
         let (own, read_only) = (side.id, side.read_only);
-        if self.calls.is_full() || !self.pace.take(1, now) {
+        if self.calls.is_full() {
+            return false;
+        }
+        if purpose == Purpose::Announce {
+            // A token is good for minutes and the search has cost far more: the next searches wait instead.
+            self.pace.owe(1, now);
+        } else if !self.pace.take(1, now) {
             return false;
         }
         let tid = self.calls.open((addr, id), purpose, &mut self.rng, now);
@@ -301,8 +325,12 @@ impl Node {
         }
     }
 
-    /// Pings a node that was heard of, if there is room for it in the table.
+    /// Pings a node that was heard of, if there is room for it in the table. Strangers, who may be made up, get what
+    /// our own searches leave.
     fn consider(&mut self, contact: Contact, now: Time) {
+        if !self.pace.has(DHT_QUERY_BURST / 2, now) {
+            return;
+        }
         let side = self.sides[usize::from(contact.addr.is_ipv6())].as_ref();
         if side.is_some_and(|side| side.table.wants(contact)) {
             self.ping(contact, now);

@@ -12,34 +12,52 @@ pub(super) struct Allowance {
     /// Per second.
     rate: u64,
     burst: u64,
-    /// What may be taken, in millionths.
-    credit: u64,
+    /// What may be taken, in millionths; below nothing is what was [owed](Allowance::owe).
+    credit: i64,
     at: Time,
 }
 
 impl Allowance {
     /// A full one.
     pub(super) fn new(rate: u64, burst: u64, now: Time) -> Allowance {
-        Allowance { rate, burst, credit: burst * 1_000_000, at: now }
+        Allowance { rate, burst, credit: Allowance::full(burst), at: now }
+    }
+
+    fn full(n: u64) -> i64 {
+        i64::try_from(n.saturating_mul(1_000_000)).unwrap_or(i64::MAX)
+    }
+
+    fn gain(&mut self, now: Time) {
+        let gain = self.rate.saturating_mul(now.0.saturating_sub(self.at.0));
+        let gain = i64::try_from(gain).unwrap_or(i64::MAX);
+        self.credit = self.credit.saturating_add(gain).min(Allowance::full(self.burst));
+        self.at = self.at.max(now);
     }
 
     /// Takes `n`, if so much is there.
     pub(super) fn take(&mut self, n: u64, now: Time) -> bool {
-        let gain = self.rate.saturating_mul(now.0.saturating_sub(self.at.0));
-        self.credit = self.credit.saturating_add(gain).min(self.burst * 1_000_000);
-        self.at = self.at.max(now);
-        match self.credit.checked_sub(n.saturating_mul(1_000_000)) {
-            Some(rest) => {
-                self.credit = rest;
-                true
-            }
-            None => false,
+        let there = self.has(n, now);
+        if there {
+            self.credit -= Allowance::full(n);
         }
+        there
+    }
+
+    /// Whether so much is there.
+    pub(super) fn has(&mut self, n: u64, now: Time) -> bool {
+        self.gain(now);
+        self.credit >= Allowance::full(n)
+    }
+
+    /// Takes `n` that cannot wait; what is not there is made up for before the next [`Allowance::take`].
+    pub(super) fn owe(&mut self, n: u64, now: Time) {
+        self.gain(now);
+        self.credit = self.credit.saturating_sub(Allowance::full(n));
     }
 
     /// When one can be taken.
     pub(super) fn ready_at(&self) -> Time {
-        let lack = 1_000_000u64.saturating_sub(self.credit);
+        let lack = u64::try_from(1_000_000i64.saturating_sub(self.credit)).unwrap_or(0);
         self.at + Duration::from_micros(lack.div_ceil(self.rate.max(1)))
     }
 }
@@ -81,6 +99,14 @@ mod tests {
         assert_eq!(allowance.ready_at(), Time(100_000));
         assert!(!allowance.take(1, Time(99_999)) && allowance.take(1, Time(100_000)));
         assert_eq!((0..9).filter(|_| allowance.take(1, Time(9_000_000))).count(), 3);
+    }
+
+    #[test]
+    fn what_is_owed_is_made_up_for() {
+        let mut allowance = Allowance::new(10, 3, Time::ZERO);
+        allowance.owe(5, Time::ZERO);
+        assert!(!allowance.has(1, Time(299_999)) && allowance.ready_at() == Time(300_000));
+        assert!(allowance.take(1, Time(300_000)) && !allowance.take(1, Time(300_000)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What we keep for others: the peers of torrents that were announced to us, and the tokens that an announce has to
 //! show.
 
+use super::ident::scope;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::limits::{DHT_HASHES_MAX, DHT_PEER_KEPT, DHT_PEERS_MAX, DHT_PEERS_PER_HASH, DHT_TOKEN_LIFE};
@@ -68,19 +69,21 @@ impl Store {
         self.sweep = oldest.map(|at| at + DHT_PEER_KEPT);
     }
 
-    /// Peers of one family as the inside of a list of values, as many as go into `room` bytes, by chance.
+    /// Peers of the family of who asks, none that it could not see, as the inside of a list of values: as many as go
+    /// into `room` bytes, by chance.
     pub(super) fn values(
         &mut self,
         hash: InfoHash,
-        v4: bool,
+        from: IpAddr,
         room: usize,
         rng: &mut Rng,
         now: Time,
     ) -> Vec<u8> {
         self.expire(now);
         let list = self.torrents.get(&hash).map(Vec::as_slice).unwrap_or_default();
-        let mut peers: Vec<SocketAddr> =
-            list.iter().map(|(_, addr)| *addr).filter(|a| a.is_ipv4() == v4).collect();
+        let v4 = from.is_ipv4();
+        let seen = |a: &SocketAddr| a.is_ipv4() == v4 && scope(a.ip()) <= scope(from);
+        let mut peers: Vec<SocketAddr> = list.iter().map(|(_, addr)| *addr).filter(seen).collect();
         rng.shuffle(&mut peers);
         let mut out = Vec::new();
         for peer in peers.into_iter().take(room / if v4 { 8 } else { 21 }) {
@@ -166,6 +169,10 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
+    fn asker(v4: bool) -> IpAddr {
+        if v4 { IpAddr::from([9, 9, 9, 9]) } else { IpAddr::from([0x2001, 0x470, 0, 0, 0, 0, 0, 1]) }
+    }
+
     fn peer(n: u32) -> SocketAddr {
         SocketAddr::from(((9 << 24 | n).to_be_bytes(), 6881))
     }
@@ -206,7 +213,7 @@ mod tests {
         store.add(hash(1), "[2001::1]:5".parse().unwrap(), OWN, Time::ZERO + 21 * MINUTE);
         let mut count = |minute: u32, v4| {
             let now = Time::ZERO + minute * MINUTE;
-            store.values(hash(1), v4, 1000, &mut rng, now).len() / if v4 { 8 } else { 21 }
+            store.values(hash(1), asker(v4), 1000, &mut rng, now).len() / if v4 { 8 } else { 21 }
         };
         assert_eq!((count(29, true), count(29, false)), (2, 1));
         assert_eq!((count(31, true), count(50, true), count(52, true)), (1, 1, 0));
@@ -220,14 +227,17 @@ mod tests {
             assert!(store.add(hash(1), peer(n), OWN, Time(u64::from(n))));
         }
         assert_eq!(store.len(), (1, DHT_PEERS_PER_HASH));
-        assert_eq!(store.values(hash(1), true, 99, &mut rng, Time(9)).len(), 12 * 8);
+        assert_eq!(store.values(hash(1), asker(true), 99, &mut rng, Time(9)).len(), 12 * 8);
         for n in (1..20_000).rev() {
             store.add(hash(n), peer(n), OWN, Time(1_000_000));
             store.add(hash(n), peer(n + 1), OWN, Time(1_000_000));
         }
         let (hashes, peers) = store.len();
         assert!(hashes <= DHT_HASHES_MAX && peers <= DHT_PEERS_MAX, "{hashes} {peers}");
-        assert!(!store.values(hash(2), true, 99, &mut rng, Time(1_000_000)).is_empty(), "what is near stays");
+        assert!(
+            !store.values(hash(2), asker(true), 99, &mut rng, Time(1_000_000)).is_empty(),
+            "what is near stays"
+        );
         assert!(!store.add(hash(u32::MAX), peer(1), OWN, Time(1_000_000)), "what is far finds no room");
         assert_eq!(store.sample(7, &mut rng, Time(1_000_000)).len(), 7 * 20);
     }

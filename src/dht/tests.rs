@@ -301,6 +301,124 @@ fn who_knows_nobody_asks_for_addresses_ever_more_rarely() {
     assert!((10..=30).contains(&asked.len()) && asked[0] == 0, "{asked:?}");
 }
 
+/// How often a host asks for addresses of IPv6, which it does not have, in a day.
+#[test]
+fn a_family_that_is_not_there_is_tried_ever_more_rarely() {
+    let (mut bench, mut ids) = (Bench::new(config()), BTreeMap::new());
+    for n in 1..=20 {
+        let from = format!("9.{n}.7.6:5");
+        ids.insert(addr(&from), bench.meet(&from));
+    }
+    let (end, mut asked) = (bench.now + Duration::from_secs(24 * 3600), 0);
+    while bench.now < end {
+        bench.now = bench.node.deadline().unwrap().max(bench.now);
+        bench.node.tick(bench.now);
+        let outputs: Vec<_> = std::iter::from_fn(|| bench.node.poll()).collect();
+        for output in outputs {
+            match output {
+                Output::Bootstrap => asked += 1,
+                Output::Send { to, bytes } if to.is_ipv4() => {
+                    if let Some(id) = ids.get(&to).copied() {
+                        let bytes = answer(&bytes, Response::new(id), None);
+                        bench.node.datagram(to, &bytes, bench.now);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!((10..=20).contains(&asked), "{asked}");
+}
+
+/// Starts a search of which the only node answers last; what it is told then.
+fn told_at_the_end(bench: &mut Bench, drain: bool) -> usize {
+    let id = bench.meet("9.8.7.6:5");
+    bench.pass(Duration::from_secs(20));
+    bench.out();
+    bench.node.want(HASH, true, bench.now);
+    let sent = bench.out();
+    let asks = |bytes: &[u8]| matches!(krpc::decode(bytes).unwrap().body, Body::Query(q) if matches!(q.method, Method::GetPeers { .. }));
+    let (_, bytes) = sent.iter().find(|(_, bytes)| asks(bytes)).expect("a search");
+    let mut response = Response::new(id);
+    response.token = Some(b"token");
+    let bytes = answer(bytes, response, None);
+    if drain {
+        while bench.node.pace.take(1, bench.now) {}
+    }
+    bench.give("9.8.7.6:5", &bytes).len()
+}
+
+#[test]
+fn an_announce_goes_out_however_much_is_searched() {
+    assert_eq!(told_at_the_end(&mut Bench::new(config()), false), 1);
+    let mut bench = Bench::new(config());
+    assert_eq!(told_at_the_end(&mut bench, true), 1);
+    assert!(!bench.node.pace.has(0, bench.now), "it is owed");
+}
+
+#[test]
+fn a_hungry_torrent_is_searched_sooner_and_ever_less_so() {
+    let mut bench = Bench::new(config());
+    told_at_the_end(&mut bench, false);
+    let due = |bench: &Bench| bench.node.wanted[&HASH].due[0];
+    let usual = due(&bench);
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        bench.node.hurry(HASH, false, true, bench.now);
+        waits.push(due(&bench).since(bench.now).as_secs().div_ceil(60));
+        // As if that search had ended.
+        bench.node.due[0] = BTreeSet::from([(usual, HASH)]);
+        bench.node.wanted.get_mut(&HASH).unwrap().due[0] = usual;
+    }
+    assert!(waits.iter().zip([1, 2, 4, 8, 15, 15]).all(|(wait, most)| *wait <= most), "{waits:?}");
+    assert!(waits[2] == 4 && waits[3] == 8 && waits[5] >= 13, "{waits:?}");
+    bench.node.hurry(HASH, false, false, bench.now);
+    assert_eq!(due(&bench), usual);
+    bench.node.hurry(HASH, false, true, bench.now);
+    assert!(due(&bench) <= bench.now + Duration::from_secs(60), "from the start again");
+    bench.node.hurry(InfoHash([1; 20]), true, true, bench.now);
+}
+
+#[test]
+fn peers_of_a_local_network_are_no_news_for_the_world() {
+    let mut bench = Bench::new(config());
+    let own = bench.node.stats(bench.now).sides[0].unwrap().id;
+    bench.node.store.add(HASH, addr("10.0.0.1:99"), own, bench.now);
+    let get = || Method::GetPeers { info_hash: HASH, want: Want::default() };
+    assert!(response(&bench.ask("9.1.1.1:5", get())[0].1).values.is_none());
+    assert!(response(&bench.ask("10.0.0.2:5", get())[0].1).values.is_some());
+}
+
+#[test]
+fn a_scrap_of_a_query_gets_no_long_error() {
+    let mut bench = Bench::new(config());
+    for scrap in [&b"d1:t2:aa1:y1:qe"[..], b"d1:t0:1:y1:qe", b"d1:t1:a1:y1:xe"] {
+        let sent = bench.give("9.8.7.6:5", scrap);
+        assert!(sent.iter().all(|(_, bytes)| bytes.len() <= DHT_GAIN * scrap.len()), "{sent:?}");
+    }
+}
+
+#[test]
+fn strangers_do_not_use_up_what_our_searches_need() {
+    let mut bench = Bench::new(config());
+    let mut pinged = 0;
+    for n in 0..=255u8 {
+        let from = format!("9.{n}.7.6:5");
+        pinged += bench
+            .ask(&from, Method::Ping)
+            .iter()
+            .filter(|(_, b)| b.windows(6).any(|w| w == b"1:y1:q"))
+            .count();
+        let from = format!("11.{n}.7.6:5");
+        pinged += bench
+            .ask(&from, Method::Ping)
+            .iter()
+            .filter(|(_, b)| b.windows(6).any(|w| w == b"1:y1:q"))
+            .count();
+    }
+    assert!(pinged > 0 && bench.node.pace.has(DHT_QUERY_BURST / 2 - 1, bench.now), "{pinged}");
+}
+
 #[test]
 fn errors_and_silence_end_a_search() {
     let mut bench = Bench::new(config());

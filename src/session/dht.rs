@@ -193,6 +193,7 @@ impl Session {
                 }
                 Output::Peers { info_hash, peers } => self.on_dht_peers(info_hash, peers, now),
                 Output::Searched { info_hash, search } => {
+                    self.look_sooner(info_hash, search.v6, now);
                     if let Some(dht) = self.dht.as_mut().filter(|dht| dht.asked.contains(&info_hash)) {
                         dht.tell(Report::DhtSearched { info_hash, search });
                     }
@@ -210,6 +211,15 @@ impl Session {
         {
             let at = dht.node.deadline().unwrap_or(Time::NEVER).min(dht.save_at);
             self.timers.arm(&mut dht.armed, at, Key::Dht);
+        }
+    }
+
+    /// A download that has nobody does not wait for its turn of 15 minutes.
+    fn look_sooner(&mut self, info_hash: InfoHash, v6: bool, now: Time) {
+        let torrent = self.by_hash.get(&info_hash).and_then(|id| self.torrents.get(*id));
+        let Some(hungry) = torrent.map(|t| t.downloading() && t.peers.is_empty()) else { return };
+        if let Some(dht) = self.dht.as_mut() {
+            dht.node.hurry(info_hash, v6, hungry, now);
         }
     }
 

@@ -112,6 +112,52 @@ fn private_torrents_never_come_near_it() {
 }
 
 #[test]
+fn a_download_without_peers_looks_again_soon() {
+    let searches = |complete: bool| {
+        let mut b = Bench::new();
+        b.tell(setup(&[("9.8.7.6", 5)]));
+        answer(&mut b, 0, &[]);
+        let mut from = b.done.len();
+        if complete {
+            b.seed("a");
+        } else {
+            b.open("a", Bitfield::new(PIECES));
+        }
+        let mut count = 0;
+        for _ in 0..14 * 60 {
+            let next = b.done.len();
+            count += asked(&b, from).iter().filter(|(.., name, _)| name == "get_peers").count();
+            answer(&mut b, from, &[]);
+            from = next;
+            b.pass(Duration::from_secs(1));
+        }
+        count
+    };
+    // At once, and about 1, 3 and 7 minutes later.
+    assert_eq!((searches(false), searches(true)), (4, 1));
+}
+
+#[test]
+fn no_datagram_tells_of_a_private_torrent() {
+    let mut b = Bench::new();
+    b.tell(setup(&[("9.8.7.6", 5)]));
+    answer(&mut b, 0, &[]);
+    let hidden = b.add(private("a"), Bitfield::new(PIECES));
+    b.add(spec("b"), Bitfield::new(PIECES));
+    let hash = b.s.torrents.get(hidden).unwrap().spec.meta.info_hash.0;
+    let mut from = 0;
+    for _ in 0..40 * 60 {
+        let next = b.done.len();
+        answer(&mut b, from, &["5.5.5.5:55"]);
+        from = next;
+        b.pass(Duration::from_secs(1));
+    }
+    let tells = |action: &&Action| matches!(action, Action::Datagram { data, .. } if data.windows(20).any(|part| part == hash));
+    assert!(asked(&b, 0).iter().any(|(.., name, _)| name == "announce_peer"), "the other one is looked for");
+    assert_eq!(b.done.iter().filter(tells).count(), 0);
+}
+
+#[test]
 fn without_a_node_nothing_of_it_is_said() {
     let mut b = Bench::new();
     let torrent = b.seed("a");
