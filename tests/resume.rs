@@ -181,7 +181,8 @@ impl Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
         command.current_dir(dir).args(["--json", "-v", "-b", "127.0.0.1", "-p", "0", "-d", "data"]);
         command.args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled"]).args(more);
-        command.arg("--state-dir").arg(state);
+        // No file at all: what the user of this machine has configured is not ours.
+        command.args(["--config", ""]).arg("--state-dir").arg(state);
         if let Some(seeder) = seeder {
             seeder.next_run();
             command.arg("--peer").arg(seeder.addr.to_string());
