@@ -77,8 +77,8 @@ impl Session {
         for addr in outcome.peers {
             t.known.add(addr, Source::Tracker, now);
         }
-        if outcome.external_ip.is_some_and(|ip| self.external_ip.replace(ip) != Some(ip)) {
-            log::info!("trackers see us as {:?}", outcome.external_ip);
+        if let Some(ip) = outcome.external_ip.filter(|ip| self.external_ip.replace(*ip) != Some(*ip)) {
+            log::info!("trackers see us as {ip}");
         }
     }
 
