@@ -258,7 +258,7 @@ impl Worker {
                 let space = &mut buf.space()[..block.len as usize];
                 let result = read(&mut self.hands.files, &storage, block.piece, block.begin, space);
                 if result.is_err() {
-                    storage.set_wrong(block.piece);
+                    storage.set_in_doubt(block.piece);
                 }
                 result
             }
