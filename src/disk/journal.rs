@@ -108,8 +108,7 @@ impl Journal {
             Err(error) => return none(Some(without(&spec.dir, &error))),
         };
         let folder = state.join("resume");
-        let name = format!("{}-{}", spec.meta.info_hash, Hex(&identity[..6]));
-        let path = folder.join(name);
+        let path = named(spec, state, &identity);
         let shape = Shape::new(&spec.meta.layout);
         let made = std::fs::create_dir_all(&folder).and_then(|()| open_or_make(&path));
         let (file, refused) = match made {
@@ -159,10 +158,10 @@ impl Journal {
         let bytes = entry.encode(&self.identity, self.record.life, self.record.next);
         self.put(&bytes, shape.entry_at(self.record.next), false);
         self.record.next += 1;
+        self.record.apply(entry, &shape);
         if let Entry::Open(piece) | Entry::Have(piece, _) | Entry::Lost(piece) = entry {
             self.unhashed.clear(piece);
         }
-        self.record.apply(entry, &shape);
         // The checkpoint before may be needed, with all entries since: half of the ring is for each.
         if self.record.next - self.from >= shape.entries() / 2 {
             self.fold();
@@ -195,12 +194,12 @@ impl Journal {
             }
         }
     }
+
     /// Writes to another file from now on. Gives the one before.
     #[cfg(test)]
     pub(super) fn swap_file(&mut self, file: File) -> File {
         std::mem::replace(&mut self.file, file)
     }
-
 
     /// A second descriptor of the file, to make it durable while entries are added.
     pub(super) fn handle(&self) -> Option<Handle> {
@@ -224,6 +223,7 @@ impl Journal {
             self.record.partial.insert(piece, blocks);
         }
     }
+
     /// A piece may be right or not: who opens the torrent next has it hashed, if it is not found out before.
     pub(super) fn doubt(&mut self, piece: u32) {
         self.add(Entry::Open(piece));
@@ -238,7 +238,6 @@ impl Journal {
         stored.into_iter().for_each(|piece| _ = open.clear(piece));
         self.record.rest = Rest::Stopped;
     }
-
 
     /// Keeps totals and peers.
     pub(super) fn save(&mut self, saved: Saved) {
@@ -265,6 +264,15 @@ impl Journal {
 /// Says that a run leaves no record.
 fn without(path: &Path, error: &io::Error) -> String {
     format!("what is there will not be remembered: {}: {error}", printable(&path.to_string_lossy()))
+}
+
+/// Where the record of a torrent lies.
+pub(super) fn path_of(spec: &Spec, state: &Path) -> io::Result<PathBuf> {
+    Ok(named(spec, state, &identity(spec)?))
+}
+
+fn named(spec: &Spec, state: &Path, identity: &[u8; 20]) -> PathBuf {
+    state.join("resume").join(format!("{}-{}", spec.meta.info_hash, Hex(&identity[..6])))
 }
 
 /// Which torrent in which folder.

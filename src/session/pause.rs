@@ -74,7 +74,12 @@ impl Session {
         let told = t.announcer.stopping_done() || now >= t.forget_at;
         if self.stopping.is_none() && told && matches!(t.phase, Phase::Closed) && t.news.due() == Time::NEVER
         {
+            let spec = t.spec.clone();
             self.udp.cancel(id, now);
+            // Who was added in its place needs the copy.
+            if spec.state_dir.is_some() && !self.by_hash.contains_key(&spec.meta.info_hash) {
+                self.actions.push_back(Action::Job { lane: 0, job: Job::Forget { torrent: id, spec } });
+            }
             self.torrents.remove(id);
             self.removed.retain(|other| *other != id);
         }
