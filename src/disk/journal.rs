@@ -209,6 +209,7 @@ impl Journal {
     /// A first block of a piece is about to be stored. Gives the blocks that are there from an earlier run.
     pub(super) fn begin(&mut self, piece: u32) -> Option<Bitfield> {
         let blocks = self.record.partial.remove(&piece);
+        self.unhashed.clear(piece);
         if !self.record.open.get(piece) {
             self.add(Entry::Open(piece));
         }

@@ -609,3 +609,29 @@ fn the_copy_of_a_removed_torrent_goes_unless_it_was_added_again() {
         assert_eq!(b.done.iter().filter(forgets).count(), usize::from(!again));
     }
 }
+
+#[test]
+fn what_a_full_disk_lost_at_the_very_end_is_told() {
+    for quit in [true, false] {
+        let mut b = Bench::new();
+        // Complete, or still being checked.
+        let torrent = if quit { b.seed("a") } else { b.open("a", Bitfield::full(PIECES)) };
+        if quit {
+            b.tell(Event::Command(Command::Quit));
+        }
+        while b.s.report(b.now).is_some() {}
+        let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = crate::api::DiskError { op: "write", path: "/sim/a".into(), source };
+        b.tell(Event::Done { lane: 0, done: Done::Unsynced { torrent, error, lost: vec![3] } });
+        let mut told = Vec::new();
+        while let Some(report) = b.s.report(b.now) {
+            match report {
+                Report::Error { reason, message, .. } => told.push(format!("{reason:?} {message}")),
+                Report::State { state, .. } => told.push(format!("{state:?}")),
+                _ => {}
+            }
+        }
+        assert!(told[0].starts_with("DiskFull ") && told[0].contains("/sim/a"), "{told:?}");
+        assert_eq!(told[1..], ["Error"], "quit {quit}");
+    }
+}
