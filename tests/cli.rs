@@ -151,8 +151,14 @@ fn options_in(text: &str) -> Vec<String> {
 #[test]
 fn help_and_man_page_name_the_same_options() {
     let folder = Folder::new("man");
-    let commands = [&["-h"][..], &["create", "-h"], &["show", "-h"], &["verify", "-h"], &["config", "-h"]];
-    let helps: String = commands.iter().map(|args| folder.call(args).out).collect();
+    let commands = ["", "config", "create", "scrape", "show", "tracker", "verify"];
+    let helps: String = commands
+        .iter()
+        .map(|command| match *command {
+            "" => folder.call(&["-h"]).out,
+            command => folder.call(&[command, "-h"]).out,
+        })
+        .collect();
     let manual = include_str!("../docs/ptorrent.1");
     assert_eq!(options_in(&helps), options_in(manual));
     for short in helps.lines().filter_map(|line| line.trim_start().strip_prefix('-')?.chars().next()) {

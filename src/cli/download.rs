@@ -298,6 +298,10 @@ impl<'w, 'c> Watch<'w, 'c> {
                 self.quitting = true;
                 tell(Command::Quit);
             }
+            // What is complete when the engine is about to end has its turn after it: its files are closed then.
+            if !self.quitting {
+                self.hooks.start();
+            }
         }
     }
 
@@ -307,10 +311,6 @@ impl<'w, 'c> Watch<'w, 'c> {
         for (number, view) in (0..).zip(&self.views) {
             if !view.ended() {
                 tell(if self.paused { Command::Pause { number } } else { Command::Resume { number } });
-            }
-            // What is complete when the engine is about to end has its turn after it: its files are closed then.
-            if !self.quitting {
-                self.hooks.start();
             }
         }
     }
