@@ -155,6 +155,7 @@ impl Session {
         self.resolve(id, peers, now);
         self.arm_torrent(id, now);
         self.begin_seeding(id, now);
+        self.join_dht(id, now);
     }
 
     /// Every wanted piece is verified.

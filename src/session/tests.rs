@@ -1,5 +1,6 @@
 //! Hand-made events, for what a simulated swarm does too rarely.
 
+mod dht;
 mod trackers;
 
 use super::*;
