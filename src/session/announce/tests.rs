@@ -399,7 +399,7 @@ fn a_min_interval_holds_when_the_others_have_failed() {
     }
     world.announcer.on_reply(b, rarely, world.now);
     world.announcer.on_reply(a, fine(60), world.now);
-    world.now = world.now + MINUTE;
+    world.now += MINUTE;
     assert_eq!(ask(&mut world), Some(("a".into(), a, Event::None)));
     world.announcer.on_reply(a, dead(), world.now);
     assert_eq!(ask(&mut world), None);
