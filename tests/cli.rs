@@ -153,7 +153,7 @@ fn options_in(text: &str) -> Vec<String> {
 #[test]
 fn help_and_man_page_name_the_same_options() {
     let folder = Folder::new("man");
-    let commands = ["", "config", "create", "scrape", "show", "tracker", "verify"];
+    let commands = ["", "config", "create", "dht", "scrape", "show", "tracker", "verify"];
     let helps: String = commands
         .iter()
         .map(|command| match *command {
