@@ -5,7 +5,7 @@ use super::known::Source;
 use super::{Key, Session};
 use crate::api::{Action, Call, Reason, Reply, TorrentId, TrackerFailure};
 use crate::base::time::Time;
-use crate::proto::tracker::{Response, Scheme};
+use crate::proto::tracker::{Request, Response, Scheme};
 
 impl Session {
     /// Tells the trackers what is due.
@@ -46,6 +46,13 @@ impl Session {
             peers_wanted: u32::try_from(wanted).unwrap_or(u32::MAX),
             dry: t.downloading() && wanted > 0 && t.known.deadline().is_none(),
         })
+    }
+
+    /// What an announce says of the torrent is what holds when it goes out, which may be long after it was due.
+    pub(super) fn refresh(&self, id: TorrentId, request: &mut Request) {
+        if let Some(Facts { uploaded, downloaded, left, .. }) = self.facts(id) {
+            (request.uploaded, request.downloaded, request.left) = (uploaded, downloaded, left);
+        }
     }
 
     pub(super) fn on_announced(
@@ -89,7 +96,10 @@ impl Session {
     }
 
     pub(super) fn pump_calls(&mut self, now: Time) {
-        while let Some(call) = self.calls.next(now) {
+        while let Some(mut call) = self.calls.next(now) {
+            if let Call::Announce { torrent, request, .. } = &mut call {
+                self.refresh(*torrent, request);
+            }
             self.actions.push_back(Action::Call(Box::new(call)));
         }
         let due = self.calls.deadline();

@@ -388,6 +388,24 @@ fn a_slow_tracker_is_passed_over_and_its_late_answer_counts() {
 }
 
 #[test]
+fn a_min_interval_holds_when_the_others_have_failed() {
+    let mut world = World::new(&[&["a"], &["b"]]);
+    let (_, a, _) = ask(&mut world).unwrap();
+    world.announcer.on_slow(a, world.now);
+    let (_, b, _) = ask(&mut world).unwrap();
+    let mut rarely = fine(60);
+    if let Ok(response) = &mut rarely {
+        response.min_interval = Some(60 * MINUTE);
+    }
+    world.announcer.on_reply(b, rarely, world.now);
+    world.announcer.on_reply(a, fine(60), world.now);
+    world.now += MINUTE;
+    assert_eq!(ask(&mut world), Some(("a".into(), a, Event::None)));
+    world.announcer.on_reply(a, dead(), world.now);
+    assert_eq!(ask(&mut world), None);
+}
+
+#[test]
 fn when_all_are_slow_their_answers_are_waited_for() {
     let mut world = World::new(&[&["a", "b"]]);
     for _ in 0..2 {
