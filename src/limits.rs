@@ -423,7 +423,7 @@ const _: () = assert!(SUPER_REVEAL as usize * 9 < OUTBOX_MAX && CHOKE_ROUND.as_s
 pub const CONFIG_MAX: u64 = 256 << 10;
 /// Commands of `--on-complete` that run at a time: enough that one that copies holds up no short one for long.
 pub const HOOKS_MAX: usize = 4;
-/// Peers that the embedded tracker knows at most: some 20 bytes each, 44 with IPv6.
+/// Peers that the embedded tracker knows at most: 16 bytes each in large swarms, 28 with IPv6.
 pub const TRACKER_PEERS_MAX: usize = 5 << 18;
 /// Of these, in one swarm: the others must have room.
 pub const TRACKER_SWARM_MAX: usize = 1 << 19;
