@@ -7,6 +7,7 @@
 use crate::base::bits::Bitfield;
 use crate::base::buf::Buf;
 use crate::handle;
+use crate::proto::id::{InfoHash, NodeId};
 use crate::proto::layout::Block;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::tracker::url::Url;
@@ -15,7 +16,7 @@ use crate::proto::wire::handshake::Handshake;
 use crate::proto::wire::message::Message;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -381,6 +382,14 @@ pub enum Job {
         /// Whose.
         torrent: TorrentId,
     },
+    /// Drop what the state folder has but for the next start to be shorter. It comes after the last answer to `Close`,
+    /// and is not answered.
+    Forget {
+        /// Whose.
+        torrent: TorrentId,
+        /// Of what.
+        spec: Arc<Spec>,
+    },
 }
 
 /// What came of a [`Job`].
@@ -614,6 +623,83 @@ impl fmt::Display for TrackerFailure {
     }
 }
 
+/// How our node of the DHT runs.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DhtSetup {
+    /// Over IPv4.
+    pub v4: bool,
+    /// Over IPv6.
+    pub v6: bool,
+    /// Nodes of this machine count: for private networks.
+    pub loopback: bool,
+    /// Hosts and ports of nodes to begin with.
+    pub bootstrap: Vec<(String, u16)>,
+    /// What [`Report::DhtTable`] said in an earlier run.
+    pub saved: Vec<u8>,
+}
+
+/// How our node of the DHT stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DhtStats {
+    /// Over IPv4 and over IPv6, where it runs.
+    pub sides: [Option<DhtSide>; 2],
+    /// Torrents that we keep peers of for others.
+    pub stored_torrents: usize,
+    /// Peers of all of them.
+    pub stored_peers: usize,
+    /// Datagrams that came, and went.
+    pub packets: (u64, u64),
+    /// Bytes of them.
+    pub bytes: (u64, u64),
+    /// Queries that were let in, and those that were dropped for being too many.
+    pub queries: (u64, u64),
+    /// Searches under way.
+    pub searches: usize,
+}
+
+/// How it stands in one family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DhtSide {
+    /// Our id.
+    pub id: NodeId,
+    /// Whom we know.
+    pub table: DhtCount,
+    /// Our address as others see it.
+    pub external: Option<IpAddr>,
+    /// Nobody reaches us (BEP 43).
+    pub read_only: bool,
+}
+
+/// How many nodes we know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DhtCount {
+    /// Nodes that answered, or asked us, within 15 minutes.
+    pub good: usize,
+    /// Nodes that have to be asked again first.
+    pub questionable: usize,
+    /// Nodes that wait for room.
+    pub spare: usize,
+    /// Buckets.
+    pub buckets: usize,
+}
+
+/// What a search for a torrent took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DhtSearch {
+    /// Over IPv6.
+    pub v6: bool,
+    /// Queries.
+    pub asked: usize,
+    /// Answers.
+    pub answered: usize,
+    /// The longest way from our table to a node that answered.
+    pub hops: u32,
+    /// Peers that were found.
+    pub peers: usize,
+    /// Nodes that we were announced to.
+    pub announced: usize,
+}
+
 /// What the program wants of the engine.
 #[derive(Debug)]
 pub enum Command {
@@ -625,6 +711,12 @@ pub enum Command {
         /// What and how.
         spec: Arc<Spec>,
     },
+    /// Join the DHT; once.
+    Dht(Box<DhtSetup>),
+    /// Look peers of a torrent up in the DHT: [`Report::DhtPeers`], then [`Report::DhtSearched`] for each family.
+    DhtLookUp(InfoHash),
+    /// [`Report::DhtStats`], please.
+    DhtStatus,
     /// Halt this torrent: close its peers and files, tell its trackers `stopped`, keep its record.
     Pause {
         /// The program's number of it; one that is not there is ignored, here and below.
@@ -699,6 +791,24 @@ pub enum Report {
         number: u32,
         /// One line.
         message: String,
+    },
+    /// The table of the DHT, for [`DhtSetup::saved`].
+    DhtTable(Vec<u8>),
+    /// How the DHT stands.
+    DhtStats(Box<DhtStats>),
+    /// Peers that a look-up found.
+    DhtPeers {
+        /// Of which torrent.
+        info_hash: InfoHash,
+        /// Addresses of them.
+        peers: Vec<SocketAddr>,
+    },
+    /// A look-up has ended in one family.
+    DhtSearched {
+        /// Of which torrent.
+        info_hash: InfoHash,
+        /// What it took.
+        search: DhtSearch,
     },
     /// The engine has ended.
     Finished {

@@ -13,6 +13,8 @@
 //!    |   \   |   /   |
 //!    |      sys      |           sockets and system calls that more than one of them needs
 //! session, tracker   |           inner half: deterministic, single-threaded, simulated whole
+//!    |       |       |
+//!   dht      |       |           speaks of datagrams and info-hashes only
 //!     \      |      /
 //!    api -> proto -> base, limits  (the tracker needs no api)
 //! ```
@@ -20,6 +22,7 @@
 pub mod api;
 pub mod base;
 pub mod cli;
+pub mod dht;
 pub mod disk;
 pub mod engine;
 pub mod helper;

@@ -171,6 +171,8 @@ pub const READ_CHUNK: usize = 256 << 10;
 /// Bytes of info dictionaries that are held for their piece hashes, besides the one used last: those of the torrents
 /// that are downloaded or checked just now, some GiB each.
 pub const DUE_HELD: usize = 8 << 20;
+/// How long the state folder keeps a copy of a torrent that no start asks for: longer than most machines are up.
+pub const COPY_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Bytes of a file that are looked at for anything but zeros before it counts as holding data.
 pub const FOUND_LOOK: u64 = 1 << 20;
 /// Address space of one mapped window; less where there are but 32 bits of it.
@@ -419,10 +421,127 @@ pub const SUPER_REVEAL: u32 = 4096;
 
 const _: () = assert!(SUPER_REVEAL as usize * 9 < OUTBOX_MAX && CHOKE_ROUND.as_secs() < SLOT_TURN.as_secs());
 
+/// The longest datagram of the DHT that is read: 1,024 bytes are due at most (BEP 32), some send what Ethernet takes.
+pub const KRPC_MAX: usize = 1500;
+/// The longest datagram of the DHT that is sent (BEP 32).
+pub const KRPC_SEND_MAX: usize = 1024;
+/// The longest transaction id that is sent back: 2 to 8 bytes are common.
+pub const KRPC_TID_MAX: usize = 32;
+/// The longest token that is kept: 4 to 20 bytes are common.
+pub const KRPC_TOKEN_MAX: usize = 64;
+/// Nodes that are taken from one answer: 8 are due, some send twice that.
+pub const KRPC_NODES_MAX: usize = 16;
+/// Peers that are taken from one answer: what fits the longest datagram is more than twice that.
+pub const KRPC_PEERS_MAX: usize = 100;
+
+const _: () = assert!(KRPC_SEND_MAX <= KRPC_MAX);
+
+/// Nodes of a bucket, of an answer and of a search: the K of BEP 5.
+pub const DHT_K: usize = 8;
+/// Queries of a search under way at a time: fast enough on the first nodes, and no burst (Kademlia's alpha).
+pub const DHT_ALPHA: usize = 3;
+/// Buckets of a table at most: one for each bit. Some 20 are ever filled in a network of millions.
+pub const DHT_BUCKETS_MAX: usize = 160;
+/// Nodes of one network (/24, /64) in one bucket, and in one search: who owns a network does not own a place.
+pub const DHT_PER_NETWORK: usize = 2;
+/// A node that was not heard of for this long is questionable (BEP 5).
+pub const DHT_FRESH: Duration = Duration::from_secs(15 * 60);
+/// A node that leaves so many queries in a row without an answer is bad (BEP 5).
+pub const DHT_FAILS: u8 = 2;
+/// After so long without an answer another node is asked; the answer may still come.
+pub const DHT_SLOW: Duration = Duration::from_millis(1500);
+/// After so long there is no answer.
+pub const DHT_TIMEOUT: Duration = Duration::from_secs(6);
+/// Our queries that may wait for an answer, 100 bytes each.
+pub const DHT_CALLS_MAX: usize = 512;
+/// Our queries a second in the long run: a search takes some 30, and 1,000 torrents search each 15 minutes.
+pub const DHT_QUERY_RATE: u64 = 60;
+/// Our queries at once after a pause.
+pub const DHT_QUERY_BURST: u64 = 120;
+/// Searches at a time; others wait their turn.
+pub const DHT_SEARCHES_MAX: usize = 8;
+/// Nodes that a search remembers: the K nearest, and those that stand in for what does not answer.
+pub const DHT_CANDIDATES_MAX: usize = 96;
+/// Queries of one search at most, so that liars who name ever nearer nodes cannot keep it going.
+pub const DHT_ASKED_MAX: usize = 160;
+/// Of these, queries to nodes whose id does not fit their address (BEP 42).
+pub const DHT_UNLAWFUL_MAX: usize = 24;
+/// Nodes that one node can bring into a search.
+pub const DHT_TOLD_MAX: usize = DHT_K;
+/// Peers that one search brings at most: what a torrent can use.
+pub const DHT_FOUND_MAX: usize = 1000;
+/// A torrent is searched and announced this often (BEP 5 keeps an announce for 30 minutes or so).
+pub const DHT_ANNOUNCE: Duration = Duration::from_secs(15 * 60);
+/// The same after a search that nobody answered.
+pub const DHT_ANNOUNCE_RETRY: Duration = Duration::from_secs(60);
+/// The secret of tokens changes this often (BEP 5).
+pub const DHT_TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
+/// A peer that was announced to us is given out for so long.
+pub const DHT_PEER_KEPT: Duration = Duration::from_secs(30 * 60);
+/// Torrents that we keep peers of; a node of the public network has some hundreds.
+pub const DHT_HASHES_MAX: usize = 2000;
+/// Peers of all of them, 48 bytes each: half a MiB.
+pub const DHT_PEERS_MAX: usize = 10_000;
+/// Peers of one torrent: several times what goes into an answer.
+pub const DHT_PEERS_PER_HASH: usize = 200;
+/// Networks whose queries are counted one by one.
+pub const DHT_SENDERS: usize = 64;
+/// Queries of one network that are answered, a second.
+pub const DHT_SENDER_RATE: u64 = 20;
+/// The same at once, after a pause.
+pub const DHT_SENDER_BURST: u64 = 100;
+/// Bytes of answers a second, whoever asks: what a slow line can spare.
+pub const DHT_ANSWER_RATE: u64 = 32 << 10;
+/// The same at once, after a pause.
+pub const DHT_ANSWER_BURST: u64 = 128 << 10;
+/// An answer to an address that may be forged is so many times the size of its query at most.
+pub const DHT_GAIN: usize = 5;
+/// Voices about our address that count, the last ones.
+pub const DHT_VOTES: usize = 16;
+/// Voices that have to agree about it.
+pub const DHT_VOTES_NEEDED: usize = 4;
+/// Addresses to begin with, of bootstrap names and the like.
+pub const DHT_ROUTERS_MAX: usize = 32;
+/// Nodes of the last run that are tried first.
+pub const DHT_SAVED_MAX: usize = 64;
+/// The longest saved table that is read: both families, and room.
+pub const DHT_SAVED_BYTES: usize = 16 << 10;
+/// The wait before joining is tried again; it doubles each time.
+pub const DHT_JOIN_RETRY: Duration = Duration::from_secs(5);
+/// The longest wait before joining is tried again.
+pub const DHT_JOIN_RETRY_MAX: Duration = Duration::from_secs(10 * 60);
+/// The neighbourhood of our id is searched this often: new nodes there are the ones that searches end at.
+pub const DHT_NEIGHBOURS: Duration = Duration::from_secs(30 * 60);
+/// Nodes of the table are looked after one at a time, this far apart at least.
+pub const DHT_UPKEEP: Duration = Duration::from_secs(5);
+/// When nobody answered for this long, no node is blamed for being silent: we may have no network.
+pub const DHT_ALONE: Duration = Duration::from_secs(2 * 60);
+/// Who asks us within this long after we sent it something may come through a hole that we made (NAT): it does not
+/// tell that we can be reached.
+pub const DHT_HOLE: Duration = Duration::from_secs(3 * 60);
+/// Addresses that we remember for it.
+pub const DHT_HOLES_MAX: usize = 1024;
+/// A node that nobody reached for so long is read-only (BEP 43).
+pub const DHT_UNREACHED: Duration = Duration::from_secs(30 * 60);
+/// A read-only node tries anew after this long whether it can be reached.
+pub const DHT_READ_ONLY: Duration = Duration::from_secs(6 * 3600);
+/// What waits to be sent or told; the reactor empties it after each event.
+pub const DHT_OUT_MAX: usize = 1024;
+
+const _: () = assert!(DHT_VOTES_NEEDED * 2 <= DHT_VOTES && DHT_CANDIDATES_MAX >= 8 * DHT_K);
+const _: () = assert!(DHT_SLOW.as_millis() < DHT_TIMEOUT.as_millis() && DHT_ALPHA <= DHT_K);
+const _: () = assert!(DHT_SAVED_MAX * (26 + 38) + 256 < DHT_SAVED_BYTES);
 /// The longest configuration file: thousands of trackers and peers, read and checked in no time.
 pub const CONFIG_MAX: u64 = 256 << 10;
 /// Commands of `--on-complete` that run at a time: enough that one that copies holds up no short one for long.
 pub const HOOKS_MAX: usize = 4;
+
+/// Names of bootstrap nodes that are looked up at a time.
+pub const DHT_NAMES_MAX: usize = 16;
+/// What a program that does not listen is told of the DHT, later.
+pub const DHT_REPORTS_MAX: usize = 256;
+/// The table of the DHT is kept this often, and at the end.
+pub const DHT_SAVE: Duration = Duration::from_secs(30 * 60);
 /// Peers that the embedded tracker knows at most: 16 bytes each in large swarms, 28 with IPv6.
 pub const TRACKER_PEERS_MAX: usize = 5 << 18;
 /// Of these, in one swarm: the others must have room.

@@ -71,7 +71,9 @@ fn wrong_usage_is_one_line_that_names_option_value_and_what_is_allowed() {
         (&[][..], &["no TORRENT"][..]),
         (&["--nonsense", "x"], &["unknown option --nonsense"]),
         (&["-z"], &["unknown option -z"]),
-        (&["--dht-bootstrap", "x:1", "t"], &["unknown option --dht-bootstrap"]),
+        (&["--dht-bootstrap", "x", "t"], &["--dht-bootstrap 'x'", "HOST:PORT"]),
+        (&["dht", "--lookup", "x"], &["--lookup 'x'", "40 hexadecimal digits"]),
+        (&["dht", "x"], &["dht takes options only"]),
         (&["--seed-ratio", "x", "t"], &["--seed-ratio 'x'", "1.5"]),
         (&["--seed-time", "1.5", "t"], &["--seed-time '1.5'", "minutes"]),
         (&["--max-upload-rate", "1T", "t"], &["--max-upload-rate '1T'", "500K"]),
@@ -151,8 +153,14 @@ fn options_in(text: &str) -> Vec<String> {
 #[test]
 fn help_and_man_page_name_the_same_options() {
     let folder = Folder::new("man");
-    let commands = [&["-h"][..], &["create", "-h"], &["show", "-h"], &["verify", "-h"], &["config", "-h"]];
-    let helps: String = commands.iter().map(|args| folder.call(args).out).collect();
+    let commands = ["", "config", "create", "dht", "scrape", "show", "tracker", "verify"];
+    let helps: String = commands
+        .iter()
+        .map(|command| match *command {
+            "" => folder.call(&["-h"]).out,
+            command => folder.call(&[command, "-h"]).out,
+        })
+        .collect();
     let manual = include_str!("../docs/ptorrent.1");
     assert_eq!(options_in(&helps), options_in(manual));
     for short in helps.lines().filter_map(|line| line.trim_start().strip_prefix('-')?.chars().next()) {

@@ -10,7 +10,7 @@ mod heap;
 mod mutate;
 
 use ptorrent::base::rng::Rng;
-use ptorrent::proto::{bencode, compact, http, http_server, metainfo, resume, tracker, wire};
+use ptorrent::proto::{bencode, compact, http, http_server, krpc, metainfo, resume, tracker, wire};
 use ptorrent::tracker as serve;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -29,6 +29,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("url", tracker::url::fuzz_url),
     ("http", http::fuzz_http),
     ("resume", resume::fuzz_resume),
+    ("krpc", krpc::fuzz_krpc),
     ("request", http_server::fuzz_request),
     ("served", serve::http::fuzz_tracker_http),
     ("datagram", serve::udp::fuzz_tracker_udp),

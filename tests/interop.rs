@@ -12,6 +12,7 @@ mod interop {
     mod among;
     mod clients;
     mod content;
+    mod dht;
     mod download;
     mod lab;
     mod one_peer;

@@ -340,6 +340,35 @@ fn an_interrupted_download_goes_on_with_the_blocks_it_has() {
 }
 
 #[test]
+fn a_first_check_that_is_interrupted_goes_on_where_it_was() {
+    const PIECES: usize = 1000;
+    let folder = Folder::new("check");
+    let (_seeder, bytes, first) = torrent(&folder.0, PIECES);
+    fs::create_dir_all(folder.0.join("data/top")).unwrap();
+    let (a, b) = bytes.split_at(first as usize);
+    fs::write(folder.0.join("data/top/a"), a).unwrap();
+    fs::write(folder.0.join("data/top/b"), b).unwrap();
+    for round in 0..6 {
+        let mut run = Running::start(&folder.0, Path::new("state"), None, &["-s"]);
+        let believed = run.believed();
+        assert_eq!(believed.have + believed.hash, PIECES, "{round}: {believed:?}");
+        // Mostly in the midst of the check.
+        if round % 2 == 0 {
+            run.interrupt();
+            run.end();
+        } else {
+            run.kill();
+        }
+    }
+    let mut run = Running::start(&folder.0, Path::new("state"), None, &["-s"]);
+    run.line_with(r#""event":"complete""#);
+    run.interrupt();
+    assert_eq!(run.end(), Some(0));
+    let believed = Running::start(&folder.0, Path::new("state"), None, &["-s"]).believed();
+    assert_eq!((believed.have, believed.hash), (PIECES, 0));
+}
+
+#[test]
 fn garbage_in_the_record_costs_a_check_and_no_more() {
     const PIECES: usize = 40;
     let folder = Folder::new("garbage");

@@ -14,7 +14,8 @@ const BELOW: &[(&str, &[&str])] = &[
     ("helper", &["sys", "api", "proto", "base", "limits"]),
     ("sys", &["base", "limits"]),
     ("tracker", &["proto", "base", "limits"]),
-    ("session", &["api", "proto", "base", "limits"]),
+    ("session", &["dht", "api", "proto", "base", "limits"]),
+    ("dht", &["api", "proto", "base", "limits"]),
     ("api", &["proto", "base", "limits"]),
     ("proto", &["base", "limits"]),
     ("limits", &["base"]),
@@ -22,7 +23,7 @@ const BELOW: &[(&str, &[&str])] = &[
 ];
 
 /// The parts that are deterministic: no file, socket, thread, clock or environment.
-const INNER: &[&str] = &["base", "limits", "proto", "session", "tracker", "api"];
+const INNER: &[&str] = &["base", "limits", "proto", "session", "tracker", "dht", "api"];
 
 /// What they must not name, by a word that stands for it.
 const FOREIGN: &[&str] = &[

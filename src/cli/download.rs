@@ -1,6 +1,7 @@
 //! The download: torrents to the engine, its reports to the user, an exit status at the end.
 
 use super::console::{Console, Stream, now};
+use super::dht;
 use super::hook::{Ended, Facts, Hooks};
 use super::json::Object;
 use super::keys::{Key, Keys};
@@ -18,6 +19,7 @@ use crate::proto::tracker::url::Url;
 use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, after, never, select};
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,10 +48,17 @@ fn run_all(options: &Download, console: &mut Console<'_>) -> Result<u8, Error> {
     let views = specs.iter().map(|spec| View::new(spec.meta.name.clone(), spec.meta.info_hash)).collect();
     let facts = specs.iter().map(|spec| facts(spec, console)).collect();
     let engine = Engine::start(engine_options(options, specs.len(), console)).map_err(|e| unable(&e))?;
+    let state_dir = specs.iter().find_map(|spec| spec.state_dir.clone());
+    // Without a torrent that may use it there is no need of a node.
+    if options.dht && specs.iter().any(|spec| !spec.meta.private) {
+        let setup = dht::setup(&options.bind, &options.dht_bootstrap, state_dir.as_deref());
+        engine.command(Command::Dht(Box::new(setup)));
+    }
     for (number, spec) in (0..).zip(specs) {
         engine.command(Command::Add { number, spec: Arc::new(spec) });
     }
     let mut watch = Watch::new(views, facts, failures, options, console);
+    watch.state_dir = state_dir;
     let keys = watch.keys()?;
     let pressed = keys.as_ref().map_or_else(never, |keys| keys.pressed.clone());
     let status = watch.run(engine.reports(), pressed, &|command| {
@@ -92,6 +101,9 @@ fn specs(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Spec>, bo
         Some(path) => Some(console.resolve(path)),
         None => console.state_dir(),
     };
+    if let Some(state) = &state_dir {
+        engine::sweep_state(state);
+    }
     let (mut specs, mut failures) = (Vec::<Spec>::new(), false);
     for torrent in &options.torrents {
         match load(torrent, console) {
@@ -185,6 +197,8 @@ struct Watch<'w, 'c> {
     views: Vec<View>,
     facts: Vec<Facts>,
     hooks: Hooks,
+    /// Where the table of the DHT is kept.
+    state_dir: Option<PathBuf>,
     /// A TORRENT could not be read.
     failures: bool,
     exit: bool,
@@ -225,6 +239,7 @@ impl<'w, 'c> Watch<'w, 'c> {
             views,
             facts,
             hooks: Hooks::new(options.on_complete.clone()),
+            state_dir: None,
             failures,
             exit: options.exit,
             json: options.json,
@@ -295,6 +310,10 @@ impl<'w, 'c> Watch<'w, 'c> {
                 self.quitting = true;
                 tell(Command::Quit);
             }
+            // What is complete when the engine is about to end has its turn after it: its files are closed then.
+            if !self.quitting {
+                self.hooks.start();
+            }
         }
     }
 
@@ -304,10 +323,6 @@ impl<'w, 'c> Watch<'w, 'c> {
         for (number, view) in (0..).zip(&self.views) {
             if !view.ended() {
                 tell(if self.paused { Command::Pause { number } } else { Command::Resume { number } });
-            }
-            // What is complete when the engine is about to end has its turn after it: its files are closed then.
-            if !self.quitting {
-                self.hooks.start();
             }
         }
     }
@@ -428,6 +443,14 @@ impl<'w, 'c> Watch<'w, 'c> {
                 self.console.warn(&format!("{name}: {message}"));
                 Ok(())
             }
+            Report::DhtTable(table) => {
+                if let Some(dir) = &self.state_dir {
+                    dht::save(dir, &table);
+                }
+                Ok(())
+            }
+            // Nobody asks for these here.
+            Report::DhtStats(_) | Report::DhtPeers { .. } | Report::DhtSearched { .. } => Ok(()),
             Report::Finished { .. } => Ok(()),
         }
     }

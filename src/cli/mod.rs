@@ -8,6 +8,7 @@ mod args;
 mod config;
 mod console;
 mod create;
+mod dht;
 mod download;
 mod hash;
 mod hook;
@@ -155,6 +156,7 @@ fn perform(task: Task, read: &config::Read, console: &mut Console<'_>) -> Result
         Task::Create(options) => create::run(&options, console),
         Task::Show { torrent, json } => show::run(&torrent, json, console),
         Task::Scrape(options) => scrape::run(&options, console),
+        Task::Dht(options) => dht::run(&options, console),
         Task::Verify { torrent, dir } => verify::run(&torrent, &dir, console),
         Task::Config { save } => config::run(read, save, console),
         Task::Tracker(options) => tracker::run(&options, console),

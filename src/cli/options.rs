@@ -6,6 +6,7 @@ use super::tracker;
 use super::values;
 use crate::api::{DiskIo, Prealloc};
 use crate::limits;
+use crate::proto::id::InfoHash;
 use crate::proto::metainfo::printable;
 use crate::proto::tracker::url::Url;
 use getopts::{Fail, HasArg, Matches, Occur};
@@ -82,7 +83,13 @@ const DOWNLOAD: &[Opt] = &[
     ("", "peer", Kind::Values("HOST:PORT"), "connect to this peer too"),
     ("", "tracker", Kind::Values("URL"), "announce there too"),
     ("", "encryption", Kind::Value("disabled"), "no encryption: the one choice of this version"),
-    ("", "no-dht", Kind::Flag, "no DHT (this version has none)"),
+    ("", "no-dht", Kind::Flag, "find no peers by the DHT, and run no node of it"),
+    (
+        "",
+        "dht-bootstrap",
+        Kind::Values("HOST:PORT"),
+        "begin with this node of the DHT, not with the built-in ones",
+    ),
     ("", "no-pex", Kind::Flag, "no peer exchange (this version has none)"),
     ("", "no-lsd", Kind::Flag, "no local discovery (this version has none)"),
     ("", "json", Kind::Flag, "one JSON object a line in place of the progress lines"),
@@ -116,6 +123,16 @@ const CREATE: &[Opt] = &[
 const SCRAPE: &[Opt] = &[
     ("b", "bind", Kind::Values("ADDR"), "ask from ADDR; once for IPv4, once for IPv6"),
     ("", "bind-device", Kind::Value("IF"), "every socket on this network device, or none"),
+    ("", "json", Kind::Flag, "print one JSON object a line"),
+];
+
+const DHT: &[Opt] = &[
+    ("", "lookup", Kind::Value("INFO_HASH"), "print the peers of this torrent, then end"),
+    ("", "dht-bootstrap", Kind::Values("HOST:PORT"), "begin with this node, not with the built-in ones"),
+    ("p", "port", Kind::Value("PORT[-PORT]"), "port; 0: any that is free (default: 6881-6889)"),
+    ("b", "bind", Kind::Values("ADDR"), "listen on ADDR; once for IPv4, once for IPv6"),
+    ("", "bind-device", Kind::Value("IF"), "every socket on this network device, or none"),
+    ("", "state-dir", Kind::Value("PATH"), "the table of the last run is here"),
     ("", "json", Kind::Flag, "print one JSON object a line"),
 ];
 
@@ -157,6 +174,8 @@ pub(crate) enum Task {
     Create(Create),
     /// Ask trackers how swarms stand.
     Scrape(Scrape),
+    /// Run a node of the DHT.
+    Dht(DhtOptions),
     /// Say what a .torrent holds.
     Show { torrent: OsString, json: bool },
     /// Hash what is on disk.
@@ -201,6 +220,10 @@ pub(crate) struct Download {
     pub(crate) seed_time: Option<Duration>,
     pub(crate) peers: Vec<(String, u16)>,
     pub(crate) trackers: Vec<Url>,
+    /// A node of the DHT runs.
+    pub(crate) dht: bool,
+    /// Where it begins; empty: at the built-in names.
+    pub(crate) dht_bootstrap: Vec<(String, u16)>,
     pub(crate) json: bool,
     pub(crate) state_dir: Option<PathBuf>,
     /// A command of the shell.
@@ -229,6 +252,18 @@ pub(crate) struct Scrape {
     pub(crate) json: bool,
 }
 
+/// The options of `dht`.
+#[derive(Debug)]
+pub(crate) struct DhtOptions {
+    pub(crate) lookup: Option<InfoHash>,
+    pub(crate) bootstrap: Vec<(String, u16)>,
+    pub(crate) ports: RangeInclusive<u16>,
+    pub(crate) bind: Vec<IpAddr>,
+    pub(crate) device: Option<String>,
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) json: bool,
+}
+
 /// Reads the arguments (without the program's own name).
 pub(crate) fn parse(args: &[OsString]) -> Result<(Common, Task), Error> {
     let texts: Vec<String> = args.iter().map(|arg| to_text(arg)).collect();
@@ -242,17 +277,16 @@ pub(crate) fn parse(args: &[OsString]) -> Result<(Common, Task), Error> {
         "show" => parsed(rest, &[SHOW, COMMON], SHOW_USAGE, show),
         "verify" => parsed(rest, &[VERIFY, COMMON], VERIFY_USAGE, verify),
         "config" => parsed(rest, &[CONFIG, DOWNLOAD, COMMON], CONFIG_USAGE, config),
+        "dht" => parsed(rest, &[DHT, COMMON], DHT_USAGE, dht),
         "tracker" => parsed(rest, &[TRACKER, COMMON], TRACKER_USAGE, as_tracker),
-        "edit" | "dht" | "replay" => {
-            Err(Error::Usage(format!("the command {command} is not in this version")))
-        }
+        "edit" | "replay" => Err(Error::Usage(format!("the command {command} is not in this version"))),
         _ => parsed(&texts, &[DOWNLOAD, COMMON], USAGE, download),
     }
 }
 
 const USAGE: &str = "\
 Usage: ptorrent [options] TORRENT...       download, then seed
-       ptorrent COMMAND [options] ...      config, create, scrape, show, tracker or verify; each has its own --help
+       ptorrent COMMAND [options] ...      config, create, dht, scrape, show, tracker or verify; each has its own --help
 
 A TORRENT is the path of a .torrent file. A file named like a command is written ./create.
 On a terminal the key p pauses all torrents, and again goes on with them; q quits.";
@@ -262,6 +296,9 @@ Make a .torrent of a file or folder; print its magnet URI.";
 const SCRAPE_USAGE: &str = "\
 Usage: ptorrent scrape [options] TORRENT...
 Ask each tracker of each TORRENT for seeders, leechers and downloads; exit with 0 when one of each answers.";
+const DHT_USAGE: &str = "\
+Usage: ptorrent dht [options]
+Run a node of the DHT and say how it stands each 10 seconds, until a signal comes; or look peers of a torrent up.";
 const SHOW_USAGE: &str = "\
 Usage: ptorrent show [options] TORRENT
 Print what a .torrent holds.";
@@ -403,6 +440,23 @@ fn scrape(matches: &Matches) -> Result<Task, Error> {
     }
 }
 
+fn dht(matches: &Matches) -> Result<Task, Error> {
+    let (bind, device) = bind(matches)?;
+    if let Some(text) = matches.free.first() {
+        let text = printable(text);
+        return Err(Error::Usage(format!("dht takes options only, not '{text}'; see --lookup")));
+    }
+    Ok(Task::Dht(DhtOptions {
+        lookup: value(matches, "lookup", None, |text| super::dht::lookup(text).map(Some))?,
+        bootstrap: each(matches, "dht-bootstrap", values::peer)?,
+        ports: value(matches, "port", 6881..=6889, values::ports)?,
+        bind,
+        device,
+        state_dir: path(matches, "state-dir"),
+        json: matches.opt_present("json"),
+    }))
+}
+
 /// All that a download is told besides its torrents, which may be missing here.
 fn settings(matches: &Matches) -> Result<Download, Error> {
     let usage = |text: &str| Err(Error::Usage(text.into()));
@@ -432,6 +486,8 @@ fn settings(matches: &Matches) -> Result<Download, Error> {
         seed_time: value(matches, "seed-time", None, values::minutes)?.filter(|_| !exit),
         peers: each(matches, "peer", values::peer)?,
         trackers: each(matches, "tracker", values::tracker)?,
+        dht: !matches.opt_present("no-dht"),
+        dht_bootstrap: each(matches, "dht-bootstrap", values::peer)?,
         json: matches.opt_present("json"),
         state_dir: path(matches, "state-dir"),
         on_complete: matches

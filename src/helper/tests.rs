@@ -147,9 +147,8 @@ fn one_name_is_looked_up_once_for_all_that_want_it() {
             Err(why) => assert_eq!(why, "cannot find b: no such name"),
         }
     }
-    pool.call(resolve("127.0.0.1"));
-    pool.call(resolve("::ffff:1.2.3.4"));
-    for want in ["127.0.0.1:7", "1.2.3.4:7"] {
+    for (host, want) in [("127.0.0.1", "127.0.0.1:7"), ("::ffff:1.2.3.4", "1.2.3.4:7")] {
+        pool.call(resolve(host));
         let Reply::Resolved { result, .. } = inbox.recv_timeout(LONG).unwrap() else {
             panic!("not a look-up")
         };

@@ -27,6 +27,42 @@ impl fmt::Debug for InfoHash {
     }
 }
 
+/// The name of a node of the DHT, and a place in its space: info-hashes are places too (BEP 5).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub [u8; 20]);
+
+impl NodeId {
+    /// How far two places are apart; compare distances as they stand, the smaller is the closer.
+    pub fn distance(self, other: NodeId) -> [u8; 20] {
+        std::array::from_fn(|i| self.0[i] ^ other.0[i])
+    }
+
+    /// How many leading bits two places share, 160 when they are the same.
+    pub fn shared_bits(self, other: NodeId) -> usize {
+        let distance = self.distance(other);
+        let zeros = distance.iter().take_while(|byte| **byte == 0).count();
+        zeros * 8 + distance.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize)
+    }
+}
+
+impl From<InfoHash> for NodeId {
+    fn from(hash: InfoHash) -> NodeId {
+        NodeId(hash.0)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Hex(&self.0))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Hex(&self.0))
+    }
+}
+
 /// The text is not an info-hash: 40 hex digits of either case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Error;
@@ -95,6 +131,17 @@ mod tests {
         }
         assert_eq!(from_hex::<1>("é"), None);
         assert_eq!(from_hex::<1>("7F"), Some([0x7f]));
+    }
+
+    #[test]
+    fn places_are_as_far_apart_as_their_first_bit_that_differs() {
+        let (mut a, mut b) = (NodeId([7; 20]), NodeId([7; 20]));
+        assert_eq!((a.shared_bits(b), a.distance(b)), (160, [0; 20]));
+        b.0[19] ^= 1;
+        assert_eq!(a.shared_bits(b), 159);
+        a.0[2] ^= 0x10;
+        assert_eq!((a.shared_bits(b), b.shared_bits(a)), (19, 19));
+        assert!(a.distance(b) > NodeId([7; 20]).distance(b));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod compact;
 pub mod http;
 pub mod http_server;
 pub mod id;
+pub mod krpc;
 pub mod layout;
 pub mod metainfo;
 pub mod resume;

@@ -26,10 +26,12 @@ impl Session {
         }
     }
 
-    /// Datagrams are told apart by their first byte: answers of UDP trackers begin with an action below 2^24.
+    /// Datagrams are told apart by their first byte: answers of UDP trackers begin with an action below 2^24, what the
+    /// DHT says is a bencoded dictionary.
     pub(super) fn on_datagram(&mut self, from: SocketAddr, data: &[u8], now: Time) {
         match data.first() {
             Some(0) => self.udp.on_datagram(from, data, now),
+            Some(b'd') => self.on_dht_datagram(from, data, now),
             _ => log::trace!("a datagram of {} bytes from {from} that is for nobody", data.len()),
         }
     }

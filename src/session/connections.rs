@@ -10,7 +10,7 @@ use crate::limits::{
     CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, INACTIVITY, KEEPALIVE, MESSAGE_SMALL,
     SNUB_AFTER, TORRENT_TICK,
 };
-use crate::proto::wire::handshake::Handshake;
+use crate::proto::wire::handshake::{DHT_BIT, Handshake};
 use crate::proto::wire::message::Message;
 use std::borrow::Cow;
 use std::io;
@@ -91,8 +91,11 @@ impl Session {
     }
 
     fn send_handshake(&mut self, peer: PeerId, info_hash: crate::proto::id::InfoHash) {
-        // No reserved bit: none of the extensions that they announce is built.
-        let handshake = Handshake { reserved: [0; 8], info_hash, peer_id: self.config.peer_id };
+        let mut reserved = [0; 8];
+        if self.uses_dht(info_hash) {
+            reserved[7] |= DHT_BIT;
+        }
+        let handshake = Handshake { reserved, info_hash, peer_id: self.config.peer_id };
         self.actions.push_back(Action::Handshake { peer, handshake: Box::new(handshake) });
     }
 
@@ -127,6 +130,9 @@ impl Session {
             self.send_handshake(peer, handshake.info_hash);
         }
         self.open(torrent, peer, handshake.peer_id, now);
+        if handshake.reserved[7] & DHT_BIT != 0 && self.uses_dht(handshake.info_hash) {
+            self.send(peer, Message::Port(self.config.port), now);
+        }
     }
 
     fn same_peer(&self, torrent: TorrentId, peer: PeerId, id: &[u8; 20]) -> Option<PeerId> {

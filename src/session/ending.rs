@@ -34,6 +34,7 @@ impl Session {
     /// Ends what the torrent does: its peers, its announces, then its files.
     pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
         self.cancel_udp(id, now);
+        self.leave_dht(id);
         let Some(t) = self.torrents.get_mut(id) else { return };
         t.halted = true;
         if let Some(why) = t.goal.parted() {
@@ -150,6 +151,7 @@ impl Session {
                     t.news.state(State::Stopped, None);
                 }
             }
+            self.save_dht();
             self.actions.push_back(Action::Exit);
         }
     }

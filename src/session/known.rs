@@ -17,6 +17,8 @@ pub(super) enum Source {
     User,
     /// A tracker, or the resume record.
     Tracker,
+    /// The DHT, where anybody may name anybody.
+    Dht,
 }
 
 /// Where a candidate stands.
@@ -371,7 +373,7 @@ impl Candidate {
 fn back_off(source: Source, failures: u32) -> Duration {
     let (first, max) = match source {
         Source::User => (limits::REDIAL_USER, limits::REDIAL_USER_MAX),
-        Source::Tracker => (limits::REDIAL, limits::REDIAL_MAX),
+        Source::Tracker | Source::Dht => (limits::REDIAL, limits::REDIAL_MAX),
     };
     (first * (1 << failures.saturating_sub(1).min(16))).min(max)
 }

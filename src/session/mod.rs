@@ -8,6 +8,7 @@ mod calls;
 mod checks;
 mod choker;
 mod connections;
+mod dht;
 mod doubt;
 mod download;
 mod ending;
@@ -107,6 +108,8 @@ pub struct Session {
     /// For [`timers`].
     udp_armed: Time,
     calls: Calls,
+    /// Our node of the DHT, if there is one.
+    dht: Option<Box<dht::Dht>>,
     /// Connections being made.
     half_open: usize,
     /// Connections that came in and have not shaken hands, the oldest first.
@@ -169,6 +172,7 @@ impl Session {
             actions: VecDeque::new(),
             picked: Vec::new(),
             calls: Calls::new(),
+            dht: None,
             half_open: 0,
             strangers: VecDeque::new(),
             callers: VecDeque::new(),
@@ -212,6 +216,9 @@ impl Session {
             Event::Unreachable { to, why } => self.udp.on_unreachable(to, why, now),
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
+            Event::Command(Command::Dht(setup)) => self.on_dht(*setup, now),
+            Event::Command(Command::DhtLookUp(info_hash)) => self.on_dht_look_up(info_hash, now),
+            Event::Command(Command::DhtStatus) => self.on_dht_status(now),
             Event::Command(Command::Pause { number }) => self.on_pause(number, now),
             Event::Command(Command::Resume { number }) => self.on_resume(number, now),
             Event::Command(Command::Remove { number }) => self.on_remove(number, now),
@@ -221,6 +228,7 @@ impl Session {
         }
         self.run_timers(now);
         self.pump_udp(now);
+        self.pump_dht(now);
         self.dial(now);
         self.torrents.settle();
     }
@@ -270,6 +278,7 @@ impl Session {
                     self.udp_armed = Time::NEVER;
                     self.udp.on_tick(now);
                 }
+                Key::Dht => self.on_dht_timer(now),
                 // Dialling comes with every event.
                 Key::Dial => self.dial_armed = Time::NEVER,
             }
@@ -280,7 +289,7 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
-                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial | Key::Udp => true,
+                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial | Key::Udp | Key::Dht => true,
             });
         }
     }
@@ -309,7 +318,11 @@ impl Session {
         p.heard = now;
         log::trace!("{peer} {message:?}");
         match message {
-            Message::KeepAlive | Message::Port(_) | Message::Other { .. } => Ok(()),
+            Message::KeepAlive | Message::Other { .. } => Ok(()),
+            Message::Port(port) => {
+                self.on_port(peer, *port, now);
+                Ok(())
+            }
             Message::Choke => self.on_choke(peer),
             Message::Unchoke => self.on_unchoke(peer, now),
             Message::Interested => self.on_interested(peer, now),
@@ -351,7 +364,11 @@ impl Session {
             Reply::Resolved { torrent, host, port, result } => {
                 self.on_resolved(torrent, &host, port, result, now);
             }
-            Reply::LookedUp { host, port, result } => self.udp.on_looked_up(&host, port, result, now),
+            Reply::LookedUp { host, port, result } => {
+                if !self.on_dht_looked_up(&host, port, &result, now) {
+                    self.udp.on_looked_up(&host, port, result, now);
+                }
+            }
         }
         self.pump_calls(now);
         if self.stopping.is_some() {

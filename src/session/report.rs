@@ -9,6 +9,9 @@ use crate::base::time::Time;
 impl Session {
     /// When there is something to report.
     pub(super) fn news_due(&self) -> Time {
+        if self.dht.as_ref().is_some_and(|dht| dht.has_reports()) {
+            return Time::ZERO;
+        }
         let news = self.torrents.loudest().map_or(Time::NEVER, |(due, _)| due);
         match &self.stopping {
             _ if self.status_due => Time::ZERO,
@@ -33,6 +36,9 @@ impl Session {
             self.forget_torrent(id, now);
             self.torrents.settle();
             return report;
+        }
+        if let Some(report) = self.dht.as_mut().and_then(|dht| dht.report()) {
+            return Some(report);
         }
         let stopping = self.stopping.as_mut()?;
         let Finished::Tell { unreached } = stopping.finished else { return None };

@@ -23,6 +23,8 @@ pub(super) enum Key {
     Dial,
     /// Something is due with UDP trackers.
     Udp,
+    /// The same with the DHT.
+    Dht,
 }
 
 #[derive(Default)]

@@ -37,7 +37,7 @@ pub(crate) struct Start<'a> {
     pub(crate) rpc: u16,
     /// Peers to dial; aria2, rtorrent and Transmission know them by a tracker only.
     pub(crate) peers: &'a [SocketAddr],
-    /// Settings of libtorrent, as `name=number`.
+    /// Settings of libtorrent, as `name=number`; for Transmission nodes that its DHT begins with, as `host port`.
     pub(crate) settings: &'a [String],
 }
 
@@ -192,15 +192,17 @@ fn transmission(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
         r#"{{"bind-address-ipv4": "{ip}", "bind-address-ipv6": "::1", "peer-port": {port},
             "rpc-bind-address": "{ip}", "rpc-port": {rpc}, "rpc-whitelist-enabled": false,
             "rpc-host-whitelist-enabled": false, "rpc-authentication-required": false,
-            "dht-enabled": false, "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false,
+            "dht-enabled": {dht}, "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false,
             "port-forwarding-enabled": false, "encryption": 0, "rename-partial-files": false,
             "incomplete-dir-enabled": false, "download-dir": "{data}"}}"#,
         ip = start.listen.ip(),
         port = start.listen.port(),
         rpc = start.rpc,
         data = start.data.display(),
+        dht = !start.settings.is_empty(),
     );
     fs::write(start.home.join("settings.json"), settings)?;
+    fs::write(start.home.join("dht.bootstrap"), start.settings.join("\n"))?;
     // What lies in this folder it loads at its start; content of the right size it takes for complete.
     let torrents = start.home.join("torrents");
     fs::create_dir_all(&torrents)?;

@@ -83,10 +83,21 @@ impl Lab {
 
     /// Starts ptorrent; the home it gets is empty, so that it has no settings and no resume records.
     pub(crate) fn ptorrent(&self, args: &[&str], data: &Path, bind: IpAddr, torrent: &Torrent) -> Process {
+        self.ptorrent_with_dht(&[&["--no-dht"], args].concat(), data, bind, torrent)
+    }
+
+    /// The same with its DHT: say where it is to begin, so that it leaves the others alone.
+    pub(crate) fn ptorrent_with_dht(
+        &self,
+        args: &[&str],
+        data: &Path,
+        bind: IpAddr,
+        torrent: &Torrent,
+    ) -> Process {
         let home = self.folder("ptorrent");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
         command
-            .args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled", "-b", &bind.to_string()])
+            .args(["--no-pex", "--no-lsd", "--encryption", "disabled", "-b", &bind.to_string()])
             .args(args)
             .arg("-d")
             .arg(data)
@@ -147,7 +158,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn start(name: &str, mut command: Command, home: &Path) -> Process {
+    pub(crate) fn start(name: &str, mut command: Command, home: &Path) -> Process {
         let (out, err) = (home.join("stdout"), home.join("stderr"));
         command.stdin(Stdio::null());
         command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());

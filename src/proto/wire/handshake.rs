@@ -7,6 +7,9 @@ use crate::proto::id::InfoHash;
 /// How a handshake begins: the length of the protocol's name, and the name.
 pub const PREFIX: &[u8; 20] = b"\x13BitTorrent protocol";
 
+/// In the last byte of the reserved bits: the sender has a node of the DHT (BEP 5).
+pub const DHT_BIT: u8 = 1;
+
 /// What both sides say first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Handshake {
