@@ -542,7 +542,7 @@ pub const DHT_NAMES_MAX: usize = 16;
 pub const DHT_REPORTS_MAX: usize = 256;
 /// The table of the DHT is kept this often, and at the end.
 pub const DHT_SAVE: Duration = Duration::from_secs(30 * 60);
-/// Peers that the embedded tracker knows at most: some 20 bytes each, 44 with IPv6.
+/// Peers that the embedded tracker knows at most: 16 bytes each in large swarms, 28 with IPv6.
 pub const TRACKER_PEERS_MAX: usize = 5 << 18;
 /// Of these, in one swarm: the others must have room.
 pub const TRACKER_SWARM_MAX: usize = 1 << 19;
