@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Gets the real BitTorrent clients that `make interop` and `make bench` work with, from package registries only:
-# aria2, Transmission, rtorrent, opentracker and mktorrent from apt, libtorrent from PyPI into .peers/venv and,
-# when asked, rqbit from crates.io into .peers/bin. Quick when all is there already; no daemon is left running.
+# aria2, Transmission, rtorrent, opentracker and mktorrent from apt, libtorrent from PyPI into .peers/venv,
+# bittorrent-tracker from npm into .peers/npm where there is a Node.js and, when asked, rqbit from crates.io into
+# .peers/bin. Quick when all is there already; no daemon is left running.
 set -u
 export LC_ALL=C
 
@@ -120,6 +121,17 @@ install_libtorrent() {
         say "could not install libtorrent"
 }
 
+tracker_path() { if [ -e "$peers/npm/node_modules/bittorrent-tracker/server.js" ]; then echo "$peers/npm"; fi; }
+
+# Nothing in it is compiled or run while it is installed; a second tracker to test against, so not needed.
+install_tracker() {
+    if [ -n "$(tracker_path)" ]; then say "bittorrent-tracker is there"; return; fi
+    if ! have node || ! have npm; then say "no node and npm: no bittorrent-tracker"; return; fi
+    say "npm install bittorrent-tracker"
+    npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix "$peers/npm" bittorrent-tracker ||
+        say "could not install bittorrent-tracker"
+}
+
 rqbit_path() {
     if [ -x "$peers/bin/rqbit" ]; then echo "$peers/bin/rqbit"; else command -v rqbit; fi
 }
@@ -137,6 +149,7 @@ if [ "$check" = no ]; then
     peers=$(cd "$peers" && pwd -P) # a virtual environment holds its own path: not one through a link
     install_apt
     install_libtorrent
+    install_tracker
     [ "$with_rqbit" = yes ] && install_rqbit
 fi
 
@@ -165,6 +178,8 @@ row mktorrent needed "$(mktorrent -h 2>/dev/null </dev/null | number)" "$(comman
 version=$(libtorrent_version)
 row libtorrent needed "$version" "${version:+$peers/venv/bin/python}"
 row rtorrent optional "$(rtorrent -h 2>/dev/null | number)" "$(command -v rtorrent)"
+path=$(tracker_path)
+row bittorrent-tracker optional "$(grep -s '"version"' "$path/node_modules/bittorrent-tracker/package.json" | number)" "$path"
 path=$(rqbit_path)
 kind=optional
 [ "$with_rqbit" = yes ] && kind=needed

@@ -382,6 +382,14 @@ pub enum Job {
         /// Whose.
         torrent: TorrentId,
     },
+    /// Drop what the state folder has but for the next start to be shorter. It comes after the last answer to `Close`,
+    /// and is not answered.
+    Forget {
+        /// Whose.
+        torrent: TorrentId,
+        /// Of what.
+        spec: Arc<Spec>,
+    },
 }
 
 /// What came of a [`Job`].

@@ -9,7 +9,7 @@ use crate::api::{Command, Report};
 use crate::base::buf::Pool;
 use crate::base::rng::Rng;
 use crate::base::wake::Wake;
-use crate::disk::{Shared, Syncer, Worker, keep};
+use crate::disk::{Shared, Syncer, Worker, keep, sweep};
 use crate::helper;
 pub use crate::helper::scrape::{Question, Said};
 use crate::limits;
@@ -105,7 +105,7 @@ struct Sizes {
     torrents: usize,
     receive_bufs: usize,
     /// Jobs of one worker, checks apart: a write or read holds a block, and of a torrent there may be an open or a
-    /// close, not both, two saves and a look for room.
+    /// close, not both, two saves, a look for room, and that it is forgotten.
     urgent: usize,
     /// Checks of one worker.
     checks: usize,
@@ -129,7 +129,7 @@ impl Sizes {
             lanes,
             torrents,
             receive_bufs,
-            urgent: bufs + 4 * torrents,
+            urgent: bufs + 5 * torrents,
             checks,
             syncs: 2 * torrents,
             done,
@@ -140,6 +140,11 @@ impl Sizes {
 /// Has the state folder keep what is most of a torrent, so that it need not stay in memory. After an error it does.
 pub fn keep_on_disk(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
     keep(meta, state)
+}
+
+/// Drops what the state folder keeps of torrents that nobody has started for months.
+pub fn sweep_state(state: &Path) {
+    sweep(state);
 }
 
 impl Engine {

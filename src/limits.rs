@@ -171,6 +171,8 @@ pub const READ_CHUNK: usize = 256 << 10;
 /// Bytes of info dictionaries that are held for their piece hashes, besides the one used last: those of the torrents
 /// that are downloaded or checked just now, some GiB each.
 pub const DUE_HELD: usize = 8 << 20;
+/// How long the state folder keeps a copy of a torrent that no start asks for: longer than most machines are up.
+pub const COPY_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Bytes of a file that are looked at for anything but zeros before it counts as holding data.
 pub const FOUND_LOOK: u64 = 1 << 20;
 /// Address space of one mapped window; less where there are but 32 bits of it.
@@ -544,7 +546,7 @@ pub const DHT_NAMES_MAX: usize = 16;
 pub const DHT_REPORTS_MAX: usize = 256;
 /// The table of the DHT is kept this often, and at the end.
 pub const DHT_SAVE: Duration = Duration::from_secs(30 * 60);
-/// Peers that the embedded tracker knows at most: some 20 bytes each, 44 with IPv6.
+/// Peers that the embedded tracker knows at most: 16 bytes each in large swarms, 28 with IPv6.
 pub const TRACKER_PEERS_MAX: usize = 5 << 18;
 /// Of these, in one swarm: the others must have room.
 pub const TRACKER_SWARM_MAX: usize = 1 << 19;

@@ -56,7 +56,16 @@ impl Running {
         command.current_dir(&folder.0).args(["-c", shell, PTORRENT]);
         command.args(["-b", "127.0.0.1", "-p", "0", "--state-dir", "state", "-d", "here", "--peer", &peer]);
         command
-            .args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled", "file.torrent"])
+            .args([
+                "--no-dht",
+                "--no-pex",
+                "--no-lsd",
+                "--encryption",
+                "disabled",
+                "--config",
+                "",
+                "file.torrent",
+            ])
             .args(args);
         let err = File::create(folder.0.join("err")).unwrap();
         command.stdin(Stdio::null()).stdout(out).stderr(err).env_remove("RUST_LOG");

@@ -181,7 +181,8 @@ impl Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
         command.current_dir(dir).args(["--json", "-v", "-b", "127.0.0.1", "-p", "0", "-d", "data"]);
         command.args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled"]).args(more);
-        command.arg("--state-dir").arg(state);
+        // No file at all: what the user of this machine has configured is not ours.
+        command.args(["--config", ""]).arg("--state-dir").arg(state);
         if let Some(seeder) = seeder {
             seeder.next_run();
             command.arg("--peer").arg(seeder.addr.to_string());
@@ -337,6 +338,35 @@ fn an_interrupted_download_goes_on_with_the_blocks_it_has() {
     assert_eq!(run.end(), Some(0));
     assert_eq!(seeder.sent(), PIECES * PIECE / BLOCK, "a block was fetched twice");
     compare(&folder.0, &bytes, first);
+}
+
+#[test]
+fn a_first_check_that_is_interrupted_goes_on_where_it_was() {
+    const PIECES: usize = 1000;
+    let folder = Folder::new("check");
+    let (_seeder, bytes, first) = torrent(&folder.0, PIECES);
+    fs::create_dir_all(folder.0.join("data/top")).unwrap();
+    let (a, b) = bytes.split_at(first as usize);
+    fs::write(folder.0.join("data/top/a"), a).unwrap();
+    fs::write(folder.0.join("data/top/b"), b).unwrap();
+    for round in 0..6 {
+        let mut run = Running::start(&folder.0, Path::new("state"), None, &["-s"]);
+        let believed = run.believed();
+        assert_eq!(believed.have + believed.hash, PIECES, "{round}: {believed:?}");
+        // Mostly in the midst of the check.
+        if round % 2 == 0 {
+            run.interrupt();
+            run.end();
+        } else {
+            run.kill();
+        }
+    }
+    let mut run = Running::start(&folder.0, Path::new("state"), None, &["-s"]);
+    run.line_with(r#""event":"complete""#);
+    run.interrupt();
+    assert_eq!(run.end(), Some(0));
+    let believed = Running::start(&folder.0, Path::new("state"), None, &["-s"]).believed();
+    assert_eq!((believed.have, believed.hash), (PIECES, 0));
 }
 
 #[test]

@@ -381,7 +381,7 @@ fn two_ptorrents(scheme: &str) {
     let start = |args: &[&str]| {
         let mut command = Command::new(PTORRENT);
         command.current_dir(&folder.0).args(["-q", "-b", "127.0.0.1", "-p", "0", "--state-dir", "state"]);
-        command.args(["--no-dht", "--no-pex", "--no-lsd"]).args(args).arg("t.torrent");
+        command.args(["--no-dht", "--no-pex", "--no-lsd", "--config", ""]).args(args).arg("t.torrent");
         command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
     };
     let mut seeder = start(&["-s", "-d", "there"]);

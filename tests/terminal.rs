@@ -58,7 +58,7 @@ fn scripted(name: &str) -> (Folder, Vec<u8>, Seeder) {
 fn ptorrent(folder: &Folder, args: &[&str]) -> Command {
     let mut command = Command::new(PTORRENT);
     command.current_dir(&folder.0).args(["-b", "127.0.0.1", "-p", "0", "--state-dir", "state", "-d", "here"]);
-    command.args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled"]).args(args);
+    command.args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled", "--config", ""]).args(args);
     command
 }
 

@@ -114,7 +114,7 @@ impl Running {
     fn start(folder: &Folder, args: &[&str]) -> (Running, u16) {
         let mut command = Command::new(PTORRENT);
         command.current_dir(&folder.0).args(["--json", "-p", "0", "--state-dir", "state"]).args(args);
-        command.args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled"]);
+        command.args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled", "--config", ""]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let out = child.stdout.take().unwrap();
         let (tx, lines) = channel();

@@ -105,7 +105,9 @@ impl Running {
         let err = fs::File::options().append(true).create(true).open(folder.0.join("err")).unwrap();
         let mut command = Command::new(PTORRENT);
         command.current_dir(&folder.0).args(["--json", "-b", "127.0.0.1", "-p", "0", "--state-dir", "state"]);
-        command.args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled"]).args(args);
+        command
+            .args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled", "--config", ""])
+            .args(args);
         Running(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(err).spawn().unwrap())
     }
 

@@ -175,11 +175,14 @@ fn given(line: &Matches) -> Result<Vec<Setting>, String> {
                 let bare = shorts + line.opt_count(long) - texts.len();
                 if let Kind::Count = kind {
                     let said: Result<Vec<usize>, String> =
-                        texts.iter().map(|text| number(long, text)).collect();
+                        texts.iter().map(|text| number(&format!("--{long}"), text)).collect();
                     let count = said?.iter().sum::<usize>() + bare;
                     let given = bare + texts.len() > 0;
                     texts = given.then(|| count.min(VERBOSE_MAX).to_string()).into_iter().collect();
                 } else {
+                    for text in &texts {
+                        flag(&format!("--{long}"), text)?;
+                    }
                     texts.extend(vec!["true".to_string(); bare]);
                     if texts.len() > 1 {
                         return Err(format!("--{long} is given more than once"));
@@ -438,6 +441,10 @@ mod tests {
             assert!(why.starts_with(due), "{file}: {why}");
         }
         assert!(read_with("", &["-x", "--exit"]).unwrap_err().contains("--exit is given more than once"));
+        // What stands on the command line is named as it is written there.
+        let said = |arg| read_with("", &[arg]).unwrap_err();
+        assert!(said("--json=maybe").starts_with("--json 'maybe': true or false is allowed"));
+        assert!(said("--verbose=9").starts_with("--verbose '9': a number from 0 to 3 is allowed"));
     }
 
     #[test]

@@ -101,6 +101,9 @@ fn specs(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Spec>, bo
         Some(path) => Some(console.resolve(path)),
         None => console.state_dir(),
     };
+    if let Some(state) = &state_dir {
+        engine::sweep_state(state);
+    }
     let (mut specs, mut failures) = (Vec::<Spec>::new(), false);
     for torrent in &options.torrents {
         match load(torrent, console) {

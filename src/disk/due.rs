@@ -2,13 +2,17 @@
 //! none: a copy of its info dictionary lies in the state folder, and is read again when something is to be hashed.
 
 use super::error::fail;
+use super::{journal, resume};
 use crate::api::{DiskError, Spec};
-use crate::limits::DUE_HELD;
+use crate::limits::{COPY_KEPT, DUE_HELD};
 use crate::proto::id::InfoHash;
 use crate::proto::metainfo::{Metainfo, find_hashes, wrap};
 use crate::sys::guard::assert_may_block;
-use rustix::fs::{Mode, OFlags, open};
-use rustix::io::retry_on_intr;
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, flock, open, statat,
+    utimensat,
+};
+use rustix::io::{Errno, retry_on_intr};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
@@ -28,6 +32,10 @@ pub fn keep(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
     if fs::metadata(&path).is_ok_and(|there| there.len() == bytes.len() as u64)
         && fs::read(&path).is_ok_and(|there| there == bytes)
     {
+        // It is in use, so it stays. Where its time cannot be set, it is written again some time.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let _ =
+            utimensat(CWD, &path, &Timestamps { last_access: now, last_modification: now }, AtFlags::empty());
         meta.let_go();
         return Ok(());
     }
@@ -46,6 +54,67 @@ pub fn keep(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
     }
     meta.let_go();
     Ok(())
+}
+
+/// Drops the copies in the state folder that no start asked for in a long while and no process is at work with.
+pub fn sweep(state: &Path) {
+    assert_may_block();
+    let kept = i64::try_from(COPY_KEPT.as_nanos()).unwrap_or(i64::MAX);
+    let latest = journal::now().saturating_sub(kept);
+    let Ok(copies) = fs::read_dir(state.join("torrents")) else { return };
+    let old = |path: &PathBuf| {
+        statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| resume::mtime(&stat) < latest)
+    };
+    let old: Vec<PathBuf> = copies.flatten().map(|copy| copy.path()).filter(old).collect();
+    if old.is_empty() {
+        return;
+    }
+    let records = records(state);
+    for path in old {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let Some(torrent) = name.split('.').next().filter(|name| name.len() == 40) else { continue };
+        if !records.iter().any(|record| is_of(record, torrent) && is_locked(record)) {
+            // Who cannot write there has nothing to tidy up.
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+/// The torrent was removed: so is its copy, unless another process is at work with it, in another folder.
+pub(super) fn drop_copy(spec: &Spec) {
+    assert_may_block();
+    let Some(state) = spec.state_dir.as_deref() else { return };
+    let torrent = spec.meta.info_hash.to_string();
+    // Our own record may be open for another moment.
+    let own = journal::path_of(spec, state).ok();
+    let others = records(state).into_iter().filter(|record| own.as_ref() != Some(record));
+    if others.into_iter().any(|record| is_of(&record, &torrent) && is_locked(&record)) {
+        return;
+    }
+    let path = path_of(spec.meta.info_hash, state);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            log::info!("{}", fail("remove", &path, error));
+        }
+        _ => {}
+    }
+}
+
+/// All resume records of a state folder.
+fn records(state: &Path) -> Vec<PathBuf> {
+    let folder = fs::read_dir(state.join("resume"));
+    folder.into_iter().flatten().flatten().map(|record| record.path()).collect()
+}
+
+fn is_of(record: &Path, torrent: &str) -> bool {
+    record.file_name().is_some_and(|name| name.to_string_lossy().starts_with(torrent))
+}
+
+/// Whether a process has the torrent of this record open.
+fn is_locked(record: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let Ok(file) = open(record, flags, Mode::empty()) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
 /// A copy that was read.

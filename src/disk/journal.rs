@@ -63,6 +63,8 @@ pub(super) struct Journal {
     identity: [u8; 20],
     /// What the file says, entries included.
     pub(super) record: Record,
+    /// Pieces that the record has as open since they are to be hashed, not since something is stored.
+    pub(super) unhashed: Bitfield,
     /// The number of the first entry after the last checkpoint.
     from: u64,
     /// It could not be written: what is on disk is older than this, which the times of the files tell. The next
@@ -106,8 +108,7 @@ impl Journal {
             Err(error) => return none(Some(without(&spec.dir, &error))),
         };
         let folder = state.join("resume");
-        let name = format!("{}-{}", spec.meta.info_hash, Hex(&identity[..6]));
-        let path = folder.join(name);
+        let path = named(spec, state, &identity);
         let shape = Shape::new(&spec.meta.layout);
         let made = std::fs::create_dir_all(&folder).and_then(|()| open_or_make(&path));
         let (file, refused) = match made {
@@ -140,8 +141,9 @@ impl Journal {
             return Found { journal: None, old, warning: Some(without(&path, &error)) };
         }
         let record = old.clone().unwrap_or_else(|| Record::new(&shape, now() as u64));
-        let from = record.next;
-        let journal = Journal { file, path, spec: spec.clone(), identity, record, from, broken: false };
+        let (from, unhashed) = (record.next, Bitfield::new(spec.meta.layout.pieces()));
+        let spec = spec.clone();
+        let journal = Journal { file, path, spec, identity, record, unhashed, from, broken: false };
         Found { journal: Some(journal), old, warning: None }
     }
 
@@ -157,6 +159,9 @@ impl Journal {
         self.put(&bytes, shape.entry_at(self.record.next), false);
         self.record.next += 1;
         self.record.apply(entry, &shape);
+        if let Entry::Open(piece) | Entry::Have(piece, _) | Entry::Lost(piece) = entry {
+            self.unhashed.clear(piece);
+        }
         // The checkpoint before may be needed, with all entries since: half of the ring is for each.
         if self.record.next - self.from >= shape.entries() / 2 {
             self.fold();
@@ -190,6 +195,12 @@ impl Journal {
         }
     }
 
+    /// Writes to another file from now on. Gives the one before.
+    #[cfg(test)]
+    pub(super) fn swap_file(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
+    }
+
     /// A second descriptor of the file, to make it durable while entries are added.
     pub(super) fn handle(&self) -> Option<Handle> {
         Some(Handle { file: self.file.try_clone().ok()?, path: self.path.clone() })
@@ -198,6 +209,7 @@ impl Journal {
     /// A first block of a piece is about to be stored. Gives the blocks that are there from an earlier run.
     pub(super) fn begin(&mut self, piece: u32) -> Option<Bitfield> {
         let blocks = self.record.partial.remove(&piece);
+        self.unhashed.clear(piece);
         if !self.record.open.get(piece) {
             self.add(Entry::Open(piece));
         }
@@ -211,6 +223,21 @@ impl Journal {
             self.record.open.clear(piece);
             self.record.partial.insert(piece, blocks);
         }
+    }
+
+    /// A piece may be right or not: who opens the torrent next has it hashed, if it is not found out before.
+    pub(super) fn doubt(&mut self, piece: u32) {
+        self.add(Entry::Open(piece));
+        self.unhashed.set(piece);
+    }
+
+    /// The torrent is closed: what was stored is told by the blocks of each piece, and what is still to be hashed stays
+    /// open.
+    pub(super) fn stop(&mut self) {
+        let (open, unhashed) = (&mut self.record.open, &self.unhashed);
+        let stored: Vec<u32> = open.iter().filter(|piece| !unhashed.get(*piece)).collect();
+        stored.into_iter().for_each(|piece| _ = open.clear(piece));
+        self.record.rest = Rest::Stopped;
     }
 
     /// Keeps totals and peers.
@@ -238,6 +265,15 @@ impl Journal {
 /// Says that a run leaves no record.
 fn without(path: &Path, error: &io::Error) -> String {
     format!("what is there will not be remembered: {}: {error}", printable(&path.to_string_lossy()))
+}
+
+/// Where the record of a torrent lies.
+pub(super) fn path_of(spec: &Spec, state: &Path) -> io::Result<PathBuf> {
+    Ok(named(spec, state, &identity(spec)?))
+}
+
+fn named(spec: &Spec, state: &Path, identity: &[u8; 20]) -> PathBuf {
+    state.join("resume").join(format!("{}-{}", spec.meta.info_hash, Hex(&identity[..6])))
 }
 
 /// Which torrent in which folder.

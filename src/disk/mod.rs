@@ -25,7 +25,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use due::keep;
+pub use due::{keep, sweep};
 pub use sync::{SyncJob, Syncer};
 
 use crate::api::{DiskError, Done, Job, PeerId, Saved, TorrentId};
@@ -237,6 +237,7 @@ impl Worker {
                 Job::Save { torrent, saved } => self.save(torrent, saved),
                 Job::Room { torrent, bytes } => self.room(torrent, bytes),
                 Job::Close { torrent } => self.close(torrent),
+                Job::Forget { spec, .. } => due::drop_copy(&spec),
                 Job::Check { torrent, first, count } => {
                     debug_assert!(false, "a check among the urgent jobs");
                     self.answer(Done::Checked { torrent, first, count, result: Err(closed()) });
@@ -258,7 +259,7 @@ impl Worker {
                 let space = &mut buf.space()[..block.len as usize];
                 let result = read(&mut self.hands.files, &storage, block.piece, block.begin, space);
                 if result.is_err() {
-                    storage.set_wrong(block.piece);
+                    storage.set_in_doubt(block.piece);
                 }
                 result
             }

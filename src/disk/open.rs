@@ -360,7 +360,7 @@ impl<'a> Opening<'a> {
         let mut opened = Opened { candidates, found, warnings, ..Opened::default() };
         self.resume.settle(&storage, &mut opened);
         opened.have.iter().for_each(|piece| storage.believe(piece));
-        self.resume.begin(&mut storage, mapped);
+        self.resume.begin(&mut storage, &opened.candidates, mapped);
         self.shared.add(storage);
         opened
     }

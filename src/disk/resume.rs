@@ -90,11 +90,11 @@ impl Resume {
         let layout = &storage.spec.meta.layout;
         let same_selection = old.selection == selection(&storage.spec);
         if !self.whole {
-            (old.have, old.open) = (old.synced.clone(), Bitfield::new(layout.pieces()));
+            // What is under files that are not selected now is hashed when they are.
+            old.have.iter().for_each(|piece| _ = old.open.set(piece));
+            old.synced.iter().for_each(|piece| _ = old.open.clear(piece));
+            old.have = old.synced.clone();
             old.partial.clear();
-        }
-        if old.rest != Rest::Running {
-            old.open = Bitfield::new(layout.pieces());
         }
         opened.have = Bitfield::new(layout.pieces());
         for piece in 0..layout.pieces() {
@@ -113,7 +113,7 @@ impl Resume {
                 continue;
             }
             if !ours {
-                if old.have.get(piece) || !same_selection {
+                if old.have.get(piece) || old.open.get(piece) || !same_selection {
                     opened.candidates.set(piece);
                 }
                 old.forget(piece);
@@ -138,12 +138,15 @@ impl Resume {
         opened.saved = Saved { uploaded: old.uploaded, downloaded: old.downloaded, peers };
     }
 
-    /// The record of the run that begins.
-    pub(super) fn begin(self, storage: &mut Storage, mapped: bool) {
+    /// The record of the run that begins. Until the candidates are hashed, the record has them as open: should the run
+    /// end before, the next one hashes what is left.
+    pub(super) fn begin(self, storage: &mut Storage, candidates: &Bitfield, mapped: bool) {
         let Some(mut journal) = self.journal else { return };
         if let Some(old) = self.old {
             journal.record = old;
         }
+        candidates.iter().for_each(|piece| _ = journal.record.open.set(piece));
+        journal.unhashed = journal.record.open.clone();
         // What an earlier run stored may not be on the medium.
         for piece in journal.record.have.iter().filter(|piece| !journal.record.synced.get(*piece)) {
             storage.soil(piece);

@@ -341,6 +341,15 @@ impl Storage {
         }
     }
 
+    /// A piece that was right could not be read. That may pass: it is hashed again, by a later run if not by this one.
+    pub(super) fn set_in_doubt(&self, piece: u32) {
+        let bit = 1 << (piece % 32);
+        let was = self.right[piece as usize / 32].fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+        if let Some(journal) = self.journal.as_ref().filter(|_| was) {
+            locked(journal).doubt(piece);
+        }
+    }
+
     /// A first block of a piece is about to be stored. Gives the blocks that are there from an earlier run.
     pub(super) fn begin(&self, piece: u32) -> Option<Bitfield> {
         locked(self.journal.as_ref()?).begin(piece)
@@ -415,9 +424,11 @@ impl Storage {
         // Pieces may have become right while the system wrote.
         let (mut right, mut begun, mut synced) = (have.clone(), Vec::new(), None);
         if let Some(journal) = &self.journal {
-            let record = &locked(journal).record;
+            let journal = locked(journal);
+            let record = &journal.record;
             record.have.iter().for_each(|piece| _ = right.set(piece));
-            begun.extend(record.open.iter().filter(|piece| !right.get(*piece)));
+            let stored = |piece: &u32| !right.get(*piece) && !journal.unhashed.get(*piece);
+            begun.extend(record.open.iter().filter(stored));
             synced = Some(record.synced.clone());
         }
         let durable = |piece: &u32| synced.as_ref().is_some_and(|synced| synced.get(*piece));

@@ -104,7 +104,7 @@ impl Syncer {
         if let Some(journal) = &storage.journal {
             storage.renew();
             let mut journal = locked(journal);
-            journal.record.rest = Rest::Stopped;
+            journal.stop();
             // Should we be killed while the medium is slow, nothing is lost.
             journal.fold();
         }

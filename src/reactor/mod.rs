@@ -248,11 +248,13 @@ impl Reactor {
                 self.serve_peer(id, *one, burst);
             }
         }
-        let mut datagrams = limits::DATAGRAMS_MAX;
+        // Shared evenly: a flood over one address family must not silence the other.
+        let sockets = ready.iter().filter(|one| matches!(one.key, Key::Datagrams(_))).count();
+        let datagrams = limits::DATAGRAMS_MAX / sockets.max(1);
         for one in &ready {
             match one.key {
                 Key::Listener(at) => self.accept(at),
-                Key::Datagrams(at) => datagrams -= self.receive(at, datagrams),
+                Key::Datagrams(at) => self.receive(at, datagrams),
                 Key::Signals => self.take_signals(),
                 Key::Peer(_) => {}
             }

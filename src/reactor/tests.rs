@@ -10,7 +10,7 @@ use crate::proto::wire::{Handshake, Message};
 use script::Answer;
 use std::borrow::Cow;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 pub(super) mod script {
     use crate::api::{Action, Event, Intake, PeerId, Report};
@@ -116,10 +116,14 @@ struct Bench {
 }
 
 fn bench(bufs: usize, answer: Answer) -> Bench {
-    let route = Route { v4: Some(Ipv4Addr::LOCALHOST), ..Route::default() };
+    let route = Route { v4: Some(Ipv4Addr::LOCALHOST), v6: None, device: None };
+    let listeners = listen(&route, 0..=0).map_err(|error| error.to_string()).unwrap();
+    bench_at(route, listeners, bufs, answer)
+}
+
+fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer) -> Bench {
     let poll = Poll::new().unwrap();
     let wake = poll.wake();
-    let listeners = listen(&route, 0..=0).map_err(|error| error.to_string()).unwrap();
     let addr = listeners[0].addr().unwrap();
     let (done, done_rx) = crossbeam_channel::bounded(8);
     let (replies, replies_rx) = crossbeam_channel::bounded(8);
@@ -459,6 +463,27 @@ fn datagrams_go_in_and_out() {
         assert!(heard <= limits::DATAGRAMS_MAX, "{heard} in one turn");
         got += heard;
     }
+}
+
+#[test]
+fn a_flood_over_one_address_family_leaves_the_other_its_share() {
+    let route = Route { v4: Some(Ipv4Addr::LOCALHOST), v6: Some(Ipv6Addr::LOCALHOST), device: None };
+    let listeners = listen(&route, 0..=0).map_err(|error| error.to_string());
+    // Without IPv6 there is nothing to share.
+    let Some(listeners) = listeners.ok().filter(|all| all.len() == 2) else { return };
+    let places: Vec<SocketAddr> = listeners.iter().map(|one| one.addr().unwrap()).collect();
+    let mut b = bench_at(route, listeners, 1, |_, _| {});
+    for to in places {
+        let there = UdpSocket::bind((to.ip(), 0)).unwrap();
+        for _ in 0..limits::DATAGRAMS_MAX {
+            there.send_to(b"x", to).unwrap();
+        }
+    }
+    b.reactor.turn().unwrap();
+    let heard = b.heard();
+    let of = |text: &str| heard.iter().filter(|one| one.contains(text)).count();
+    let half = limits::DATAGRAMS_MAX / 2;
+    assert_eq!((of("from: 127.0.0.1:"), of("from: [::1]:")), (half, half));
 }
 
 #[test]

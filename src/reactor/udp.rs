@@ -11,9 +11,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 impl Reactor {
-    /// Reads the datagrams that wait at a socket, `most` at most; tells how many they were. What is left is reported
-    /// again.
-    pub(super) fn receive(&mut self, at: usize, most: usize) -> usize {
+    /// Reads the datagrams that wait at a socket, `most` at most. What is left is reported again.
+    pub(super) fn receive(&mut self, at: usize, most: usize) {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut count = 0;
         while count < most
@@ -31,7 +30,6 @@ impl Reactor {
             }
         }
         self.scratch = scratch;
-        count
     }
 
     /// Sends a datagram, or loses it. Only what another one would fare no better with is told.

@@ -6,6 +6,7 @@ use super::{Key, Session};
 use crate::api::{Action, Call, TorrentId};
 use crate::base::time::Time;
 use crate::limits::ANNOUNCE_TIMEOUT;
+use crate::proto::tracker::udp;
 use std::net::SocketAddr;
 
 impl Session {
@@ -41,6 +42,12 @@ impl Session {
         while let Some(out) = self.udp.next() {
             match out {
                 Out::Send { to, data } => {
+                    self.actions.push_back(Action::Datagram { to, data: data.into_boxed_slice() });
+                }
+                Out::Announce { torrent, to, connection, transaction, mut request, target } => {
+                    self.refresh(torrent, &mut request);
+                    let mut data = Vec::new();
+                    udp::announce(&mut data, connection, transaction, &request, &target);
                     self.actions.push_back(Action::Datagram { to, data: data.into_boxed_slice() });
                 }
                 Out::LookUp { host, port } => self.call(Call::LookUp { host, port }, now),

@@ -168,8 +168,8 @@ impl Session {
             return self.fail(id, Reason::Io, error.to_string(), now);
         }
         if !t.running() {
-            // Opened again, the record has no more of them than there is.
-            return;
+            // Opened again, the record has no more of them than there is. Who ends with it has not got all.
+            return self.fail(id, Reason::DiskFull, error.to_string(), now);
         }
         for piece in lost {
             self.lose(id, *piece);

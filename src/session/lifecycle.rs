@@ -8,7 +8,6 @@ use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
 use super::known::{Known, Source};
-use super::pause::More;
 use super::picker::Picker;
 use super::torrent::{News, Phase, Torrent, Wish};
 use crate::api::{DiskError, Opened, Reason, Report, Saved, Spec, State, TorrentId, Why};
@@ -68,7 +67,7 @@ impl Session {
             halted: false,
             adopted: false,
             queued: false,
-            more: More::default(),
+            more_peers: Vec::new(),
             forget_at: Time::NEVER,
             checks_left: 0,
             calling: false,
@@ -152,7 +151,7 @@ impl Session {
         if complete {
             t.news.complete();
         }
-        let peers = t.spec.peers.iter().chain(&t.more.peers).cloned().collect();
+        let peers = t.spec.peers.iter().chain(&t.more_peers).cloned().collect();
         self.resolve(id, peers, now);
         self.arm_torrent(id, now);
         self.begin_seeding(id, now);

@@ -1,19 +1,11 @@
 //! What the program wants of torrents that run: halt one, go on with it, forget it; one that was added twice; and
 //! when the files of each may be opened, as only so many are open at a time.
 
+use super::Session;
 use super::torrent::{Phase, Torrent, Wish};
-use super::{Session, announce};
 use crate::api::{Action, Call, Job, Report, Spec, State, TorrentId};
 use crate::base::time::Time;
 use crate::limits::{STOP_BUDGET, TORRENTS_MAX};
-use crate::proto::tracker::url::Url;
-
-/// What a torrent got from others that are the same.
-#[derive(Debug, Default)]
-pub(super) struct More {
-    trackers: Vec<Vec<Url>>,
-    pub(super) peers: Vec<(String, u16)>,
-}
 
 impl Torrent {
     /// Whether its files are closed and shall be open.
@@ -82,7 +74,12 @@ impl Session {
         let told = t.announcer.stopping_done() || now >= t.forget_at;
         if self.stopping.is_none() && told && matches!(t.phase, Phase::Closed) && t.news.due() == Time::NEVER
         {
+            let spec = t.spec.clone();
             self.udp.cancel(id, now);
+            // Who was added in its place needs the copy.
+            if spec.state_dir.is_some() && !self.by_hash.contains_key(&spec.meta.info_hash) {
+                self.actions.push_back(Action::Job { lane: 0, job: Job::Forget { torrent: id, spec } });
+            }
             self.torrents.remove(id);
             self.removed.retain(|other| *other != id);
         }
@@ -100,24 +97,11 @@ impl Session {
     /// A torrent was added that is there already: what leads to peers is for the first.
     pub(super) fn merge(&mut self, number: u32, first: TorrentId, spec: &Spec, now: Time) {
         self.note(Report::State { number, state: State::Stopped, reason: Some("is there already".into()) });
-        let key = self.key;
         let Some(t) = self.torrents.get_mut(first) else { return };
-        let known = |url: &&Url| t.spec.trackers.iter().chain(&t.more.trackers).flatten().any(|u| u == *url);
-        let tiers = spec.trackers.iter();
-        let tiers: Vec<Vec<Url>> =
-            tiers.map(|tier| tier.iter().filter(|url| !known(url)).cloned().collect()).collect();
-        let trackers: usize = tiers.iter().map(Vec::len).sum();
-        t.more.trackers.extend(tiers.into_iter().filter(|tier| !tier.is_empty()));
-        if trackers > 0 {
-            let all: Vec<_> = t.spec.trackers.iter().chain(&t.more.trackers).cloned().collect();
-            t.announcer = announce::Announcer::new(&all, key, &mut self.rng, now);
-            if t.halted {
-                t.announcer.stop();
-            }
-        }
-        let named = |peer: &&(String, u16)| !t.spec.peers.contains(peer) && !t.more.peers.contains(peer);
+        let trackers = t.announcer.add(&spec.trackers, now);
+        let named = |peer: &&(String, u16)| !t.spec.peers.contains(peer) && !t.more_peers.contains(peer);
         let peers: Vec<_> = spec.peers.iter().filter(named).cloned().collect();
-        t.more.peers.extend(peers.iter().cloned());
+        t.more_peers.extend(peers.iter().cloned());
         let count = peers.len();
         t.news.warning(format!(
             "it was added again: trackers that are new ({trackers}) and peers ({count}) are used, nothing else"

@@ -31,6 +31,10 @@ impl Session {
         if t.spec.state_dir.is_none() || !last && (t.saving || now < t.save_at) {
             return t.save_at;
         }
+        // Who is stopped while its files are opened knows nothing of what earlier runs saved.
+        if !t.adopted {
+            return Time::NEVER;
+        }
         for peer in t.peers.clone() {
             if let Some(p) = self.peers.get(peer).filter(|p| p.outgoing && p.downloaded + p.uploaded > 0) {
                 t.remember(p.addr);

@@ -554,3 +554,86 @@ fn a_status_is_bounded() {
     let Some(Report::Status(status)) = b.s.report(b.now) else { panic!("no status") };
     assert_eq!((status.peers.len(), status.peers_left_out), (2000, 500));
 }
+
+#[test]
+fn who_is_stopped_while_it_is_opened_leaves_the_totals_of_earlier_runs_alone() {
+    for early in [true, false] {
+        let mut b = Bench::new();
+        let mut kept = Arc::try_unwrap(spec("a")).unwrap();
+        kept.state_dir = Some("/state".into());
+        b.tell(Event::Command(Command::Add { number: 0, spec: Arc::new(kept) }));
+        let torrent = b.s.by_number[&0];
+        if early {
+            b.tell(Event::Command(Command::Quit));
+        }
+        let saved = crate::api::Saved { uploaded: 5, ..Default::default() };
+        let result = Box::new(Ok(Opened { saved, ..Opened::default() }));
+        b.tell(Event::Done { lane: 0, done: Done::Opened { torrent, result } });
+        b.tell(Event::Command(Command::Quit));
+        let saves: Vec<u64> = b
+            .done
+            .iter()
+            .filter_map(|action| match action {
+                Action::Job { job: Job::Save { saved, .. }, .. } => Some(saved.uploaded),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(saves, if early { vec![] } else { vec![5] });
+        let closes = |action: &&Action| matches!(action, Action::Job { job: Job::Close { .. }, .. });
+        assert_eq!(b.done.iter().filter(closes).count(), 2);
+    }
+}
+
+#[test]
+fn the_copy_of_a_removed_torrent_goes_unless_it_was_added_again() {
+    for again in [false, true] {
+        let mut b = Bench::new();
+        let kept = || {
+            let mut kept = Arc::try_unwrap(spec("a")).unwrap();
+            kept.state_dir = Some("/state".into());
+            Arc::new(kept)
+        };
+        b.tell(Event::Command(Command::Add { number: 0, spec: kept() }));
+        let torrent = b.s.by_number[&0];
+        let result = Box::new(Ok(Opened::default()));
+        b.tell(Event::Done { lane: 0, done: Done::Opened { torrent, result } });
+        b.tell(Event::Command(Command::Remove { number: 0 }));
+        if again {
+            b.tell(Event::Command(Command::Add { number: 1, spec: kept() }));
+        }
+        for lane in 0..2 {
+            b.tell(Event::Done { lane, done: Done::Closed { torrent } });
+        }
+        while b.s.report(b.now).is_some() {}
+        b.pass(crate::limits::STOP_BUDGET);
+        assert!(b.s.torrents.get(torrent).is_none());
+        let forgets = |action: &&Action| matches!(action, Action::Job { job: Job::Forget { .. }, .. });
+        assert_eq!(b.done.iter().filter(forgets).count(), usize::from(!again));
+    }
+}
+
+#[test]
+fn what_a_full_disk_lost_at_the_very_end_is_told() {
+    for quit in [true, false] {
+        let mut b = Bench::new();
+        // Complete, or still being checked.
+        let torrent = if quit { b.seed("a") } else { b.open("a", Bitfield::full(PIECES)) };
+        if quit {
+            b.tell(Event::Command(Command::Quit));
+        }
+        while b.s.report(b.now).is_some() {}
+        let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = crate::api::DiskError { op: "write", path: "/sim/a".into(), source };
+        b.tell(Event::Done { lane: 0, done: Done::Unsynced { torrent, error, lost: vec![3] } });
+        let mut told = Vec::new();
+        while let Some(report) = b.s.report(b.now) {
+            match report {
+                Report::Error { reason, message, .. } => told.push(format!("{reason:?} {message}")),
+                Report::State { state, .. } => told.push(format!("{state:?}")),
+                _ => {}
+            }
+        }
+        assert!(told[0].starts_with("DiskFull ") && told[0].contains("/sim/a"), "{told:?}");
+        assert_eq!(told[1..], ["Error"], "quit {quit}");
+    }
+}

@@ -6,7 +6,6 @@ use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
 use super::known::Known;
-use super::pause::More;
 use super::picker::Picker;
 use super::super_seed::SuperSeed;
 use crate::api::{PeerId, Progress, Reason, Report, Saved, Spec, State};
@@ -132,8 +131,8 @@ pub(super) struct Torrent {
     pub(super) adopted: bool,
     /// It stands in the line of those that wait for another one to be closed.
     pub(super) queued: bool,
-    /// What it got from others that are the same.
-    pub(super) more: More,
+    /// Peers that the user gave with others that are the same.
+    pub(super) more_peers: Vec<(String, u16)>,
     /// When a torrent that is removed is forgotten, though a tracker has not answered.
     pub(super) forget_at: Time,
     /// Check jobs that come back before its files may be closed.

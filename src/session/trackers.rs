@@ -5,7 +5,7 @@ use super::known::Source;
 use super::{Key, Session};
 use crate::api::{Action, Call, Reason, Reply, TorrentId, TrackerFailure};
 use crate::base::time::Time;
-use crate::proto::tracker::{Response, Scheme};
+use crate::proto::tracker::{Request, Response, Scheme};
 
 impl Session {
     /// Tells the trackers what is due.
@@ -48,6 +48,13 @@ impl Session {
         })
     }
 
+    /// What an announce says of the torrent is what holds when it goes out, which may be long after it was due.
+    pub(super) fn refresh(&self, id: TorrentId, request: &mut Request) {
+        if let Some(Facts { uploaded, downloaded, left, .. }) = self.facts(id) {
+            (request.uploaded, request.downloaded, request.left) = (uploaded, downloaded, left);
+        }
+    }
+
     pub(super) fn on_announced(
         &mut self,
         id: TorrentId,
@@ -77,8 +84,8 @@ impl Session {
         for addr in outcome.peers {
             t.known.add(addr, Source::Tracker, now);
         }
-        if outcome.external_ip.is_some_and(|ip| self.external_ip.replace(ip) != Some(ip)) {
-            log::info!("trackers see us as {:?}", outcome.external_ip);
+        if let Some(ip) = outcome.external_ip.filter(|ip| self.external_ip.replace(*ip) != Some(*ip)) {
+            log::info!("trackers see us as {ip}");
         }
     }
 
@@ -89,7 +96,10 @@ impl Session {
     }
 
     pub(super) fn pump_calls(&mut self, now: Time) {
-        while let Some(call) = self.calls.next(now) {
+        while let Some(mut call) = self.calls.next(now) {
+            if let Call::Announce { torrent, request, .. } = &mut call {
+                self.refresh(*torrent, request);
+            }
             self.actions.push_back(Action::Call(Box::new(call)));
         }
         let due = self.calls.deadline();

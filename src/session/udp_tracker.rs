@@ -5,6 +5,9 @@
 //! A tracker, that is a host and a port, has one connection id for all torrents, asked for once at a time; announces
 //! wait for it, then go out a few at a time, more as they are answered. So a tracker that hangs costs one datagram
 //! now and then, however many torrents ask it.
+//!
+//! One whose name has addresses of both families hears each announce over both (BEP 7): who answered over one is asked
+//! at an address of the other as if that were a tracker of its own, and the two answers become one.
 
 mod place;
 #[cfg(test)]
@@ -54,6 +57,21 @@ pub(super) enum Out {
         /// What.
         data: Vec<u8>,
     },
+    /// Send an announce, with the figures of this moment: it may have waited for long.
+    Announce {
+        /// Whose.
+        torrent: TorrentId,
+        /// Where to.
+        to: SocketAddr,
+        /// The connection id.
+        connection: u64,
+        /// The transaction id.
+        transaction: u32,
+        /// What, as it was when it was asked.
+        request: Request,
+        /// Path and query of the tracker's URL (BEP 41).
+        target: String,
+    },
     /// Look a tracker's name up; [`UdpTrackers::on_looked_up`] must follow.
     LookUp {
         /// The name.
@@ -91,6 +109,8 @@ struct Asked {
     tries: u32,
     /// Its connection id was refused once.
     renewed: bool,
+    /// What the tracker said over one address family: the other one is asked still.
+    first: Option<Response>,
     flight: Option<Flight>,
     /// Its entry in `due`.
     due: Time,
@@ -108,6 +128,11 @@ struct Flight {
 }
 
 impl Asked {
+    fn new(ask: Ask, place: PlaceId, slow: Time, until: Time) -> Asked {
+        let (tries, renewed, first, flight, due) = (0, false, None, None, Time::NEVER);
+        Asked { ask, place, slow, until, tries, renewed, first, flight, due }
+    }
+
     fn kind(&self) -> usize {
         usize::from(self.tries > 0)
     }
@@ -178,24 +203,28 @@ impl UdpTrackers {
         if let Some(old) = self.by_who.get(&who).copied().and_then(|id| self.forget(id)) {
             self.pump(old.place, now);
         }
-        let (place, id) = (self.place_of(&ask.url, now), self.id());
-        let Some(p) = self.places.get_mut(&place) else { return };
-        let hanging = p.silent >= limits::UDP_SLOW_AFTER;
+        let (place, id) = (self.place_of(ask.url.host(), ask.url.port(), now), self.id());
+        let hanging = self.places.get(&place).is_some_and(|p| p.silent >= limits::UDP_SLOW_AFTER);
         let slow = match ask.hurry {
             Some(_) => Time::NEVER,
             None if hanging => now,
             None => now + wait(0, false) + wait(1, false),
         };
         let until = now + ask.hurry.unwrap_or(limits::UDP_PATIENCE);
-        let hurried = ask.hurry.is_some();
+        self.enter(id, Asked::new(ask, place, slow, until), now);
+    }
+
+    /// Puts an announce in line.
+    fn enter(&mut self, id: AskId, asked: Asked, now: Time) {
+        let place = asked.place;
+        let Some(p) = self.places.get_mut(&place) else { return };
+        let hurried = asked.ask.hurry.is_some();
         p.enqueue(id, 0, hurried);
         p.asks += 1;
         p.hurried += usize::from(hurried);
         let lazy = hurried && p.probe.is_some() && p.due > now + limits::UDP_RESEND_HURRIED;
-        let asked =
-            Asked { ask, place, slow, until, tries: 0, renewed: false, flight: None, due: Time::NEVER };
+        self.by_who.insert((asked.ask.torrent, asked.ask.tracker), id);
         self.asks.insert(id, asked);
-        self.by_who.insert(who, id);
         self.keep_bound();
         self.check_slow(id, now);
         self.arm_ask(id);
@@ -226,6 +255,12 @@ impl UdpTrackers {
 
     /// Forgets an announce, but hurries one that is on its way for the first time.
     fn forget_late(&mut self, id: AskId, now: Time) -> Option<Asked> {
+        if self.asks.get(&id)?.first.is_some() {
+            // The tracker knows of it already.
+            let asked = self.forget(id)?;
+            self.tell(asked, Err(no_answer()));
+            return None;
+        }
         let asked = self.asks.get_mut(&id)?;
         let Some(flight) = asked.flight.as_mut().filter(|_| asked.tries == 0) else { return self.forget(id) };
         if asked.ask.hurry.replace(limits::COMPLETED_TIMEOUT).is_none() {
@@ -403,7 +438,31 @@ impl UdpTrackers {
             p.silent = 0;
             p.window = (p.window + 1).min(limits::UDP_WINDOW_MAX);
         }
-        self.finish(id, result, now);
+        match (result, self.beside(id, from, now)) {
+            (Ok(first), Some(other)) => self.ask_beside(id, first, other, now),
+            (result, _) => self.finish(id, result, now),
+        }
+    }
+
+    /// An address of the same tracker in the other family, unless that has failed lately.
+    fn beside(&self, id: AskId, from: SocketAddr, now: Time) -> Option<SocketAddr> {
+        // What is asked as the other family is a place of one address, which has no other.
+        let mut addrs = self.places.get(&self.asks.get(&id)?.place)?.addrs.iter();
+        let other = addrs.find(|addr| addr.is_ipv4() != from.is_ipv4()).copied()?;
+        let place = self.by_host.get(&(Host::Ip(other.ip()), other.port()));
+        let lame = place.and_then(|place| self.places.get(place)).is_some_and(|p| p.lame > now);
+        (!lame).then_some(other)
+    }
+
+    /// Says the same over the other address family, which has a little time: the first answer waits for it.
+    fn ask_beside(&mut self, id: AskId, first: Response, other: SocketAddr, now: Time) {
+        let place = self.place_of(&Host::Ip(other.ip()), other.port(), now);
+        let Some(asked) = self.forget(id) else { return };
+        let until = asked.until.min(now + limits::FAMILY_GRACE);
+        let ask = Ask { hurry: Some(limits::FAMILY_GRACE), ..asked.ask };
+        let first = Some(first);
+        self.enter(id, Asked { first, ..Asked::new(ask, place, Time::NEVER, until) }, now);
+        self.pump(asked.place, now);
     }
 
     /// The tracker does not know our connection id any more: another one, once.
@@ -445,10 +504,10 @@ impl UdpTrackers {
         let Some(asked) = self.asks.get_mut(&id) else { return };
         let until = now + wait(asked.tries, asked.ask.hurry.is_some());
         asked.flight = Some(Flight { until, ..flight });
-        let mut data = Vec::new();
-        let Ask { request, url, .. } = &asked.ask;
-        udp::announce(&mut data, flight.connection, flight.transaction, request, url.target());
-        self.outs.push_back(Out::Send { to: flight.to, data });
+        let Flight { to, connection, transaction, .. } = flight;
+        let Ask { torrent, ref request, ref url, .. } = asked.ask;
+        let (request, target) = (request.clone(), url.target().to_owned());
+        self.outs.push_back(Out::Announce { torrent, to, connection, transaction, request, target });
         self.arm_ask(id);
     }
 
@@ -580,9 +639,27 @@ impl UdpTrackers {
 
     /// An announce is over.
     fn finish(&mut self, id: AskId, result: Result<Response, TrackerFailure>, now: Time) {
-        let Some(Asked { place, ask, .. }) = self.forget(id) else { return };
-        self.outs.push_back(Out::Answer { torrent: ask.torrent, tracker: ask.tracker, result });
+        let Some(asked) = self.forget(id) else { return };
+        let place = asked.place;
+        if let Some(p) = self.places.get_mut(&place).filter(|_| asked.first.is_some() && result.is_err()) {
+            p.lame = now + limits::FAMILY_RETRY;
+        }
+        self.tell(asked, result);
         self.pump(place, now);
+    }
+
+    /// Tells what came of an announce. What one address family fails at does no harm when the other did it.
+    fn tell(&mut self, asked: Asked, result: Result<Response, TrackerFailure>) {
+        let Asked { ask: Ask { torrent, tracker, .. }, first, .. } = asked;
+        let result = match (first, result) {
+            (Some(mut first), Ok(more)) => {
+                first.merge(more);
+                Ok(first)
+            }
+            (Some(first), Err(_)) => Ok(first),
+            (None, result) => result,
+        };
+        self.outs.push_back(Out::Answer { torrent, tracker, result });
     }
 
     /// Takes an announce out, whatever its state.
@@ -618,14 +695,12 @@ impl UdpTrackers {
         let crowded = self.places.values().filter(|p| p.waiting.iter().any(|w| !w.is_empty()));
         let last = crowded.max_by_key(|p| p.asks).and_then(|p| p.waiting.iter().flatten().max().copied());
         let Some(asked) = last.and_then(|id| self.forget(id)) else { return };
-        let result = Err(TrackerFailure::Network("too many announces wait for it".to_owned()));
-        let Ask { torrent, tracker, .. } = asked.ask;
-        self.outs.push_back(Out::Answer { torrent, tracker, result });
+        self.tell(asked, Err(TrackerFailure::Network("too many announces wait for it".to_owned())));
     }
 
-    /// The place of a URL's host and port. Those that nobody asks any more are kept for their names and ids, a few.
-    fn place_of(&mut self, url: &Url, now: Time) -> PlaceId {
-        let key = (url.host().clone(), url.port());
+    /// The place of a host and port. Those that nobody asks any more are kept for their names and ids, a few.
+    fn place_of(&mut self, host: &Host, port: u16, now: Time) -> PlaceId {
+        let key = (host.clone(), port);
         if let Some(id) = self.by_host.get(&key) {
             if let Some(p) = self.places.get_mut(id) {
                 p.used = now;

@@ -248,7 +248,8 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
 fn start(options: &Options, dir: &Path, torrents: &[PathBuf]) -> Result<(Child, Duration), Box<dyn Error>> {
     let begun = Instant::now();
     let mut child = Command::new(&options.ptorrent)
-        .args(["-s", "--json", "--no-dht", "--no-pex", "--no-lsd", "-p", "0", "-b", "127.0.0.1", "-d"])
+        .args(["-s", "--json", "--no-dht", "--no-pex", "--no-lsd", "-p", "0", "-b", "127.0.0.1"])
+        .args(["--config", "", "-d"])
         .arg(dir.join("data"))
         .arg("--state-dir")
         .arg(dir.join("state"))

@@ -104,6 +104,17 @@ fn peers_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers")
 }
 
+/// The folder of the npm package bittorrent-tracker, when it is installed and there is something to run it.
+pub(crate) fn bittorrent_tracker() -> Option<PathBuf> {
+    let folder = peers_dir().join("npm/node_modules/bittorrent-tracker");
+    Some(folder).filter(|folder| folder.join("server.js").is_file() && program("node").is_some())
+}
+
+/// What runs it.
+pub(crate) fn bittorrent_tracker_script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/bt.mjs")
+}
+
 pub(crate) fn libtorrent_script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/lt.py")
 }

@@ -126,6 +126,18 @@ impl Lab {
         Tracker { process, listen }
     }
 
+    /// Starts the tracker of the npm package bittorrent-tracker.
+    pub(crate) fn bittorrent_tracker(&self, listen: SocketAddr) -> Tracker {
+        let home = self.folder("bittorrent-tracker");
+        let mut command = Command::new("node");
+        command.arg(clients::bittorrent_tracker_script()).arg(clients::bittorrent_tracker().unwrap());
+        command.args([listen.ip().to_string(), listen.port().to_string()]);
+        clients::at_home(&mut command, &home);
+        let mut process = Process::start("bittorrent-tracker", command, &home);
+        process.wait_until("it listens", |process| process.stdout().contains("listening"));
+        Tracker { process, listen }
+    }
+
     /// Starts `ptorrent tracker`.
     pub(crate) fn tracker(&self, listen: SocketAddr) -> Tracker {
         let home = self.folder("tracker");
@@ -281,7 +293,7 @@ impl Peer {
     }
 }
 
-/// An opentracker or a `ptorrent tracker`, HTTP and UDP on one address.
+/// An opentracker, a bittorrent-tracker or a `ptorrent tracker`, HTTP and UDP on one address.
 pub(crate) struct Tracker {
     process: Process,
     listen: SocketAddr,
@@ -363,13 +375,19 @@ fn free_port(ip: IpAddr) -> u16 {
 
 /// Whether a test can run here. A missing client is said and, where CI is set, a failure.
 pub(crate) fn can(needed: &[Client]) -> bool {
-    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
     let tools = ["opentracker", "mktorrent", "transmission-create", "transmission-show"];
     let clients = needed.iter().filter(|client| client.program().is_none()).map(|client| client.name());
     let tools = tools.into_iter().filter(|tool| clients::program(tool).is_none());
     let Some(missing) = clients.chain(tools).next() else { return true };
     // Building rqbit takes minutes: CI may do without.
     let optional = missing == Client::Rqbit.name() || missing == Client::Rtorrent.name();
+    skip(missing, optional);
+    false
+}
+
+/// Says that a test cannot run here; where CI is set that is a failure, unless what is missing is `optional`.
+pub(crate) fn skip(missing: &str, optional: bool) {
+    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
     assert!(optional || env::var_os("CI").is_none(), "{missing} is not installed (scripts/setup-peers.sh)");
     let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
     let test = thread::current();
@@ -377,7 +395,6 @@ pub(crate) fn can(needed: &[Client]) -> bool {
     tell(&format!(
         "skipped: {test}: {missing} is not installed (scripts/setup-peers.sh); {count} skipped so far"
     ));
-    false
 }
 
 /// Set in a process that has a network of its own.

@@ -55,6 +55,8 @@ pub(crate) struct Seen {
     pub(crate) connects: usize,
     /// Announces with an id that it gave to that address within two minutes.
     pub(crate) announces: Vec<Event>,
+    /// How much was left to fetch, as each of them said.
+    pub(crate) lefts: Vec<u64>,
     /// Announces with another id.
     pub(crate) strange: usize,
 }
@@ -91,6 +93,7 @@ impl Host for Tracker {
             }
             Query::Announce { announce, .. } => {
                 self.seen.announces.push(announce.event);
+                self.seen.lefts.push(announce.left);
                 let swarm = self.swarms.entry(announce.info_hash.0).or_default();
                 let peer = SocketAddr::new(compact::canonical(from).ip(), announce.port);
                 swarm.retain(|other| *other != peer);

@@ -181,6 +181,7 @@ impl Disk {
                 }
                 vec![Done::Checked { torrent, first, count, result: Ok(good) }]
             }
+            Job::Forget { .. } => vec![],
             Job::Save { torrent, .. } => vec![Done::Saved { torrent }],
             Job::Room { torrent, bytes } => vec![Done::Room { torrent, result: self.room(bytes) }],
             Job::Close { torrent } => {

@@ -87,6 +87,21 @@ fn a_thousand_torrents_at_a_deaf_tracker_send_it_little_and_all_announce_once_it
 }
 
 #[test]
+fn an_announce_that_waited_tells_how_things_are_when_it_goes_out() {
+    let mut w = World::new(seed());
+    let deaf = Tracker { deaf_until: Time::ZERO + 5 * MINUTE, ..Tracker::default() };
+    w.add_host(TRACKER.parse().unwrap(), Box::new(deaf));
+    let spec = spec(16, 1 << 18, by(&["udp://10.66.0.1:6969", "http://tracker.example/announce"]));
+    let leechers = swarm(&mut w, &spec, 1);
+    assert!(w.run(5 * MINUTE, |w| complete(w, leechers[0])));
+    assert_eq!(w.host(TRACKER).seen().announces, []);
+    assert!(w.run(10 * MINUTE, |w| w.host(TRACKER).seen().announces.len() == 2));
+    let seen = w.host(TRACKER).seen();
+    assert_eq!((seen.announces, seen.lefts), (vec![Event::Started; 2], vec![0; 2]));
+    wind_up(&mut w);
+}
+
+#[test]
 fn a_tracker_of_garbage_is_passed_over() {
     let mut w = World::new(seed());
     w.add_host(TRACKER.parse().unwrap(), Box::new(Tracker::default()));

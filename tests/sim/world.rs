@@ -865,6 +865,7 @@ impl Node {
             | Job::Read { torrent, .. }
             | Job::Save { torrent, .. }
             | Job::Room { torrent, .. }
+            | Job::Forget { torrent, .. }
             | Job::Close { torrent } => torrent,
         };
         self.disk_of(*torrent)

@@ -64,9 +64,10 @@ fn a_copy_is_written_once_and_mended() {
     let temp = Temp::new();
     let (spec, _) = kept(&temp, 3);
     let path = copy(&temp, &spec);
-    let (right, written) = (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap());
+    let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap());
+    let (right, written) = (fs::read(&path).unwrap(), inode());
     kept(&temp, 3);
-    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
+    assert_eq!(inode(), written);
     fs::write(&path, vec![b'x'; right.len()]).unwrap();
     kept(&temp, 3);
     assert_eq!(fs::read(&path).unwrap(), right);
@@ -113,4 +114,64 @@ fn few_hashes_are_held_at_a_time() {
             assert!(due.bytes() < held);
         }
     }
+}
+
+/// Makes a copy as old as one that nobody has asked for since long ago.
+fn age(path: &Path) {
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+}
+
+#[test]
+fn a_copy_goes_with_its_torrent_unless_another_process_has_it() {
+    let temp = Temp::new();
+    let (spec, _) = kept(&temp, 7);
+    let path = copy(&temp, &spec);
+    // Another folder, and workers that share nothing.
+    let elsewhere = Spec { dir: temp.0.join("other"), ..self::spec(&temp.0, &spec.meta) };
+    let elsewhere = Spec { state_dir: spec.state_dir.clone(), ..elsewhere };
+    let (mut rig, mut other) = (Rig::new(1), Rig::new(1));
+    let (theirs, _) = other.open(elsewhere).unwrap();
+    let forget = |rig: &mut Rig| {
+        let (torrent, _) = rig.open(spec_again(&spec)).unwrap();
+        rig.close(torrent);
+        rig.send(0, Job::Forget { torrent, spec: Arc::new(spec_again(&spec)) });
+        // It has no answer: the next job has.
+        rig.send(0, Job::Room { torrent, bytes: 0 });
+        assert!(matches!(rig.hear(), Done::Room { .. }));
+    };
+    forget(&mut rig);
+    assert!(path.exists());
+    other.close(theirs);
+    drop(other);
+    forget(&mut rig);
+    assert!(!path.exists());
+    // Again: there is nothing to be removed.
+    forget(&mut rig);
+}
+
+fn spec_again(spec: &Spec) -> Spec {
+    Spec { state_dir: spec.state_dir.clone(), ..self::spec(&spec.dir, &spec.meta) }
+}
+
+#[test]
+fn copies_that_nobody_asks_for_go_after_a_while() {
+    let temp = Temp::new();
+    let (used, old, new, again) = (kept(&temp, 1).0, kept(&temp, 2).0, kept(&temp, 3).0, kept(&temp, 4).0);
+    let draft = temp.0.join("torrents").join(format!("{}.77", old.meta.info_hash));
+    fs::write(&draft, b"d").unwrap();
+    fs::write(temp.0.join("torrents/notes"), b"of the user").unwrap();
+    let mut rig = Rig::new(1);
+    let _open = rig.open(spec_again(&used)).unwrap();
+    for spec in [&used, &old, &again] {
+        age(&copy(&temp, spec));
+    }
+    age(&draft);
+    age(&temp.0.join("torrents/notes"));
+    // A start asks for this one.
+    drop(kept(&temp, 4));
+    sweep(&temp.0);
+    let there = [&used, &old, &new, &again].map(|spec| copy(&temp, spec).exists());
+    assert_eq!(there, [true, false, true, true]);
+    assert!(!draft.exists() && temp.0.join("torrents/notes").exists());
 }

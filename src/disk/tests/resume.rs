@@ -239,7 +239,10 @@ fn after_another_boot_what_was_not_synced_is_hashed() {
     case.run(&case.pieces([1]), true);
     edit(&case, |record| record.boot[3] ^= 1);
     let opened = case.look();
-    assert_eq!((list(&opened.have), opened.candidates.count()), (vec![0, 1, 5], 0));
+    assert_eq!(list(&opened.have), [0, 1, 5]);
+    // And what nobody has hashed so far is still to be.
+    assert!([6, 9].iter().all(|piece| opened.candidates.get(*piece)), "{:?}", opened.candidates);
+    assert!(![0, 1, 5].iter().any(|piece| opened.candidates.get(*piece)), "{:?}", opened.candidates);
 }
 
 #[test]
@@ -253,6 +256,82 @@ fn what_is_found_right_is_remembered_too() {
     assert_eq!(rig.check(id, 0, 11), [0, 5]);
     drop(rig);
     assert_eq!(list(&case.look().have), [0, 5]);
+}
+
+#[test]
+fn what_a_run_did_not_get_to_hash_is_hashed_by_the_next_one() {
+    for (stop, seed_only) in [(false, false), (true, false), (false, true), (true, true)] {
+        let case = Case::new();
+        case.run(&case.pieces(0..9), true);
+        fs::remove_file(case.record()).unwrap();
+        let spec = || Spec { seed_only, ..case.spec() };
+        let mut had = Vec::new();
+        for checked in [0..2, 2..4, 4..6] {
+            let mut rig = Rig::new(2);
+            let (id, opened) = rig.open(spec()).unwrap();
+            assert_eq!(list(&opened.have), had, "stop {stop}, seed_only {seed_only}");
+            let left: Vec<u32> = (checked.start..9).collect();
+            let candidates = list(&opened.candidates);
+            assert!(left.iter().all(|piece| candidates.contains(piece)), "{candidates:?}, {left:?}");
+            assert_eq!(rig.check(id, checked.start, 2), checked.clone().collect::<Vec<_>>());
+            had.extend(checked);
+            if stop {
+                rig.close(id);
+            }
+        }
+        // What proved wrong is not hashed again.
+        let mut rig = Rig::new(1);
+        let (id, opened) = rig.open(spec()).unwrap();
+        assert_eq!(rig.check(id, 6, 5), [6, 7, 8], "{:?}", opened.candidates);
+        rig.close(id);
+        drop(rig);
+        let opened = case.look_with(spec());
+        assert_eq!((list(&opened.have), opened.candidates.count()), ((0..9).collect(), 0));
+    }
+}
+
+#[test]
+fn what_is_not_hashed_of_files_that_are_not_selected_is_not_forgotten() {
+    let only = |case: &Case, file: usize| Spec { wanted: (0..3).map(|n| n == file).collect(), ..case.spec() };
+    let case = Case::new();
+    case.run(&case.pieces(0..11), true);
+    fs::remove_file(case.record()).unwrap();
+    let mut rig = Rig::new(1);
+    let (id, _) = rig.open(case.spec()).unwrap();
+    assert_eq!((rig.check(id, 0, 2), rig.check(id, 8, 1)), (vec![0, 1], vec![8]));
+    rig.close(id);
+    drop(rig);
+    case.run_with(only(&case, 0), &[], true);
+    let opened = case.look();
+    assert_eq!(list(&opened.have), [0, 1, 8]);
+    assert_eq!(list(&opened.candidates), [2, 3, 4, 5, 6, 7, 9, 10]);
+    // After a loss of power the same is true of what was not durable.
+    let case = Case::new();
+    case.run(&case.pieces(0..9), false);
+    edit(&case, |record| record.boot[3] ^= 1);
+    case.run_with(only(&case, 0), &[], true);
+    let opened = case.look();
+    assert!((4..9).all(|piece| opened.candidates.get(piece)), "{:?}", opened.candidates);
+}
+
+#[test]
+fn a_piece_that_cannot_be_read_is_hashed_by_the_next_run() {
+    for stop in [false, true] {
+        let case = Case::new();
+        case.run(&case.pieces(0..11), true);
+        let mut rig = Rig::new(1);
+        let (id, _) = rig.open(Spec { seed_only: true, ..case.spec() }).unwrap();
+        // It is out of the way for a moment only.
+        fs::rename(case.file("b"), case.file("away")).unwrap();
+        rig.read(id, case.meta.layout.block(5, 0)).unwrap_err();
+        fs::rename(case.file("away"), case.file("b")).unwrap();
+        if stop {
+            rig.close(id);
+        }
+        drop(rig);
+        let opened = case.look_with(Spec { seed_only: true, ..case.spec() });
+        assert_eq!((opened.have.count(), list(&opened.candidates)), (10, vec![5]), "stop {stop}");
+    }
 }
 
 #[test]
@@ -455,4 +534,100 @@ fn blocks_of_an_earlier_run_are_on_the_medium_before_that_is_said() {
     assert_eq!(open::open(&shared, torrent, &Arc::new(case.spec())).unwrap().partial.len(), 1);
     let storage = shared.find(torrent, 0).unwrap();
     assert!(matches!(storage.sync_files(&Bitfield::new(11), &|| true), (Some(true), None)));
+}
+
+#[test]
+fn a_record_that_met_a_full_disk_is_whole_again_with_the_next_checkpoint() {
+    let case = Case::new();
+    let shared = Shared::new(1);
+    let torrent = TorrentId::from_bits(1);
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    open::open(&shared, torrent, &Arc::new(case.spec())).unwrap();
+    let storage = shared.find(torrent, 0).unwrap();
+    let journal = storage.journal.as_ref().unwrap();
+    storage.set_right(0, i64::MAX);
+    let file = locked(journal).swap_file(full());
+    storage.set_right(1, i64::MAX);
+    locked(journal).fold();
+    // There is space again, and the file is not as it should be until all is said once more.
+    let _full = locked(journal).swap_file(file);
+    storage.set_right(2, i64::MAX);
+    let said = |case: &Case| {
+        let mut have = Vec::new();
+        edit(case, |record| have = list(&record.have));
+        have
+    };
+    let (path, before) = (case.record(), fs::read(case.record()).unwrap());
+    assert_eq!(said(&case), [0]);
+    fs::write(&path, before).unwrap();
+    locked(journal).fold();
+    storage.set_right(3, i64::MAX);
+    assert_eq!(said(&case), [0, 1, 2, 3]);
+}
+
+#[test]
+fn pieces_that_a_sync_lost_are_not_had_and_what_was_begun_of_others_is_not_stored() {
+    let case = Case::new();
+    let shared = Shared::new(1);
+    let torrent = TorrentId::from_bits(1);
+    open::open(&shared, torrent, &Arc::new(case.spec())).unwrap();
+    let storage = shared.find(torrent, 0).unwrap();
+    let journal = storage.journal.as_ref().unwrap();
+    [0, 3, 4, 6, 7, 8].iter().for_each(|piece| storage.set_right(*piece, 0));
+    // What is on the medium is not lost, and what is only to be hashed was not stored by us.
+    locked(journal).record.synced.set(4);
+    [6, 7].iter().for_each(|piece| storage.set_in_doubt(*piece));
+    // One of them is fetched again.
+    assert!(storage.begin(5).is_none() && storage.begin(7).is_none());
+    fs::remove_file(case.file("b")).unwrap();
+    let have = locked(journal).record.have.clone();
+    let (_, loss) = storage.sync_files(&have, &|| true);
+    let loss = loss.unwrap();
+    assert_eq!(loss.pieces.into_iter().collect::<Vec<_>>(), [3, 5, 7]);
+    assert!(loss.error.to_string().contains("top/b"), "{}", loss.error);
+    let right: Vec<u32> = (0..11).filter(|piece| storage.is_right(*piece)).collect();
+    assert_eq!((right, storage.failed(5).tries, storage.failed(6).tries), (vec![0, 4, 8], 1, 0));
+    let journal = locked(journal);
+    assert_eq!((list(&journal.record.have), list(&journal.record.open)), (vec![0, 4, 8], vec![5, 6, 7]));
+}
+
+#[test]
+fn what_the_last_sync_lost_is_told_and_not_believed_later() {
+    let case = Case::new();
+    let mut rig = Rig::new(1);
+    let (id, _) = rig.open(case.spec()).unwrap();
+    rig.write_all(id, &case.meta.layout, &case.bytes, &case.pieces(0..11));
+    fs::rename(case.file("b"), case.file("away")).unwrap();
+    rig.send(0, Job::Close { torrent: id });
+    let Done::Unsynced { torrent, error, lost } = rig.hear() else { panic!("nothing was lost") };
+    assert_eq!((torrent, lost), (id, vec![3, 4, 5, 6, 7]));
+    assert!(error.to_string().contains("top/b"), "{error}");
+    assert!(matches!(rig.hear(), Done::Closed { .. }));
+    drop(rig);
+    fs::rename(case.file("away"), case.file("b")).unwrap();
+    assert_eq!(list(&case.look().have), [0, 1, 2, 8, 9, 10]);
+}
+
+#[test]
+fn room_is_found_where_it_is_and_the_refusal_says_how_much_is_needed() {
+    let case = Case::new();
+    let mut rig = Rig::new(1);
+    let (torrent, _) = rig.open(case.spec()).unwrap();
+    let room = |bytes: u64| {
+        rig.send(0, Job::Room { torrent, bytes });
+        match rig.hear() {
+            Done::Room { result, .. } => result.map_err(|error| (error.source.kind(), error.to_string())),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((room(0), room(4096)), (Ok(()), Ok(())));
+    let (kind, words) = room(u64::MAX).unwrap_err();
+    assert_eq!(kind, ErrorKind::StorageFull);
+    assert!(words.contains("18446744073709551615 bytes are needed"), "{words}");
+    assert!(words.contains(case.data().to_str().unwrap()), "{words}");
+    // What was tried is gone.
+    assert_eq!(fs::read_dir(case.data()).unwrap().count(), 1);
+    fs::remove_dir_all(case.data()).unwrap();
+    let (kind, _) = room(1).unwrap_err();
+    assert_eq!(kind, ErrorKind::NotFound);
 }

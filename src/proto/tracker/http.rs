@@ -139,13 +139,11 @@ pub fn scraped(body: &[u8], torrents: &[InfoHash]) -> Result<Scraped, Error> {
                 return Err(Error::Failure(Failure::new(value.as_bytes().unwrap_or_default())));
             }
             b"files" => {
-                for (hash, value) in value.as_dict().iter().flat_map(|files| files.iter()) {
-                    let hash = <[u8; 20]>::try_from(hash).map(InfoHash);
-                    if let Ok(hash) = hash
-                        && torrents.contains(&hash)
-                        && scraped.tallies.iter().all(|(of, _)| *of != hash)
+                for (key, value) in value.as_dict().iter().flat_map(|files| files.iter()) {
+                    if let Some(hash) = torrents.iter().find(|hash| stands_for(key, hash))
+                        && scraped.tallies.iter().all(|(of, _)| of != hash)
                     {
-                        scraped.tallies.push((hash, tally(value)));
+                        scraped.tallies.push((*hash, tally(value)));
                     }
                 }
             }
@@ -162,6 +160,13 @@ pub fn scraped(body: &[u8], torrents: &[InfoHash]) -> Result<Scraped, Error> {
         }
     }
     Ok(scraped)
+}
+
+/// Whether a key of `files` means this torrent. Some trackers (bittorrent-tracker 11) take the hash for a text: each of
+/// its bytes is the character of that number then, in UTF-8.
+fn stands_for(key: &[u8], hash: &InfoHash) -> bool {
+    let numbers = |text: &str| text.chars().map(u32::from).eq(hash.0.iter().map(|byte| u32::from(*byte)));
+    key == hash.0 || str::from_utf8(key).is_ok_and(numbers)
 }
 
 fn tally(value: Value<'_>) -> Tally {
@@ -390,6 +395,11 @@ mod tests {
             fuzz_scrape(body);
             scraped(body, &[a, b])
         };
+        // A hash taken for a text, as bittorrent-tracker does.
+        let text = "\u{ff}".repeat(20);
+        let body = format!("d5:filesd{}:{text}d8:completei3eeee", text.len());
+        let tallies = scraped(body.as_bytes(), &[a, InfoHash([0xff; 20])]).unwrap().tallies;
+        assert_eq!(tallies, [(InfoHash([0xff; 20]), Tally { seeders: Some(3), ..Tally::default() })]);
         let hostile = format!(
             "d5:filesd20:{0}d8:completei-1e10:downloadedi4294967296e10:incompletele20:{0}dee5:flagsd20:min_request_intervali-1eee",
             "a".repeat(20)

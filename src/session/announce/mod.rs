@@ -150,17 +150,7 @@ impl Announcer {
     /// twice, and those past `limits::TRACKERS_MAX`, are left out. `key` is the process's secret of BEP 7.
     pub(super) fn new(trackers: &[Vec<Url>], key: u32, rng: &mut Rng, now: Time) -> Announcer {
         let mut all: Vec<Tracker> = Vec::new();
-        let mut tiers = Vec::new();
-        for urls in trackers {
-            let mut tier = Vec::new();
-            for url in urls {
-                if all.len() < limits::TRACKERS_MAX && all.iter().all(|t| t.url != *url) {
-                    tier.push(all.len());
-                    all.push(Tracker::new(url.clone()));
-                }
-            }
-            tiers.push(tier);
-        }
+        let tiers = trackers.iter().map(|urls| number(&mut all, urls)).collect();
         let tiers = Tiers::new(tiers, rng);
         Announcer {
             tiers,
@@ -179,6 +169,22 @@ impl Announcer {
             warning: None,
             failure: None,
         }
+    }
+
+    /// Tiers that were found later come after all others. What is out goes on, and the numbers of trackers stay what they
+    /// are. Gives how many trackers are new.
+    pub(super) fn add(&mut self, trackers: &[Vec<Url>], now: Time) -> usize {
+        let before = self.trackers.len();
+        for urls in trackers {
+            let tier = number(&mut self.trackers, urls);
+            self.tiers.push(tier, &mut self.rng);
+        }
+        let count = self.trackers.len() - before;
+        // With one that works there is no hurry.
+        if count > 0 && self.current.is_none() {
+            self.due = now;
+        }
+        count
     }
 
     /// The next announce that is due. To be called until it gives None, after every change and at
@@ -412,6 +418,18 @@ impl Announcer {
             (self.due, self.fell) = (now, Some(at));
         }
     }
+}
+
+/// Gives the trackers of a tier their numbers, those that are not there yet and for which there is room.
+fn number(all: &mut Vec<Tracker>, urls: &[Url]) -> Vec<usize> {
+    let mut tier = Vec::new();
+    for url in urls {
+        if all.len() < limits::TRACKERS_MAX && all.iter().all(|t| t.url != *url) {
+            tier.push(all.len());
+            all.push(Tracker::new(url.clone()));
+        }
+    }
+    tier
 }
 
 impl Tracker {

@@ -388,6 +388,24 @@ fn a_slow_tracker_is_passed_over_and_its_late_answer_counts() {
 }
 
 #[test]
+fn a_min_interval_holds_when_the_others_have_failed() {
+    let mut world = World::new(&[&["a"], &["b"]]);
+    let (_, a, _) = ask(&mut world).unwrap();
+    world.announcer.on_slow(a, world.now);
+    let (_, b, _) = ask(&mut world).unwrap();
+    let mut rarely = fine(60);
+    if let Ok(response) = &mut rarely {
+        response.min_interval = Some(60 * MINUTE);
+    }
+    world.announcer.on_reply(b, rarely, world.now);
+    world.announcer.on_reply(a, fine(60), world.now);
+    world.now += MINUTE;
+    assert_eq!(ask(&mut world), Some(("a".into(), a, Event::None)));
+    world.announcer.on_reply(a, dead(), world.now);
+    assert_eq!(ask(&mut world), None);
+}
+
+#[test]
 fn when_all_are_slow_their_answers_are_waited_for() {
     let mut world = World::new(&[&["a", "b"]]);
     for _ in 0..2 {
@@ -495,4 +513,40 @@ fn who_is_slow_does_not_hold_up_the_end() {
     assert!(!world.announcer.stopping_done());
     world.leave(|_, _, _| fine(1800));
     assert_eq!((world.said[2].0.as_str(), world.said[2].1), ("a", Event::Stopped));
+}
+
+#[test]
+fn trackers_that_are_found_later_come_last_and_mix_up_nothing() {
+    let mut world = World::new(&[&["a"]]);
+    let first = world.announcer.poll(Time::ZERO, &world.facts).unwrap();
+    let more = [urls(&["a", "b"]), urls(&["c", "c"])];
+    assert_eq!(world.announcer.add(&more, Time::ZERO), 2);
+    assert_eq!(world.announcer.add(&more, Time::ZERO), 0, "they are there");
+    // The first is waited for, and its answer is its own.
+    assert!(world.announcer.poll(Time::ZERO, &world.facts).is_none());
+    assert!(world.announcer.on_reply(first.tracker + 1, fine(1800), Time::ZERO).is_none());
+    assert!(world.announcer.on_reply(first.tracker, fine(1800), Time::ZERO).is_some());
+    world.names.extend(["b".to_owned(), "c".to_owned()]);
+    let end = Time::ZERO + 31 * MINUTE;
+    world.run(end, |name, _, _| if name == "a" { dead() } else { fine(1800) });
+    let said: Vec<_> = world.said.iter().map(|(name, event, ..)| (name.as_str(), *event)).collect();
+    assert_eq!(said, [("a", Event::None), ("b", Event::Started)]);
+    // They are told of the end like the others.
+    world.announcer.stop();
+    world.run(end, |_, _, _| fine(1800));
+    let mut told: Vec<_> = world.said[2..].iter().map(|(name, event, ..)| (name.as_str(), *event)).collect();
+    told.sort_unstable_by_key(|(name, _)| *name);
+    assert_eq!(told, [("a", Event::Stopped), ("b", Event::Stopped)]);
+}
+
+#[test]
+fn a_tracker_that_is_found_later_is_asked_at_once_when_none_works() {
+    let mut world = World::new(&[&["a"]]);
+    world.run(Time::ZERO, |_, _, _| dead());
+    assert_eq!(world.announcer.add(&[urls(&["b"])], Time::ZERO), 1);
+    world.names.push("b".to_owned());
+    world.run(Time::ZERO, |_, _, _| fine(1800));
+    assert_eq!(world.said.last().map(|(name, ..)| name.as_str()), Some("b"));
+    let many: Vec<Vec<Url>> = (0..300).map(|n| urls(&[&format!("h{n}")])).collect();
+    assert_eq!(world.announcer.add(&many, Time::ZERO), limits::TRACKERS_MAX - 2);
 }

@@ -14,6 +14,12 @@ impl Tiers {
         Tiers { tiers }
     }
 
+    /// One more tier, after all others.
+    pub(super) fn push(&mut self, mut tier: Vec<usize>, rng: &mut Rng) {
+        rng.shuffle(&mut tier);
+        self.tiers.push(tier);
+    }
+
     /// All of them in order.
     pub(super) fn order(&self) -> impl Iterator<Item = usize> + '_ {
         self.tiers.iter().flatten().copied()

@@ -77,6 +77,8 @@ pub(super) struct Place {
     pub(super) hurried: usize,
     /// Sends in a row that came to nothing, at most.
     pub(super) silent: u32,
+    /// Not asked before that as the other address family of a name: it failed as such.
+    pub(super) lame: Time,
     /// When somebody asked last.
     pub(super) used: Time,
     /// Its entry among what is due.
@@ -104,6 +106,7 @@ impl Place {
             asks: 0,
             hurried: 0,
             silent: 0,
+            lame: Time::ZERO,
             used: now,
             due: Time::NEVER,
         }
