@@ -47,9 +47,11 @@ impl Leecher {
     pub(crate) fn get(&mut self, pieces: &[usize], rest: Duration) -> io::Result<Vec<(usize, Vec<u8>)>> {
         let mut wanted: VecDeque<(usize, usize, usize)> = VecDeque::new();
         let mut got: Vec<(usize, Vec<u8>)> = Vec::new();
+        let mut missing: Vec<usize> = Vec::new();
         for piece in pieces {
             let len = self.piece_length.min(self.total - piece * self.piece_length);
             got.push((*piece, vec![0; len]));
+            missing.push(len.div_ceil(BLOCK));
             wanted.extend((0..len).step_by(BLOCK).map(|begin| (*piece, begin, BLOCK.min(len - begin))));
         }
         let (mut left, mut out) = (wanted.len(), 0);
@@ -64,11 +66,16 @@ impl Leecher {
             let (Some(7), block) = self.hear()? else { continue };
             let number = |at: usize| u32::from_be_bytes(block[at..at + 4].try_into().unwrap()) as usize;
             let (piece, begin) = (number(0), number(4));
-            let to = got.iter_mut().find(|(other, _)| *other == piece).unwrap();
+            let index = got.iter().position(|(other, _)| *other == piece).unwrap();
+            let to = &mut got[index];
             to.1[begin..begin + block.len() - 8].copy_from_slice(&block[8..]);
             (left, out) = (left - 1, out - 1);
-            // To say something to who is no longer there is what loses the rest.
-            self.say(4, &(piece as u32).to_be_bytes())?;
+            // Once it is whole, no sooner: who has all is waited for no longer, and to say something to who is no
+            // longer there is what loses the rest.
+            missing[index] -= 1;
+            if missing[index] == 0 {
+                self.say(4, &(piece as u32).to_be_bytes())?;
+            }
             std::thread::sleep(rest);
         }
         Ok(got)
