@@ -28,7 +28,7 @@ pub(super) fn supported(url: &Url, route: &Route) -> Result<()> {
     let no = |why: &str| Err(TrackerFailure::Unsupported(why.into()));
     match url.scheme() {
         Scheme::Http => Ok(()),
-        Scheme::Udp => no("UDP trackers are not supported yet"),
+        Scheme::Udp => no("this is not a URL of HTTP"),
         #[cfg(feature = "https")]
         Scheme::Https => super::https::supported(url, route),
         #[cfg(not(feature = "https"))]
