@@ -305,10 +305,9 @@ impl Tracker {
             self.peers += 1;
             *share += 1;
         }
-        if announce.event == Event::Completed
-            && announce.seed
-            && entered != (Entered::Known { was_seed: true })
-        {
+        // Once: who is not kept would be counted each time that he says so.
+        let news = matches!(entered, Entered::New { .. } | Entered::Known { was_seed: false });
+        if announce.event == Event::Completed && announce.seed && news {
             swarm.completed = swarm.completed.saturating_add(1);
         }
         answer.counts = swarm.counts();

@@ -163,7 +163,7 @@ impl<const N: usize> Peers<N> {
             return Entered::Known { was_seed };
         }
         let crowd = self.crowded(&peer, key, now);
-        if !room && crowd.is_none() || self.len() >= limits::TRACKER_SWARM_MAX {
+        if !room && crowd.is_none() {
             return Entered::Full;
         }
         if let Some(at) = crowd {

@@ -127,6 +127,13 @@ fn a_completion_is_counted_once() {
     told(&mut t, &Announce { seed: false, ..done }, at(2));
     assert_eq!(t.scrape(&HASH), Counts { leechers: 1, completed: 1, seeders: 0 });
     assert_eq!(t.scrape(&hash(1)), Counts::default());
+    // Nor is who finds no room counted again and again.
+    let IpAddr::V4(ip) = peer(2).ip() else { panic!("of IPv4") };
+    *t.shares.of(&ip.octets()) = limits::TRACKER_SHARE_MAX;
+    for _ in 0..3 {
+        told(&mut t, &Announce { event: Event::Completed, ..from(peer(2), true) }, at(3));
+    }
+    assert_eq!(t.scrape(&HASH), Counts { leechers: 1, completed: 1, seeders: 0 });
 }
 
 #[test]
