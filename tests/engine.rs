@@ -54,18 +54,7 @@ fn content(len: usize) -> Vec<u8> {
 
 fn torrent(data: &[u8]) -> Vec<u8> {
     let hashes: Vec<u8> = data.chunks(PIECE).flat_map(|piece| Sha1::digest(piece).to_vec()).collect();
-    build(&Plan {
-        name: "data",
-        content: Content::Single(data.len() as u64),
-        piece_length: PIECE as u32,
-        hashes: &hashes,
-        private: false,
-        trackers: &[],
-        web_seeds: &[],
-        comment: None,
-        created_by: None,
-        creation_date: None,
-    })
+    build(&Plan::bare("data", Content::Single(data.len() as u64), PIECE as u32, &hashes))
 }
 
 fn spec(torrent: &[u8], dir: &Path, peer: Option<SocketAddr>) -> Arc<Spec> {

@@ -242,18 +242,7 @@ fn torrent(folder: &Path, pieces: usize) -> (Seeder, Vec<u8>, u64) {
     let hashes: Vec<u8> = bytes.chunks(PIECE).flat_map(|piece| Sha1::digest(piece).to_vec()).collect();
     let first = bytes.len() as u64 / 3;
     let files = [(vec!["a".to_owned()], first), (vec!["b".to_owned()], bytes.len() as u64 - first)];
-    let torrent = build(&Plan {
-        name: "top",
-        content: Content::Many(&files),
-        piece_length: PIECE as u32,
-        hashes: &hashes,
-        private: false,
-        trackers: &[],
-        web_seeds: &[],
-        comment: None,
-        created_by: None,
-        creation_date: None,
-    });
+    let torrent = build(&Plan::bare("top", Content::Many(&files), PIECE as u32, &hashes));
     fs::write(folder.join("t"), &torrent).unwrap();
     let seeder = Seeder::new(&Metainfo::parse(&torrent).unwrap(), bytes.clone());
     (seeder, bytes, first)

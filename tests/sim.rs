@@ -57,18 +57,7 @@ fn meta(pieces: u32, piece_length: u32) -> Metainfo {
 fn named(name: &str, pieces: u32, piece_length: u32) -> Metainfo {
     let total = u64::from(pieces) * u64::from(piece_length) - 5;
     let hashes = vec![0; pieces as usize * 20];
-    let plan = Plan {
-        name,
-        content: Content::Single(total),
-        piece_length,
-        hashes: &hashes,
-        private: false,
-        trackers: &[],
-        web_seeds: &[],
-        comment: None,
-        created_by: None,
-        creation_date: None,
-    };
+    let plan = Plan::bare(name, Content::Single(total), piece_length, &hashes);
     Metainfo::parse(&build(&plan)).expect("a sound torrent")
 }
 

@@ -151,18 +151,7 @@ impl Drop for Running {
 fn folder(name: &str, with_data: bool) -> (Folder, Vec<u8>) {
     let data = noise(5 * PIECE, 7);
     let hashes: Vec<u8> = data.chunks(PIECE).flat_map(|piece| Sha1::digest(piece).to_vec()).collect();
-    let torrent = build(&Plan {
-        name: "data",
-        content: Content::Single(data.len() as u64),
-        piece_length: PIECE as u32,
-        hashes: &hashes,
-        private: false,
-        trackers: &[],
-        web_seeds: &[],
-        comment: None,
-        created_by: None,
-        creation_date: None,
-    });
+    let torrent = build(&Plan::bare("data", Content::Single(data.len() as u64), PIECE as u32, &hashes));
     let folder = Folder::new(name);
     folder.file("t.torrent", &torrent);
     if with_data {

@@ -88,18 +88,7 @@ mod tests {
     #[test]
     fn selection_is_by_number_and_bounded() {
         let files: Vec<_> = ["a", "b", "c"].map(|name| (vec![name.to_string()], 0)).into();
-        let bytes = build(&Plan {
-            name: "t",
-            content: Content::Many(&files),
-            piece_length: 16384,
-            hashes: &[],
-            private: false,
-            trackers: &[],
-            web_seeds: &[],
-            comment: None,
-            created_by: None,
-            creation_date: None,
-        });
+        let bytes = build(&Plan::bare("t", Content::Many(&files), 16384, &[]));
         let meta = Metainfo::parse(&bytes).unwrap();
         let of = |ranges: &[RangeInclusive<usize>]| wanted(&meta, Some(ranges));
         assert_eq!(of(&[1..=1, 3..=3]).unwrap(), [true, false, true]);

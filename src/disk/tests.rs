@@ -63,19 +63,7 @@ fn torrent(files: &[Entry], piece_length: u32, seed: u8) -> (Metainfo, Vec<u8>) 
         [("", len, _)] => Content::Single(*len),
         _ => Content::Many(&many),
     };
-    let (trackers, web_seeds) = (&[][..], &[][..]);
-    let plan = Plan {
-        name: "top",
-        content,
-        piece_length,
-        hashes: &hashes,
-        private: false,
-        trackers,
-        web_seeds,
-        comment: None,
-        created_by: None,
-        creation_date: None,
-    };
+    let plan = Plan::bare("top", content, piece_length, &hashes);
     let mut meta = Metainfo::parse(&build(&plan)).unwrap();
     for (file, (_, _, pad)) in meta.files.iter_mut().zip(files) {
         file.pad = *pad;

@@ -19,18 +19,8 @@ use std::time::Duration;
 const PIECES: u32 = 64;
 
 fn spec(name: &str) -> Arc<Spec> {
-    let plan = Plan {
-        name,
-        content: Content::Single(u64::from(PIECES) * (4 << 20)),
-        piece_length: 4 << 20,
-        hashes: &[0; PIECES as usize * 20],
-        private: false,
-        trackers: &[],
-        web_seeds: &[],
-        comment: None,
-        created_by: None,
-        creation_date: None,
-    };
+    let plan =
+        Plan::bare(name, Content::Single(u64::from(PIECES) * (4 << 20)), 4 << 20, &[0; PIECES as usize * 20]);
     Arc::new(Spec {
         meta: Metainfo::parse(&build(&plan)).unwrap(),
         dir: "/sim".into(),
@@ -141,6 +131,19 @@ impl Bench {
             self.tell(Event::Done { lane, done });
         }
         torrent
+    }
+
+    /// A peer at an address that a tracker names, called and reached.
+    fn called(&mut self, torrent: TorrentId, addr: SocketAddr) -> PeerId {
+        let result = Ok(Response { peers: vec![addr], ..Response::default() });
+        let from = self.tell(Event::Reply(Reply::Announced { torrent, tracker: 0, result }));
+        let peer = self.done[from..].iter().find_map(|action| match action {
+            Action::Connect { peer, .. } => Some(*peer),
+            _ => None,
+        });
+        let peer = peer.expect("it is called");
+        self.tell(Event::Connected { peer });
+        peer
     }
 
     /// A peer that came in and shook hands.
@@ -262,15 +265,7 @@ fn idle_torrents_are_not_looked_at_for_news() {
 fn what_answers_no_handshake_does_not_ban_its_host() {
     let mut b = Bench::new();
     let torrent = b.open("a", Bitfield::new(PIECES));
-    let addr = SocketAddr::from(([10, 0, 0, 9], 80));
-    let result = Ok(Response { peers: vec![addr], ..Response::default() });
-    let from = b.tell(Event::Reply(Reply::Announced { torrent, tracker: 0, result }));
-    let dialled = b.done[from..].iter().find_map(|action| match action {
-        Action::Connect { peer, .. } => Some(*peer),
-        _ => None,
-    });
-    let peer = dialled.unwrap();
-    b.tell(Event::Connected { peer });
+    let peer = b.called(torrent, SocketAddr::from(([10, 0, 0, 9], 80)));
     b.tell(Event::Closed { peer, why: Why::Protocol("not a BitTorrent handshake") });
     let peer = b.peer(torrent, 9);
     assert!(b.s.peers.get(peer).is_some(), "a real peer of the same host is welcome");
@@ -283,15 +278,7 @@ fn a_peer_id_that_somebody_else_uses_closes_the_newcomer() {
     for id in [0, 0xff] {
         let mut b = Bench::new();
         let torrent = b.open("a", Bitfield::new(PIECES));
-        let addr = SocketAddr::from(([10, 0, 0, 8], 6881));
-        let result = Ok(Response { peers: vec![addr], ..Response::default() });
-        let from = b.tell(Event::Reply(Reply::Announced { torrent, tracker: 0, result }));
-        let dialled = b.done[from..].iter().find_map(|action| match action {
-            Action::Connect { peer, .. } => Some(*peer),
-            _ => None,
-        });
-        let Some(honest) = dialled else { panic!("nobody is called") };
-        b.tell(Event::Connected { peer: honest });
+        let honest = b.called(torrent, SocketAddr::from(([10, 0, 0, 8], 6881)));
         let info_hash = b.s.torrents.get(torrent).unwrap().spec.meta.info_hash;
         let handshake = Handshake { reserved: [0; 8], info_hash, peer_id: [id; 20] };
         b.tell(Event::Handshake { peer: honest, handshake });
@@ -311,15 +298,7 @@ fn a_partial_seed_does_not_call_seeds_again_and_again() {
     let (lane, first, count) = b.checks(0)[0];
     let done = Done::Checked { torrent, first, count, result: Ok(Bitfield::full(1)) };
     b.tell(Event::Done { lane, done });
-    let addr = SocketAddr::from(([10, 0, 0, 8], 6881));
-    let result = Ok(Response { peers: vec![addr], ..Response::default() });
-    let from = b.tell(Event::Reply(Reply::Announced { torrent, tracker: 0, result }));
-    let dialled = b.done[from..].iter().find_map(|action| match action {
-        Action::Connect { peer, .. } => Some(*peer),
-        _ => None,
-    });
-    let peer = dialled.unwrap();
-    b.tell(Event::Connected { peer });
+    let peer = b.called(torrent, SocketAddr::from(([10, 0, 0, 8], 6881)));
     let info_hash = b.s.torrents.get(torrent).unwrap().spec.meta.info_hash;
     b.tell(Event::Handshake { peer, handshake: Handshake { reserved: [0; 8], info_hash, peer_id: [1; 20] } });
     let full = Bitfield::full(PIECES);

@@ -199,18 +199,8 @@ fn save(dir: &Path, name: &str, content: Content<'_>, url: &str) -> Result<PathB
     if rest > 0 {
         hashes.extend_from_slice(&Sha1::digest(&zeros[..rest]));
     }
-    let bytes = build(&Plan {
-        name,
-        content,
-        piece_length: PIECE,
-        hashes: &hashes,
-        private: false,
-        trackers: &[vec![url.to_owned()]],
-        web_seeds: &[],
-        comment: None,
-        created_by: None,
-        creation_date: None,
-    });
+    let trackers = [vec![url.to_owned()]];
+    let bytes = build(&Plan { trackers: &trackers, ..Plan::bare(name, content, PIECE, &hashes) });
     let path = dir.join(format!("{name}.torrent"));
     fs::write(&path, bytes)?;
     Ok(path)

@@ -90,18 +90,7 @@ fn few_hashes_are_held_at_a_time() {
     let pieces = 1 << 17;
     for seed in 0..6 {
         let hashes = vec![seed; pieces * 20];
-        let plan = Plan {
-            name: "top",
-            content: Content::Single(pieces as u64 * 16384),
-            piece_length: 16384,
-            hashes: &hashes,
-            private: false,
-            trackers: &[],
-            web_seeds: &[],
-            comment: None,
-            created_by: None,
-            creation_date: None,
-        };
+        let plan = Plan::bare("top", Content::Single(pieces as u64 * 16384), 16384, &hashes);
         let mut spec = spec(&temp.0, &Metainfo::parse(&build(&plan)).unwrap());
         keep(&mut spec.meta, &temp.0).unwrap();
         spec.state_dir = Some(temp.0.clone());

@@ -36,6 +36,24 @@ pub struct Plan<'a> {
     pub creation_date: Option<i64>,
 }
 
+impl<'a> Plan<'a> {
+    /// What every torrent has, and nothing else.
+    pub fn bare(name: &'a str, content: Content<'a>, piece_length: u32, hashes: &'a [u8]) -> Plan<'a> {
+        Plan {
+            name,
+            content,
+            piece_length,
+            hashes,
+            private: false,
+            trackers: &[],
+            web_seeds: &[],
+            comment: None,
+            created_by: None,
+            creation_date: None,
+        }
+    }
+}
+
 /// The bytes of the .torrent file. The same plan gives the same bytes, and the info dictionary depends on nothing but
 /// name, content, pieces and `private`.
 pub fn build(plan: &Plan<'_>) -> Vec<u8> {

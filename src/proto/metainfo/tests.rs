@@ -421,15 +421,8 @@ fn what_build_makes_parse_reads() {
         )
     );
     let one = Plan {
-        content: Content::Single(1),
-        hashes: &[1; 20],
-        private: false,
         trackers: &trackers[2..],
-        web_seeds: &[],
-        comment: None,
-        created_by: None,
-        creation_date: None,
-        ..plan
+        ..Plan::bare(plan.name, Content::Single(1), plan.piece_length, &[1; 20])
     };
     let bytes = build(&one);
     assert_eq!(&bytes[..33], b"d8:announce9:udp://c:14:infod6:le");
