@@ -313,7 +313,7 @@ fn a_protocol_that_we_do_not_speak_is_told_at_once() {
         Err(TrackerFailure::Unsupported(why)) => why,
         other => panic!("{other:?}"),
     };
-    assert!(unsupported("udp://tracker.invalid:80/").contains("UDP"));
+    assert!(unsupported("udp://tracker.invalid:80/").contains("not a URL of HTTP"));
     if !cfg!(feature = "https") {
         assert!(unsupported("https://tracker.invalid/").contains("no HTTPS"));
     }
