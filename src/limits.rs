@@ -141,10 +141,24 @@ pub const SEND_BUFS: usize = 256;
 pub const REQUESTS_IN_MAX: usize = 2048;
 /// How many that is as we tell it (BEP 10, `reqq`): a little less, as the two sides may count apart for a moment.
 pub const REQUESTS_IN_TOLD: u32 = 2000;
+/// Pieces that a peer which has no more than that may have though it is choked (BEP 6).
+pub const ALLOWED_FAST_PIECES: usize = 10;
+/// Bytes of them that it may have in all: with long pieces there are fewer.
+pub const ALLOWED_FAST_BYTES: u64 = 16 << 20;
+/// Pieces that a peer may allow us in the same way; more are passed over.
+pub const ALLOWED_FAST_IN_MAX: usize = 64;
+/// Pieces that a peer would not serve and that are remembered for it.
+pub const REFUSED_MAX: usize = 8;
+/// How long it is not asked for such a piece.
+pub const REFUSED_FOR: Duration = Duration::from_secs(60);
+/// How long it is asked for nothing after that: who rejects all that is asked costs a few messages a second.
+pub const REFUSED_REST: Duration = Duration::from_secs(1);
 /// Bitfields that a peer may send. One is due; aria2 sends more, and each is work over all pieces.
 pub const BITFIELDS_MAX: u32 = 8;
 /// Requests that we have open with one peer at most: 8 MiB under way, 3 s at 2.7 MiB/s, 300 ms at 27 MiB/s.
 pub const REQUESTS_OUT_MAX: u32 = 512;
+/// Requests given up that are remembered for each peer, as their blocks may still come: two pipelines.
+pub const REQUESTS_LATE_MAX: usize = 2 * REQUESTS_OUT_MAX as usize;
 /// Torrents that one worker is told to open at a time: one in hand, one to follow.
 pub const OPENS_OUT: usize = 2;
 /// Check jobs that one worker has at a time, of all torrents: one in hand, one to follow.
@@ -179,6 +193,8 @@ pub const ENDGAME_WALK: u32 = 4096;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
 const _: () = assert!((REQUESTS_IN_TOLD as usize) < REQUESTS_IN_MAX);
+// A choke may reject all of them at once.
+const _: () = assert!(REQUESTS_IN_MAX * 17 < OUTBOX_MAX);
 const _: () = assert!(UDP_LOOK_UPS_OUT < CALLS_OUT && DATAGRAM_MAX <= SCRATCH);
 const _: () = assert!(UDP_WINDOW_START <= UDP_WINDOW_MAX && UDP_WINDOW_MAX <= UDP_WINDOW_STOP);
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize);

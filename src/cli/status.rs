@@ -7,7 +7,9 @@ use std::fmt::Write;
 
 /// What the letters of a peer mean.
 const LEGEND: &str = "  flags: I came in, D d gives us (d: would, but chokes us), U u we give (u: it wants, we choke it), \
-    K ? unchoked without use,\n         S snubs us, W waits for the disk, C connecting, H shaking hands\n";
+    K ? unchoked without use,
+         S snubs us, W waits for the disk, O wants nothing more, F fast extension, X extension protocol,
+         C connecting, H shaking hands\n";
 
 /// The table; every line ends with a line end. `views` are the torrents by their numbers.
 pub(crate) fn table(status: &Status, views: &[View]) -> String {
@@ -146,9 +148,16 @@ fn flags(p: &PeerStatus) -> String {
         (false, false) => Some('?'),
         (false, true) => None,
     };
-    let others = [(!p.outgoing, 'I'), (p.snubbed, 'S'), (p.waiting, 'W')];
-    let [came, snubs, waits] = others.map(|(is, letter)| is.then_some(letter));
-    [came, stage, down, up, snubs, waits].into_iter().flatten().collect()
+    let others = [
+        (!p.outgoing, 'I'),
+        (p.snubbed, 'S'),
+        (p.waiting, 'W'),
+        (p.upload_only, 'O'),
+        (p.fast, 'F'),
+        (p.extended, 'X'),
+    ];
+    let [came, snubs, waits, sated, fast, extended] = others.map(|(is, letter)| is.then_some(letter));
+    [came, stage, down, up, snubs, waits, sated, fast, extended].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -168,6 +177,9 @@ mod tests {
             connected: true,
             open: true,
             client: "qBittorrent 4.6.5".into(),
+            fast: true,
+            extended: true,
+            upload_only: false,
             am_interested: true,
             am_choking: true,
             interested: true,
@@ -203,6 +215,7 @@ mod tests {
         };
         let mut stranger = peer(None, 9);
         (stranger.open, stranger.outgoing, stranger.client) = (false, false, String::new());
+        (stranger.fast, stranger.extended) = (false, false);
         let status = Status {
             uptime: Duration::from_secs(61),
             torrents: vec![torrent(0), torrent(1)],
@@ -234,7 +247,7 @@ torrent 1 two
   1 peer (0 seeds), 2 addresses known
   tracker http://x:80/... works, next announce in 9 s
   id       address         client             flags  has    down       up     got      sent  asked  asks
-  p6881.0  127.0.0.1:6881  qBittorrent 4.6.5  DuS    33.3%  2.0 KiB/s  0 B/s  1.0 MiB  7 B   12     3
+  p6881.0  127.0.0.1:6881  qBittorrent 4.6.5  DuSFX  33.3%  2.0 KiB/s  0 B/s  1.0 MiB  7 B   12     3
 peers of no torrent yet
   id    address      client  flags  has  down       up     got      sent  asked  asks
   p9.0  127.0.0.1:9          IHDuS       2.0 KiB/s  0 B/s  1.0 MiB  7 B   12     3

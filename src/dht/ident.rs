@@ -91,15 +91,15 @@ pub fn new_id(ip: Option<IpAddr>, rng: &mut Rng) -> NodeId {
     NodeId(id)
 }
 
-/// What others say our address is. One network has one voice, and the last voices count.
+/// What others, nodes or peers, say our address is. One network has one voice, and the last voices count.
 #[derive(Default)]
-pub(super) struct Votes {
+pub struct Votes {
     ring: VecDeque<(IpAddr, IpAddr)>,
 }
 
 impl Votes {
-    /// A node at `from` sees us at `ip`. Gives the address that most say, once enough of them do.
-    pub(super) fn add(&mut self, from: IpAddr, ip: IpAddr) -> Option<IpAddr> {
+    /// Somebody at `from` sees us at `ip`. Gives the address that most say, once enough of them do.
+    pub fn add(&mut self, from: IpAddr, ip: IpAddr) -> Option<IpAddr> {
         let from = network(from);
         self.ring.retain(|(voter, _)| *voter != from);
         if self.ring.len() >= DHT_VOTES {

@@ -10,9 +10,8 @@ use crate::limits::{
     CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, INACTIVITY, KEEPALIVE, MESSAGE_SMALL,
     SNUB_AFTER, TORRENT_TICK,
 };
-use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, Handshake};
+use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, FAST_BIT, Handshake};
 use crate::proto::wire::message::Message;
-use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
@@ -93,6 +92,7 @@ impl Session {
     fn send_handshake(&mut self, peer: PeerId, info_hash: crate::proto::id::InfoHash) {
         let mut reserved = [0; 8];
         reserved[5] |= EXTENSION_BIT;
+        reserved[7] |= FAST_BIT;
         if self.uses_dht(info_hash) {
             reserved[7] |= DHT_BIT;
         }
@@ -130,7 +130,7 @@ impl Session {
             }
             self.send_handshake(peer, handshake.info_hash);
         }
-        self.open(torrent, peer, handshake.peer_id, now);
+        self.open(torrent, peer, handshake, now);
         if handshake.has_extensions() {
             self.begin_extensions(peer, now);
         }
@@ -159,14 +159,15 @@ impl Session {
     }
 
     /// Both handshakes are through: the peer joins the swarm.
-    fn open(&mut self, torrent: TorrentId, peer: PeerId, id: [u8; 20], now: Time) {
+    fn open(&mut self, torrent: TorrentId, peer: PeerId, handshake: &Handshake, now: Time) {
         let (Some(t), Some(p)) = (self.torrents.get_mut(torrent), self.peers.get_mut(peer)) else { return };
         if !p.outgoing {
             t.places += 1;
             self.strangers.retain(|other| *other != peer);
         }
+        let id = handshake.peer_id;
         (p.torrent, p.stage, p.since, p.id) = (Some(torrent), Stage::Open, now, id);
-        p.block_at = now;
+        (p.block_at, p.fast.on) = (now, handshake.has_fast());
         p.has = Bitfield::new(t.spec.meta.layout.pieces());
         t.peers.push(peer);
         t.news.moved = true;
@@ -174,13 +175,9 @@ impl Session {
         let client = crate::proto::wire::handshake::client_name(&id);
         log::debug!("{torrent} {peer} {} open: {client}", p.addr);
         let max = (t.spec.meta.layout.pieces().div_ceil(8) + 1).max(MESSAGE_SMALL);
-        let have = t.picker.have();
-        let bits = (have.count() > 0).then(|| have.as_bytes().to_vec());
         self.actions.push_back(Action::Expect { peer, max });
         let hidden = self.hide_pieces(torrent, peer);
-        if let Some(bits) = bits.filter(|_| !hidden) {
-            self.send(peer, Message::Bitfield(Cow::Owned(bits)), now);
-        }
+        self.tell_pieces(peer, hidden, now);
         if hidden {
             self.show_next(torrent, peer, now);
         }
@@ -263,15 +260,16 @@ impl Session {
             }
         }
         let Some(t) = self.torrents.get_mut(torrent) else { return };
-        if p.outgoing || why == Why::Corrupt || p.stage == Stage::Open && t.known.has(p.addr) {
+        let addr = p.home();
+        if p.outgoing || why == Why::Corrupt || p.stage == Stage::Open && t.known.has(addr) {
             let useful = p.downloaded + p.uploaded > 0;
             // What answers no handshake may be no peer at all, at an address that somebody made up: its host, which
             // may be that of real peers, is not to blame.
             let foreign = p.stage != Stage::Open && matches!(why, Why::Protocol(_));
             let why = if foreign { Why::Unreachable(io::ErrorKind::InvalidData) } else { why };
-            t.known.on_closed(p.addr, why, useful, now);
+            t.known.on_closed(addr, why, useful, now);
             if useful && !matches!(why, Why::Corrupt | Why::Protocol(_)) {
-                t.remember(p.addr);
+                t.remember(addr);
             }
         }
         // Somebody else may be asked for what this one owed.

@@ -3,12 +3,15 @@
 
 use super::Session;
 use super::download::Checked;
-use crate::api::{PeerId, TorrentId};
+use super::known::Source;
+use crate::api::{PeerId, TorrentId, Why};
 use crate::base::time::Time;
+use crate::dht::ident::{Scope, scope};
 use crate::limits::{EXTENDED_HANDSHAKES_MAX, REQUESTS_IN_TOLD};
 use crate::proto::extended::{Extension, HANDSHAKE, Handshake, Ids};
 use crate::proto::wire::message::Message;
 use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 
 /// What we call our program.
 const PROGRAM: &str = concat!("ptorrent ", env!("CARGO_PKG_VERSION"));
@@ -33,6 +36,11 @@ pub(super) struct Spoken {
 }
 
 impl Spoken {
+    /// Whether it takes messages of this extension.
+    pub(super) fn takes(&self, extension: Extension) -> bool {
+        self.ids.get(extension).is_some()
+    }
+
     /// Takes over what another handshake says; what it does not say stays as it was.
     fn update(&mut self, told: &Handshake<'_>) {
         self.ids.update(&told.ids);
@@ -52,8 +60,8 @@ impl Session {
             return false;
         }
         match extension {
-            Extension::UploadOnly => true,
-            Extension::Pex | Extension::Metadata | Extension::DontHave => false,
+            Extension::UploadOnly | Extension::DontHave => true,
+            Extension::Pex | Extension::Metadata => false,
         }
     }
 
@@ -72,13 +80,19 @@ impl Session {
         for extension in Extension::ALL.into_iter().filter(|extension| self.offers(torrent, *extension)) {
             ids.name(extension, extension.id());
         }
+        // It sees one of our addresses itself.
+        let theirs = p.addr.ip().to_canonical();
+        let ours = self.external_ip.filter(|ip| ip.is_ipv4() != theirs.is_ipv4());
         let told = Handshake {
             ids,
             v: Some(PROGRAM.as_bytes()),
             p: Some(self.config.port).filter(|port| *port != 0),
-            yourip: Some(p.addr.ip().to_canonical()),
+            yourip: Some(theirs),
             reqq: Some(REQUESTS_IN_TOLD),
-            upload_only: Some(t.upload_only()),
+            ipv4: ours.and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None }),
+            ipv6: ours.and_then(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None }),
+            // A super-seed does not say that it has all.
+            upload_only: Some(t.upload_only() && p.offer.is_none()),
             ..Handshake::default()
         };
         let body = Cow::Owned(told.encode());
@@ -100,6 +114,9 @@ impl Session {
             return;
         }
         for peer in t.peers.clone() {
+            if self.peers.get(peer).is_some_and(|p| p.offer.is_some()) {
+                continue;
+            }
             if !self.send_extended(peer, Extension::UploadOnly, vec![told], now) {
                 self.tell_extensions(peer, now);
             }
@@ -114,7 +131,7 @@ impl Session {
             return Err("a message of extensions, which were not agreed on");
         }
         if id == HANDSHAKE {
-            return self.on_extended_handshake(peer, body);
+            return self.on_extended_handshake(peer, body, now);
         }
         match Extension::of(id).filter(|extension| self.offers(torrent, *extension)) {
             Some(extension) if body.len() > extension.max() => {
@@ -125,32 +142,80 @@ impl Session {
         }
     }
 
-    fn dispatch(&mut self, peer: PeerId, extension: Extension, body: &[u8], _now: Time) -> Checked {
+    fn dispatch(&mut self, peer: PeerId, extension: Extension, body: &[u8], now: Time) -> Checked {
         match extension {
-            Extension::UploadOnly => self.on_upload_only(peer, body),
-            Extension::Pex | Extension::Metadata | Extension::DontHave => Ok(()),
+            Extension::UploadOnly => self.on_upload_only(peer, body, now),
+            Extension::DontHave => self.on_dont_have(peer, body, now),
+            Extension::Pex | Extension::Metadata => Ok(()),
         }
     }
 
-    fn on_extended_handshake(&mut self, peer: PeerId, body: &[u8]) -> Checked {
+    fn on_extended_handshake(&mut self, peer: PeerId, body: &[u8], now: Time) -> Checked {
         let Some((_, p)) = self.swarm(peer) else { return Ok(()) };
         p.spoken.handshakes += 1;
         if p.spoken.handshakes > EXTENDED_HANDSHAKES_MAX {
             return Err("handshakes of extensions over and over");
         }
-        match Handshake::decode(body) {
-            Ok(told) => p.spoken.update(&told),
-            // Nothing hangs on it: it is as if none had come.
-            Err(error) => log::debug!("{peer} {} sent a bad handshake of extensions: {error}", p.addr),
+        let told = match Handshake::decode(body) {
+            Ok(told) => told,
+            Err(error) => {
+                // Nothing hangs on it: it is as if none had come.
+                log::debug!("{peer} {} sent a bad handshake of extensions: {error}", p.addr);
+                return Ok(());
+            }
+        };
+        p.spoken.update(&told);
+        p.depth = p.depth.min(p.depth_max());
+        let from = p.addr.ip();
+        if let Some(ip) = told.yourip {
+            self.hear_external(from, ip);
+        }
+        if let Some(port) = told.p {
+            self.learn_home(peer, port, now);
+        }
+        self.close_useless(peer, now);
+        Ok(())
+    }
+
+    /// Who called us tells where it listens: it may be called there another time.
+    fn learn_home(&mut self, peer: PeerId, port: u16, now: Time) {
+        let Some((t, p)) = self.swarm(peer) else { return };
+        if p.outgoing || p.listens.is_some() {
+            return;
+        }
+        let home = SocketAddr::new(p.addr.ip(), port);
+        // Peers of a private torrent come from its trackers alone (BEP 27).
+        if !t.spec.meta.private {
+            t.known.add(home, Source::Peer, now);
+        }
+        if t.known.has(home) {
+            t.known.on_connected(home);
+            p.listens = Some(home);
+        }
+    }
+
+    /// A peer tells where it sees us. One is not believed, several are.
+    fn hear_external(&mut self, from: IpAddr, ip: IpAddr) {
+        let agreed = self.voices[usize::from(ip.is_ipv6())].add(from, ip);
+        if let Some(ip) = agreed.filter(|ip| scope(*ip) == Scope::Global && self.external_ip != Some(*ip)) {
+            self.external_ip = Some(ip);
+            log::info!("peers see us as {ip}");
+        }
+    }
+
+    fn on_upload_only(&mut self, peer: PeerId, body: &[u8], now: Time) -> Checked {
+        let [told] = body else { return Err("upload_only of the wrong length") };
+        if let Some((_, p)) = self.swarm(peer) {
+            p.spoken.upload_only = *told != 0;
+            self.close_useless(peer, now);
         }
         Ok(())
     }
 
-    fn on_upload_only(&mut self, peer: PeerId, body: &[u8]) -> Checked {
-        let [told] = body else { return Err("upload_only of the wrong length") };
-        if let Some((_, p)) = self.swarm(peer) {
-            p.spoken.upload_only = *told != 0;
+    /// Two that want nothing more have no use for each other (BEP 21).
+    fn close_useless(&mut self, peer: PeerId, now: Time) {
+        if self.swarm(peer).is_some_and(|(t, p)| t.has_no_use_for(p)) {
+            self.close(peer, Why::BothSeeds, now);
         }
-        Ok(())
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Source {
     Tracker,
     /// The DHT, where anybody may name anybody.
     Dht,
+    /// The peer itself, which called us.
+    Peer,
 }
 
 /// Where a candidate stands.
@@ -316,6 +318,7 @@ impl Known {
         let Some(candidate) = self.all.get(&addr) else { return };
         let class = match (candidate.source, candidate.attempts) {
             (Source::User, _) => 0,
+            (Source::Peer, _) => 2,
             (_, 0) => 1,
             _ => 2,
         };
@@ -373,7 +376,7 @@ impl Candidate {
 fn back_off(source: Source, failures: u32) -> Duration {
     let (first, max) = match source {
         Source::User => (limits::REDIAL_USER, limits::REDIAL_USER_MAX),
-        Source::Tracker | Source::Dht => (limits::REDIAL, limits::REDIAL_MAX),
+        Source::Tracker | Source::Dht | Source::Peer => (limits::REDIAL, limits::REDIAL_MAX),
     };
     (first * (1 << failures.saturating_sub(1).min(16))).min(max)
 }

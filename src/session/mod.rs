@@ -9,10 +9,12 @@ mod checks;
 mod choker;
 mod connections;
 mod dht;
+mod dont_have;
 mod doubt;
 mod download;
 mod ending;
 mod extensions;
+mod fast;
 mod full;
 mod goal;
 mod known;
@@ -40,6 +42,7 @@ use crate::api::{Action, Command, Done, Event, Intake, PeerId, Reply, Report, To
 use crate::base::arena::Arena;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
+use crate::dht::ident::Votes;
 use crate::limits::CONNECTIONS_MAX;
 use crate::proto::id::InfoHash;
 use crate::proto::layout::Block;
@@ -127,8 +130,10 @@ pub struct Session {
     /// How often it was decided whom to serve.
     #[cfg(test)]
     choices: u64,
-    /// Our address as a tracker saw it last (BEP 24).
+    /// Our address as a tracker saw it last (BEP 24), or as several peers do (BEP 10).
     external_ip: Option<IpAddr>,
+    /// What peers say of it, IPv4 and IPv6.
+    voices: [Votes; 2],
     /// Somebody asked what goes on.
     status_due: bool,
     stopping: Option<Stopping>,
@@ -184,6 +189,7 @@ impl Session {
             #[cfg(test)]
             choices: 0,
             external_ip: None,
+            voices: Default::default(),
             status_due: false,
             stopping: None,
             config,
@@ -331,14 +337,14 @@ impl Session {
             Message::Have(piece) => self.on_have(peer, *piece, now),
             Message::Bitfield(bits) => self.on_bitfield(peer, bits, now),
             Message::Request(block) => self.on_request(peer, *block),
-            Message::Cancel(block) => self.on_cancel(peer, *block),
+            Message::Cancel(block) => self.on_cancel(peer, *block, now),
             Message::Piece(_) => Err("a piece without its payload"),
             Message::Extended { id, body } => self.on_extended(peer, *id, body, now),
-            Message::Suggest(_)
-            | Message::HaveAll
-            | Message::HaveNone
-            | Message::Reject(_)
-            | Message::AllowedFast(_) => Err("a message of the fast extension, which was not agreed on"),
+            Message::Suggest(piece) => self.on_suggest(peer, *piece),
+            Message::HaveAll => self.on_have_all(peer, true, now),
+            Message::HaveNone => self.on_have_all(peer, false, now),
+            Message::Reject(block) => self.on_reject(peer, *block, now),
+            Message::AllowedFast(piece) => self.on_allowed_fast(peer, *piece, now),
         }
         .unwrap_or_else(|what| self.close(peer, Why::Protocol(what), now));
     }

@@ -6,6 +6,7 @@ use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
 use super::known::Known;
+use super::peer::Peer;
 use super::picker::Picker;
 use super::super_seed::SuperSeed;
 use crate::api::{PeerId, Progress, Reason, Report, Saved, Spec, State};
@@ -162,6 +163,11 @@ impl Torrent {
     /// Whether it wants nothing more of its peers, though it may not have all (BEP 21).
     pub(super) fn upload_only(&self) -> bool {
         self.running() && !self.lacks()
+    }
+
+    /// Whether neither side has anything for the other: both have all, or want nothing more (BEP 21).
+    pub(super) fn has_no_use_for(&self, p: &Peer) -> bool {
+        self.upload_only() && (p.is_seed() || p.spoken.upload_only)
     }
 
     pub(super) fn running(&self) -> bool {

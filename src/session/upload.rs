@@ -69,7 +69,11 @@ impl Session {
         }
         if !t.picker.have().get(block.piece) {
             // One that we told of and lost since may come back. If not, the peer shall come again to hear what there is.
-            return match t.doubt.is_lost(block.piece) {
+            return match t.doubt.is_lost(block.piece) || p.fast.serves(block.piece) {
+                true if p.fast.on => {
+                    self.reject(peer, block, now);
+                    Ok(())
+                }
                 true if t.spec.seed_only && !t.doubt.is_looked_at(block.piece) => {
                     self.close(peer, Why::Stopping, now);
                     Ok(())
@@ -79,7 +83,9 @@ impl Session {
             };
         }
         // A request may cross our choke on the wire: that is nobody's fault.
-        if p.am_choking {
+        let parting = !t.welcomes();
+        if p.am_choking && (parting || !p.fast.grant(block, p.has.count())) {
+            self.reject(peer, block, now);
             return Ok(());
         }
         if p.queue.len() >= REQUESTS_IN_MAX {
@@ -96,11 +102,12 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn on_cancel(&mut self, peer: PeerId, block: Block) -> Checked {
+    pub(super) fn on_cancel(&mut self, peer: PeerId, block: Block, now: Time) -> Checked {
         if let Some(p) = self.peers.get_mut(peer)
             && let Some(at) = p.queue.iter().position(|b| *b == block)
         {
             p.queue.remove(at);
+            self.reject(peer, block, now);
         }
         Ok(())
     }
@@ -196,6 +203,7 @@ impl Session {
         self.gone(torrent, block.len.into());
         if let Some(p) = self.peers.get_mut(peer) {
             p.reading = p.reading.saturating_sub(1);
+            self.reject(peer, block, now);
         }
         if let Err(error) = result {
             self.on_read_error(torrent, block.piece, &error, now);
