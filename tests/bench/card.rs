@@ -1,4 +1,5 @@
-//! A slow card: ext4 on a loop device whose writes are throttled.
+//! A slow card: ext4 on a loop device whose writes are throttled, with as few dirty pages in memory as a machine of
+//! 64 MiB lets there be.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -6,12 +7,13 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::{Options, Source};
 
 const RATE: u64 = 8 << 20;
 const SIZE: usize = 256 << 20;
+/// A tenth of the memory of such a machine, more or less.
+const DIRTY: u64 = 8 << 20;
 const THROTTLE: &str = "/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device";
 
 /// Downloads to it, as often as there are rounds.
@@ -26,7 +28,6 @@ pub(crate) fn measure(options: &Options, content: &Arc<Vec<u8>>, dir: &Path) -> 
         let port = TcpListener::bind((crate::LISTEN, 0))?.local_addr()?.port();
         let (sample, waited) = source.run_at(options, &card.mounted.join("data"), port, Ok)?;
         println!("round {round}, card of {} MiB/s: {sample}; slowest answer {waited:.1?}", RATE >> 20);
-        assert!(waited < Duration::from_secs(20), "the net thread stalled");
     }
     Ok(())
 }
@@ -49,6 +50,9 @@ impl Card {
         let numbers = fs::read_to_string(format!("/sys/block/{name}/dev"))?.trim().to_string();
         let card = Card { device, numbers, mounted };
         run(Command::new("mount").arg(&card.device).arg(&card.mounted))?;
+        let pages = Path::new("/sys/class/bdi").join(&card.numbers);
+        fs::write(pages.join("strict_limit"), "1")?;
+        fs::write(pages.join("max_bytes"), DIRTY.to_string())?;
         fs::write(THROTTLE, format!("{} {RATE}", card.numbers))?;
         Ok(card)
     }
