@@ -145,6 +145,10 @@ pub const REQUESTS_IN_TOLD: u32 = 2000;
 pub const ALLOWED_FAST_PIECES: usize = 10;
 /// Bytes of them that it may have in all: with long pieces there are fewer.
 pub const ALLOWED_FAST_BYTES: u64 = 16 << 20;
+/// Bytes that a torrent gives to choked peers in this way, whatever it uploads.
+pub const ALLOWED_FAST_START: u64 = 2 << 20;
+/// And besides one byte of so many that it uploads: newcomers in a crowd ask for the same pieces.
+pub const ALLOWED_FAST_SHARE: u64 = 16;
 /// Pieces that a peer may allow us in the same way; more are passed over.
 pub const ALLOWED_FAST_IN_MAX: usize = 64;
 /// Pieces that a peer would not serve and that are remembered for it.
@@ -153,6 +157,8 @@ pub const REFUSED_MAX: usize = 8;
 pub const REFUSED_FOR: Duration = Duration::from_secs(60);
 /// How long it is asked for nothing after that: who rejects all that is asked costs a few messages a second.
 pub const REFUSED_REST: Duration = Duration::from_secs(1);
+/// How many more pieces than there are a peer may say that it lost (BEP 54): each is a little work, and so is its return.
+pub const DONT_HAVES_SPARE: u32 = 64;
 /// Bitfields that a peer may send. One is due; aria2 sends more, and each is work over all pieces.
 pub const BITFIELDS_MAX: u32 = 8;
 /// Requests that we have open with one peer at most: 8 MiB under way, 3 s at 2.7 MiB/s, 300 ms at 27 MiB/s.

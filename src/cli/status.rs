@@ -6,7 +6,8 @@ use crate::api::{PeerStatus, Status, TorrentStatus};
 use std::fmt::Write;
 
 /// What the letters of a peer mean.
-const LEGEND: &str = "  flags: I came in, D d gives us (d: would, but chokes us), U u we give (u: it wants, we choke it), \
+const LEGEND: &str =
+    "  flags: I came in, D d gives us (d: would, but chokes us), U u we give (u: it wants, we choke it), \
     K ? unchoked without use,
          S snubs us, W waits for the disk, O wants nothing more, F fast extension, X extension protocol,
          C connecting, H shaking hands\n";

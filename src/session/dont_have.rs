@@ -5,6 +5,7 @@ use super::Session;
 use super::download::Checked;
 use crate::api::{PeerId, TorrentId};
 use crate::base::time::Time;
+use crate::limits::DONT_HAVES_SPARE;
 use crate::proto::extended::Extension;
 use crate::proto::wire::message::Message;
 
@@ -20,6 +21,10 @@ impl Session {
         }
         if !p.has.clear(piece) {
             return Ok(());
+        }
+        p.lost += 1;
+        if p.lost > p.has.len().saturating_add(DONT_HAVES_SPARE) {
+            return Err("pieces lost over and over");
         }
         if std::mem::take(&mut p.counted_as_seed) {
             t.picker.peer_has_all(false);

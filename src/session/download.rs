@@ -299,7 +299,7 @@ impl Session {
     }
 
     /// Another peer was faster with this block (end-game).
-    fn cancel(&mut self, peer: PeerId, block: Block, now: Time) {
+    pub(super) fn cancel(&mut self, peer: PeerId, block: Block, now: Time) {
         let Some(p) = self.peers.get_mut(peer) else { return };
         if let Some(at) = p.asked.iter().position(|b| *b == block) {
             if p.fast.on {

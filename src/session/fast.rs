@@ -10,7 +10,8 @@ use crate::api::{PeerId, TorrentId};
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
-    ALLOWED_FAST_BYTES, ALLOWED_FAST_IN_MAX, ALLOWED_FAST_PIECES, REFUSED_FOR, REFUSED_MAX, REFUSED_REST,
+    ALLOWED_FAST_BYTES, ALLOWED_FAST_IN_MAX, ALLOWED_FAST_PIECES, ALLOWED_FAST_SHARE, ALLOWED_FAST_START,
+    REFUSED_FOR, REFUSED_MAX, REFUSED_REST,
 };
 use crate::proto::layout::Block;
 use crate::proto::wire::allowed_fast::allowed_fast;
@@ -45,7 +46,7 @@ impl Fast {
     }
 
     /// Whether it may have this block though we choke it; if so, that counts.
-    pub(super) fn grant(&mut self, block: Block, has: u32) -> bool {
+    fn grant(&mut self, block: Block, has: u32) -> bool {
         let granted = self.serves(block.piece)
             && has <= ALLOWED_FAST_PIECES as u32
             && u64::from(block.len) <= self.left;
@@ -53,6 +54,12 @@ impl Fast {
             self.left -= u64::from(block.len);
         }
         granted
+    }
+
+    /// It may have so many bytes from now on.
+    #[cfg(test)]
+    pub(super) fn refill(&mut self, bytes: u64) {
+        self.left = bytes;
     }
 
     /// It may be asked again.
@@ -68,6 +75,14 @@ impl Fast {
         }
         self.refused.push((piece, now + REFUSED_FOR));
         self.rest = now + REFUSED_REST;
+    }
+}
+
+impl Torrent {
+    /// Whether more may go to peers that are choked. Newcomers in a crowd all get the same few pieces, which those with a
+    /// slot do without meanwhile: it must stay a small part of what goes out.
+    fn has_gifts(&self) -> bool {
+        self.welcomes() && self.gifts <= ALLOWED_FAST_START + self.uploaded / ALLOWED_FAST_SHARE
     }
 }
 
@@ -126,7 +141,7 @@ impl Session {
         let serves_nobody = self.config.max_upload == 0;
         let Some((t, p)) = self.swarm(peer) else { return };
         let few = p.has.count() <= ALLOWED_FAST_PIECES as u32;
-        let gives = t.welcomes() && t.picker.have().count() > 0 && p.offer.is_none() && !serves_nobody;
+        let gives = t.has_gifts() && t.picker.have().count() > 0 && p.offer.is_none() && !serves_nobody;
         if !p.fast.on || !p.fast.served.is_empty() || !few || !gives {
             return;
         }
@@ -141,6 +156,15 @@ impl Session {
         for piece in set {
             self.send(peer, Message::AllowedFast(piece), now);
         }
+    }
+
+    /// Whether a peer may have this block though we choke it; if so, that counts.
+    pub(super) fn grant(&mut self, peer: PeerId, block: Block) -> bool {
+        let Some((t, p)) = self.swarm(peer) else { return false };
+        let has = p.has.count();
+        let granted = t.has_gifts() && p.fast.grant(block, has);
+        t.gifts += if granted { block.len.into() } else { 0 };
+        granted
     }
 
     pub(super) fn on_allowed_fast(&mut self, peer: PeerId, piece: u32, now: Time) -> Checked {
@@ -211,13 +235,13 @@ impl Session {
 
     /// We choke it: what it asked for is rejected, but for what it may have in any case.
     pub(super) fn reject_queue(&mut self, peer: PeerId, now: Time) {
-        let Some(p) = self.peers.get_mut(peer) else { return };
-        let (has, fast) = (p.has.count(), &mut p.fast);
-        let (kept, dropped): (Vec<Block>, Vec<Block>) =
-            p.queue.drain(..).partition(|block| fast.on && fast.grant(*block, has));
-        p.queue.extend(kept);
-        for block in dropped {
-            self.reject(peer, block, now);
+        let queue = self.peers.get_mut(peer).map(|p| std::mem::take(&mut p.queue)).unwrap_or_default();
+        for block in queue {
+            if !self.grant(peer, block) {
+                self.reject(peer, block, now);
+            } else if let Some(p) = self.peers.get_mut(peer) {
+                p.queue.push_back(block);
+            }
         }
     }
 

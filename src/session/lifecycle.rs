@@ -61,6 +61,7 @@ impl Session {
             super_seed: None,
             goal: Goal::default(),
             going: 0,
+            gifts: 0,
             upload_only_told: false,
             failed: false,
             full: Full::default(),

@@ -62,6 +62,8 @@ pub(super) struct Peer {
     pub(super) has: Bitfield,
     /// How many bitfields it sent.
     pub(super) bitfields: u32,
+    /// How many pieces it said that it lost.
+    pub(super) lost: u32,
     /// The picker knows it as one that has everything.
     pub(super) counted_as_seed: bool,
     /// How many of its pieces we want and lack.
@@ -124,6 +126,7 @@ impl Peer {
             listens: None,
             has: Bitfield::default(),
             bitfields: 0,
+            lost: 0,
             counted_as_seed: false,
             interesting: 0,
             am_interested: false,

@@ -2,6 +2,7 @@
 
 mod dht;
 mod extensions;
+mod fast;
 mod trackers;
 
 use super::*;

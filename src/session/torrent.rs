@@ -122,6 +122,8 @@ pub(super) struct Torrent {
     pub(super) goal: Goal,
     /// Bytes of blocks that are read for peers or stand in their outboxes.
     pub(super) going: u64,
+    /// Bytes given to peers that are choked ([`super::fast`]).
+    pub(super) gifts: u64,
     /// What its peers were told of [`Torrent::upload_only`] last.
     pub(super) upload_only_told: bool,
     /// It could not go on.

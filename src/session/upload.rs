@@ -83,11 +83,11 @@ impl Session {
             };
         }
         // A request may cross our choke on the wire: that is nobody's fault.
-        let parting = !t.welcomes();
-        if p.am_choking && (parting || !p.fast.grant(block, p.has.count())) {
+        if p.am_choking && !self.grant(peer, block) {
             self.reject(peer, block, now);
             return Ok(());
         }
+        let Some(p) = self.peers.get_mut(peer) else { return Ok(()) };
         if p.queue.len() >= REQUESTS_IN_MAX {
             return Err("too many requests");
         }

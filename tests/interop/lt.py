@@ -84,6 +84,9 @@ def run(args):
                 say("finished")
                 if args.exit:
                     return
+            elif isinstance(alert, lt.peer_log_alert):
+                # Only with an alert_mask that asks for it.
+                say(alert.message())
             elif "error" in type(alert).__name__ or "failed" in type(alert).__name__:
                 print(alert, file=sys.stderr, flush=True)
 

@@ -928,6 +928,10 @@ fn name(message: &Message<'_>) -> &'static str {
         Message::Bitfield(_) => "bitfield",
         Message::Request(_) => "request",
         Message::Cancel(_) => "cancel",
+        Message::HaveAll => "have all",
+        Message::HaveNone => "have none",
+        Message::Reject(_) => "reject",
+        Message::AllowedFast(_) => "allowed",
         _ => "other",
     }
 }
