@@ -186,6 +186,14 @@ const _: () = assert!(TORRENTS_MAX < u16::MAX as usize);
 
 /// Blocks that a disk worker takes from its queue at a time, to store neighbours in one call: half of `LANE_HIGH`.
 pub const DISK_BATCH: usize = 64;
+/// Bytes of a piece that are worth a store of their own: a call then costs little beside the copy, and they are still in
+/// the second cache from being hashed.
+pub const STORE_RUN: u32 = 256 << 10;
+/// Bytes that one worker holds until there is enough of their pieces for a store. When no more came, this must let the
+/// peers in line go on.
+pub const HELD_MAX: u64 = LANE_LOW;
+/// What is held is stored when nothing came for so long: at rates of which stores in small parts are no burden.
+pub const HOLD_REST: Duration = Duration::from_millis(5);
 /// Descriptors that one disk worker keeps open at most; fewer where RLIMIT_NOFILE is low.
 pub const DESCRIPTORS: usize = 64;
 /// Bytes of one read while hashing: large enough that the call costs nothing, small enough for the second cache.
