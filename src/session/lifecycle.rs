@@ -80,6 +80,9 @@ impl Session {
             let reason = Some(format!("more than {} torrents in one process", crate::limits::TORRENTS_MAX));
             return self.note(Report::State { number, state: State::Error, reason });
         };
+        if let Some(t) = self.torrents.get_mut(id) {
+            self.own.known().for_each(|ip| t.known.set_own(SocketAddr::new(ip, self.config.port)));
+        }
         self.by_hash.insert(info_hash, id);
         self.by_number.insert(number, id);
         log::info!("{id} {info_hash} {name}");
@@ -156,6 +159,7 @@ impl Session {
         self.arm_torrent(id, now);
         self.begin_seeding(id, now);
         self.join_dht(id, now);
+        self.join_lsd(id, now);
     }
 
     /// Every wanted piece is verified.

@@ -108,6 +108,9 @@ pub(crate) struct Seen {
     pub(crate) sent: u64,
     pub(crate) got: u64,
     pub(crate) messages: BTreeMap<&'static str, u64>,
+    /// Announces to the local network, and datagrams.
+    pub(crate) local: u64,
+    pub(crate) datagrams: u64,
     /// By the number of the torrent.
     pub(crate) each: BTreeMap<u32, Each>,
 }
@@ -158,6 +161,8 @@ enum What {
     Deliver(usize, usize, Rc<[u8]>, Range<usize>),
     /// From whom, to whom, what.
     Datagram(SocketAddr, SocketAddr, Rc<[u8]>),
+    /// What was said to the group of the local network, as one of it hears it.
+    Local(SocketAddr, SocketAddr, Rc<[u8]>),
     Closed(usize, usize),
     Done(NodeId, u8, Done),
     Reply(NodeId, Reply),
@@ -227,6 +232,8 @@ impl World {
             lanes: 2,
             max_open: 10_000,
             receive_bufs: 512,
+            lsd: false,
+            pex: false,
         };
         config(&mut c);
         let mut seed = [0; 32];
@@ -386,6 +393,10 @@ impl World {
             What::Arrive(conn) => self.arrive(conn),
             What::Deliver(conn, side, bytes, range) => self.deliver(conn, side, &bytes[range]),
             What::Datagram(from, to, data) => self.datagram(from, to, &data),
+            What::Local(from, to, data) => {
+                let node = self.by_addr[&to];
+                self.tell(node, Event::Lsd { from, data: &data });
+            }
             What::Closed(conn, side) => self.hang_up(conn, side, Why::Eof),
             What::Cut(node) => self.cut_all(node),
             What::Kill(node) => {
@@ -520,9 +531,11 @@ impl World {
                 }
             }
             Action::Datagram { to, data } => {
+                self.nodes[node].seen.datagrams += 1;
                 let from = self.nodes[node].addr;
                 self.send_datagram(from, to, &data);
             }
+            Action::Lsd { v6, data } => self.announce_locally(node, v6, &data),
             Action::Call(call) => self.call(node, *call),
             Action::Release(buf) => self.nodes[node].pool.put(buf),
             Action::Exit => {
@@ -537,6 +550,18 @@ impl World {
         let data: Rc<[u8]> = data.into();
         for delay in self.weather.copies(&mut self.rng) {
             self.later(delay, What::Datagram(from, to, data.clone()));
+        }
+    }
+
+    /// All nodes are one house, of IPv4.
+    fn announce_locally(&mut self, node: NodeId, v6: bool, data: &[u8]) {
+        self.nodes[node].seen.local += 1;
+        let from = self.nodes[node].addr;
+        if !v6 {
+            for to in self.by_addr.keys().copied().collect::<Vec<_>>() {
+                let data: Rc<[u8]> = data.into();
+                self.later(Duration::from_millis(1), What::Local(from, to, data));
+            }
         }
     }
 
@@ -911,6 +936,7 @@ fn kind(action: &Action) -> u64 {
         Action::Release(_) => 11,
         Action::Exit => 12,
         Action::Datagram { data, .. } => 3000 + data.len() as u64,
+        Action::Lsd { v6, .. } => 13 + u64::from(*v6),
     }
 }
 
