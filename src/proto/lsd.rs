@@ -173,7 +173,11 @@ mod tests {
         let hashes = |n: usize| (0..n).map(|n| InfoHash([n as u8; 20]));
         let longest = encode(true, 65_535, "12345678", hashes(LSD_HASHES_OUT));
         assert!(longest.len() <= 1400, "{}", longest.len());
-        let many = encode(false, 1, "x", hashes(LSD_HASHES_MAX + 5));
+        let many = format!(
+            "BT-SEARCH * HTTP/1.1\nPort:1\n{}\n",
+            format!("Infohash:{HASH}\n").repeat(LSD_HASHES_MAX + 3)
+        );
+        let many = many.into_bytes();
         assert_eq!(decode(&many).unwrap().torrents().count(), LSD_HASHES_MAX);
     }
 }

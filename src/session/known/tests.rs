@@ -290,3 +290,111 @@ fn it_stays_bounded_and_calls_nobody_it_must_not() {
         }
     }
 }
+
+/// Calls everybody there is once, each in vain, and tells how many of each source came among the first `n`.
+fn called(known: &mut Known, n: usize) -> BTreeMap<Source, usize> {
+    let mut by = BTreeMap::new();
+    for _ in 0..n {
+        let Some(addr) = known.next(Time::ZERO) else { break };
+        *by.entry(known.all[&addr].source).or_default() += 1;
+        known.on_closed(addr, REFUSED, false, Time::ZERO);
+    }
+    by
+}
+
+const ALL: [Source; SOURCES] = [Source::User, Source::Tracker, Source::Local, Source::Dht, Source::Pex];
+
+#[test]
+fn every_source_has_its_turns_and_the_user_comes_first() {
+    let mut known = table();
+    for n in 0..500 {
+        known.add(addr(n), ALL[1 + n as usize % 4], Time::ZERO);
+    }
+    known.add(addr(1000), Source::User, Time::ZERO);
+    assert_eq!(called(&mut known, 1), [(Source::User, 1)].into());
+    let due = [(Source::Tracker, 40), (Source::Local, 30), (Source::Dht, 20), (Source::Pex, 10)];
+    assert_eq!(called(&mut known, 100), due.into());
+    // Who had nobody to call for long has no more than its share after.
+    let mut known = table();
+    (0..200).for_each(|n| assert!(known.add(addr(n), Source::Tracker, Time::ZERO)));
+    called(&mut known, 100);
+    (200..400).for_each(|n| assert!(known.add(addr(n), Source::Pex, Time::ZERO)));
+    let by = called(&mut known, 50);
+    assert!((9..=11).contains(&by[&Source::Pex]) && by[&Source::Tracker] == 50 - by[&Source::Pex], "{by:?}");
+}
+
+#[test]
+fn a_flood_of_one_source_leaves_the_others_what_they_named() {
+    let mut known = table();
+    for n in 0..100 {
+        assert!(
+            known.add(addr(n), Source::Tracker, Time::ZERO)
+                && known.add(addr(1000 + n), Source::Dht, Time::ZERO)
+        );
+    }
+    for n in 10_000..30_000 {
+        known.add(addr(n), Source::Pex, Time::ZERO);
+    }
+    let count = |known: &Known, of: Source| known.all.values().filter(|c| c.source == of).count();
+    assert_eq!(ALL.map(|of| count(&known, of)), [0, 100, 0, 100, limits::KNOWN_PEX_MAX]);
+    // Even then a third of the calls go to each that is better, and trackers have room for all of theirs.
+    for n in 40_000..50_000 {
+        known.add(addr(n), Source::Tracker, Time::ZERO);
+    }
+    assert_eq!(
+        (known.len(), count(&known, Source::Dht), count(&known, Source::Pex)),
+        (limits::KNOWN_MAX, 0, 0)
+    );
+    assert!(!known.add(addr(60_000), Source::Pex, Time::ZERO));
+}
+
+#[test]
+fn one_connection_an_address_but_on_loopback_and_where_the_user_says_so() {
+    let mut known = table();
+    let at = |ip: [u8; 4], port| SocketAddr::from((ip, port));
+    for port in 1..=limits::KNOWN_PORTS_MAX as u16 + 3 {
+        known.add(at([9, 9, 9, 9], port), Source::Tracker, Time::ZERO);
+        known.add(at([8, 8, 8, 8], port), Source::Pex, Time::ZERO);
+        known.add(at([127, 0, 0, 1], port), Source::Tracker, Time::ZERO);
+    }
+    assert_eq!(known.len(), limits::KNOWN_PORTS_MAX + 1 + limits::KNOWN_PORTS_MAX + 3);
+    let mut out = Vec::new();
+    while let Some(addr) = known.next(Time::ZERO) {
+        known.occupy(addr.ip());
+        out.push(addr);
+    }
+    let of = |ip: [u8; 4]| out.iter().filter(|addr| addr.ip() == IpAddr::from(ip)).count();
+    assert_eq!([of([9, 9, 9, 9]), of([8, 8, 8, 8]), of([127, 0, 0, 1])], [1, 1, 7]);
+    known.add(at([9, 9, 9, 9], 99), Source::User, Time::ZERO);
+    assert_eq!(known.next(Time::ZERO), Some(at([9, 9, 9, 9], 99)));
+    // When it is gone, another port is tried.
+    known.on_closed(at([9, 9, 9, 9], 1), Why::Eof, false, Time::ZERO);
+    known.vacate([9, 9, 9, 9].into());
+    let due = known.deadline().unwrap();
+    assert!(due > Time::ZERO && known.next(after(10 * 60)).is_some());
+}
+
+#[test]
+fn who_may_make_addresses_up_names_another_port_only_of_one_that_failed() {
+    let mut known = table();
+    let at = |port| SocketAddr::from(([9, 9, 9, 9], port));
+    assert!(known.add(at(1), Source::Pex, Time::ZERO) && !known.add(at(2), Source::Pex, Time::ZERO));
+    assert!(!known.add(at(2), Source::Dht, Time::ZERO));
+    assert_eq!(known.next(Time::ZERO), Some(at(1)));
+    known.on_closed(at(1), REFUSED, false, Time::ZERO);
+    assert!(known.add(at(2), Source::Pex, Time::ZERO));
+}
+
+#[test]
+fn priorities_decide_once_our_address_is_known() {
+    let mut known = table();
+    let addrs: Vec<SocketAddr> = (1..120u8).map(|n| SocketAddr::from(([n, 7, n, 1], 6881))).collect();
+    addrs.iter().for_each(|addr| assert!(known.add(*addr, Source::Tracker, Time::ZERO)));
+    let own = SocketAddr::from(([200, 1, 2, 3], 6881));
+    known.set_own(own);
+    let mut due = addrs.clone();
+    due.sort_by_key(|addr| std::cmp::Reverse(priority(own, *addr)));
+    let order: Vec<SocketAddr> =
+        std::iter::from_fn(|| known.next(Time::ZERO)).filter(|a| a.port() > 0).collect();
+    assert_eq!(order, due.iter().copied().filter(|a| !a.ip().is_multicast()).collect::<Vec<_>>());
+}
