@@ -10,7 +10,7 @@ use crate::limits::{
     ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, INACTIVITY, KEEPALIVE,
     MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
 };
-use crate::proto::wire::handshake::{DHT_BIT, Handshake};
+use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, Handshake};
 use crate::proto::wire::message::Message;
 use std::borrow::Cow;
 use std::io;
@@ -93,6 +93,7 @@ impl Session {
 
     fn send_handshake(&mut self, peer: PeerId, info_hash: crate::proto::id::InfoHash) {
         let mut reserved = [0; 8];
+        reserved[5] |= EXTENSION_BIT;
         if self.uses_dht(info_hash) {
             reserved[7] |= DHT_BIT;
         }
@@ -137,7 +138,10 @@ impl Session {
             self.send_handshake(peer, handshake.info_hash);
         }
         self.open(torrent, peer, handshake.peer_id, now);
-        if handshake.reserved[7] & DHT_BIT != 0 && self.uses_dht(handshake.info_hash) {
+        if handshake.has_extensions() {
+            self.begin_extensions(peer, now);
+        }
+        if handshake.has_dht() && self.uses_dht(handshake.info_hash) {
             self.send(peer, Message::Port(self.config.port), now);
         }
     }
