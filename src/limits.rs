@@ -47,6 +47,24 @@ pub const METADATA_MESSAGE_MAX: usize = BLOCK as usize + 1024;
 /// The longest message of peer exchange (BEP 11), after its id: 50 addresses of each kind are due, some send several
 /// times that.
 pub const PEX_MESSAGE_MAX: usize = 16 << 10;
+/// Addresses of one such message that are looked at: twice what is due. One hostile peer must not fill our table.
+pub const PEX_HEARD: usize = 100;
+/// Messages of peer exchange that come sooner after another one than this are passed over; one a minute is due.
+pub const PEX_SOON: Duration = Duration::from_secs(45);
+/// A peer that did so often, or talked nonsense, is not listened to any more.
+pub const PEX_MISDEEDS_MAX: u32 = 8;
+/// Peers that one message of ours adds, and drops, at most (BEP 11).
+pub const PEX_TOLD: usize = 50;
+/// Messages of ours to one peer are this far apart at least: a minute (BEP 11), and a little for those whose clock is
+/// not as ours.
+pub const PEX_REST: Duration = Duration::from_secs(62);
+/// A peer is told of others so long after its handshake: those that came with it are among them.
+pub const PEX_FIRST: Duration = Duration::from_secs(1);
+/// All peers of a torrent are looked at this often at most for whom to tell what.
+pub const PEX_PACE: Duration = Duration::from_secs(5);
+/// Peers that have left and are remembered until all others have heard of it, some 50 KiB; far more than leave in the
+/// minutes between two messages.
+pub const PEX_LEFT_MAX: usize = 1000;
 /// Handshakes of extensions that a peer may send: one is due, another each time that something changes.
 pub const EXTENDED_HANDSHAKES_MAX: u32 = 64;
 /// Bytes of a client's name that are kept and shown, of what it calls itself.

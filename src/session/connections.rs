@@ -138,6 +138,7 @@ impl Session {
             self.send_handshake(peer, handshake.info_hash);
         }
         self.open(torrent, peer, handshake.peer_id, now);
+        self.join_roll(peer, now);
         if handshake.has_extensions() {
             self.begin_extensions(peer, now);
         }
@@ -271,6 +272,8 @@ impl Session {
         t.places = t.places.saturating_sub(1);
         t.known.vacate(p.addr.ip());
         if p.stage == Stage::Open {
+            self.leave_roll(torrent, &p.pex, now);
+            let Some(t) = self.torrents.get_mut(torrent) else { return };
             t.peers.retain(|other| *other != peer);
             match p.counted_as_seed {
                 true => t.picker.peer_has_all(false),

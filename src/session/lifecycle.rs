@@ -8,6 +8,7 @@ use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
 use super::known::{Known, Source};
+use super::pex::Roll;
 use super::picker::Picker;
 use super::torrent::{News, Phase, Torrent, Wish};
 use crate::api::{DiskError, Opened, Reason, Report, Saved, Spec, State, TorrentId, Why};
@@ -46,6 +47,7 @@ impl Session {
             known: Known::new(Rng::new(self.rng.seed())),
             announcer,
             peers: Vec::new(),
+            roll: Roll::default(),
             places: 0,
             turns: VecDeque::new(),
             before: Saved::default(),
@@ -213,6 +215,7 @@ impl Session {
             next = next.min(due.max(now + TORRENT_TICK));
         }
         next = next.min(self.super_seed_due(id, now)).min(self.goal_due(id, now));
+        next = next.min(self.pex_due(id, now));
         self.arm_torrent(id, next);
     }
 

@@ -22,6 +22,7 @@ mod lsd;
 mod own;
 mod pause;
 mod peer;
+mod pex;
 pub mod picker;
 mod places;
 mod report;

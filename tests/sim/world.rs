@@ -19,7 +19,7 @@ use ptorrent::proto::wire::decoder::{Decoder, Fate, Step};
 use ptorrent::proto::wire::message::Message;
 use ptorrent::session::{Config, Session};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
@@ -108,9 +108,18 @@ pub(crate) struct Seen {
     pub(crate) sent: u64,
     pub(crate) got: u64,
     pub(crate) messages: BTreeMap<&'static str, u64>,
-    /// Announces to the local network, and datagrams.
+    /// Messages of extensions that it sent, with their ids.
+    pub(crate) extended: Vec<(u8, Vec<u8>)>,
+    /// What it said in handshakes that it can do.
+    pub(crate) reserved: [u8; 8],
+    /// Announces to the local network.
     pub(crate) local: u64,
-    pub(crate) datagrams: u64,
+    /// Where its datagrams went.
+    pub(crate) datagrams: BTreeSet<SocketAddr>,
+    /// Whom it called, how many calls are out, and were at most.
+    pub(crate) dialled: BTreeSet<SocketAddr>,
+    pub(crate) calling: usize,
+    pub(crate) calling_max: usize,
     /// By the number of the torrent.
     pub(crate) each: BTreeMap<u32, Each>,
 }
@@ -191,6 +200,8 @@ pub(crate) struct World {
     /// Who hears datagrams, sessions apart.
     hosts: BTreeMap<SocketAddr, Box<dyn Host>>,
     pub(crate) weather: Weather,
+    /// What the tracker names to everybody besides those who are there.
+    pub(crate) ghosts: Vec<SocketAddr>,
     /// A digest of all that happened.
     pub(crate) trace: u64,
     pub(crate) events: u64,
@@ -213,6 +224,7 @@ impl World {
             swarm: Vec::new(),
             hosts: BTreeMap::new(),
             weather: Weather::default(),
+            ghosts: Vec::new(),
             trace: 0,
             events: 0,
         }
@@ -387,6 +399,7 @@ impl World {
             }
             What::Reply(node, reply) => self.tell(node, Event::Reply(reply)),
             What::Refused(node, peer) => {
+                self.nodes[node].seen.calling -= 1;
                 let why = Why::Unreachable(std::io::ErrorKind::ConnectionRefused);
                 self.tell(node, Event::Closed { peer, why });
             }
@@ -484,7 +497,11 @@ impl World {
     fn act(&mut self, node: NodeId, action: Action) {
         match action {
             Action::Connect { peer, addr } => self.connect(node, peer, addr),
-            Action::Handshake { peer, handshake } => self.say(node, peer, &handshake.encode(), None),
+            Action::Handshake { peer, handshake } => {
+                let reserved = &mut self.nodes[node].seen.reserved;
+                reserved.iter_mut().zip(handshake.reserved).for_each(|(all, byte)| *all |= byte);
+                self.say(node, peer, &handshake.encode(), None);
+            }
             Action::Expect { peer, max } => {
                 if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
                     half.decoder.set_max(max);
@@ -492,6 +509,9 @@ impl World {
             }
             Action::Send { peer, message } => {
                 *self.nodes[node].seen.messages.entry(name(&message)).or_default() += 1;
+                if let Message::Extended { id, body } = &message {
+                    self.nodes[node].seen.extended.push((*id, body.to_vec()));
+                }
                 let mut bytes = Vec::new();
                 message.encode(&mut bytes);
                 self.say(node, peer, &bytes, None);
@@ -531,7 +551,7 @@ impl World {
                 }
             }
             Action::Datagram { to, data } => {
-                self.nodes[node].seen.datagrams += 1;
+                self.nodes[node].seen.datagrams.insert(to);
                 let from = self.nodes[node].addr;
                 self.send_datagram(from, to, &data);
             }
@@ -590,6 +610,7 @@ impl World {
                 let mut peers: Vec<SocketAddr> = self.swarm.iter().copied().filter(|a| *a != own).collect();
                 self.rng.shuffle(&mut peers);
                 peers.truncate(request.numwant.min(50) as usize);
+                peers.extend(&self.ghosts);
                 self.swarm.retain(|a| *a != own);
                 if request.event != tracker::Event::Stopped {
                     self.swarm.push(own);
@@ -606,6 +627,10 @@ impl World {
     }
 
     fn connect(&mut self, node: NodeId, peer: PeerId, addr: SocketAddr) {
+        let seen = &mut self.nodes[node].seen;
+        seen.dialled.insert(addr);
+        seen.calling += 1;
+        seen.calling_max = seen.calling_max.max(seen.calling);
         let target =
             self.by_addr.get(&addr).copied().filter(|t| self.nodes[*t].alive && !self.nodes[*t].exited);
         let delay = self.nodes[node].link.delay;
@@ -642,6 +667,9 @@ impl World {
 
     /// A connection reaches the other side.
     fn arrive(&mut self, conn: usize) {
+        let caller = &mut self.nodes[self.conns[conn].ends[0].0].seen;
+        // Those of scripts are not counted.
+        caller.calling = caller.calling.saturating_sub(1);
         if !self.conns[conn].open {
             return;
         }
@@ -951,6 +979,7 @@ fn name(message: &Message<'_>) -> &'static str {
         Message::Bitfield(_) => "bitfield",
         Message::Request(_) => "request",
         Message::Cancel(_) => "cancel",
+        Message::Port(_) => "port",
         _ => "other",
     }
 }
