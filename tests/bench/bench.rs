@@ -20,6 +20,7 @@ mod one_peer;
 mod options;
 mod report;
 mod run;
+#[allow(dead_code, reason = "the other benchmarks use the rest")]
 mod seeder;
 mod usage;
 

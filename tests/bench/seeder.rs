@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,8 +17,11 @@ pub(crate) struct Seeder {
     info_hash: [u8; 20],
     piece_length: usize,
     data: Arc<Vec<u8>>,
+    /// Bytes of the torrent: `data` as often as it takes, a whole number of times.
+    size: usize,
     first_request: Mutex<Option<Instant>>,
     dialing: AtomicBool,
+    connections: AtomicUsize,
 }
 
 impl Seeder {
@@ -29,6 +32,18 @@ impl Seeder {
         piece_length: usize,
         data: Arc<Vec<u8>>,
     ) -> io::Result<Arc<Seeder>> {
+        let size = data.len();
+        Seeder::repeating(listen, info_hash, piece_length, data, size)
+    }
+
+    /// As [`Seeder::start`], for a torrent of `size` bytes that holds `data` again and again.
+    pub(crate) fn repeating(
+        listen: SocketAddr,
+        info_hash: [u8; 20],
+        piece_length: usize,
+        data: Arc<Vec<u8>>,
+        size: usize,
+    ) -> io::Result<Arc<Seeder>> {
         let listener = TcpListener::bind(listen)?;
         let listen = listener.local_addr()?;
         let first_request = Mutex::new(None);
@@ -37,8 +52,10 @@ impl Seeder {
             info_hash,
             piece_length,
             data,
+            size,
             first_request,
             dialing: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
         });
         let shared = Arc::clone(&seeder);
         thread::spawn(move || {
@@ -55,6 +72,11 @@ impl Seeder {
     pub(crate) fn reset(&self) {
         *self.first_request.lock().unwrap() = None;
         self.dialing.store(false, Ordering::Relaxed);
+    }
+
+    /// How many have come so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// When the first block of this run was asked for.
@@ -79,6 +101,7 @@ impl Seeder {
 
     fn answer(&self, mut stream: TcpStream) -> io::Result<()> {
         let extended = self.read_handshake(&mut stream)?;
+        self.connections.fetch_add(1, Ordering::Relaxed);
         self.write_handshake(&mut stream)?;
         self.serve(&mut stream, extended)
     }
@@ -149,7 +172,7 @@ impl Seeder {
     }
 
     fn bitfield(&self) -> Vec<u8> {
-        let pieces = self.data.len().div_ceil(self.piece_length);
+        let pieces = self.size.div_ceil(self.piece_length);
         let mut bits = vec![0xff; pieces.div_ceil(8)];
         if !pieces.is_multiple_of(8) {
             *bits.last_mut().unwrap() = 0xff << (8 - pieces % 8);
@@ -163,10 +186,11 @@ impl Seeder {
         let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let (piece, begin, length) = (word(0), word(4), word(8));
         let start = piece as usize * self.piece_length + begin as usize;
-        let end = start + length as usize;
-        if end > self.data.len() {
+        if start + length as usize > self.size {
             return Err(io::ErrorKind::InvalidData.into());
         }
+        let start = start % self.data.len();
+        let end = start + length as usize;
         let mut head = [0; 13];
         head[..4].copy_from_slice(&(9 + length).to_be_bytes());
         head[4] = PIECE;
