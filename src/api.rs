@@ -93,6 +93,13 @@ pub enum Event<'a> {
         /// What it says; it borrows the reactor's buffer.
         data: &'a [u8],
     },
+    /// An announce of somebody on the local network is in (BEP 14), or something that was sent as one.
+    Lsd {
+        /// Who sent it: a neighbour by its address, at whatever port.
+        from: SocketAddr,
+        /// What it says; it borrows the reactor's buffer.
+        data: &'a [u8],
+    },
     /// A datagram of ours could not be sent, and another one would fare no better now.
     Unreachable {
         /// Where it should have gone.
@@ -194,6 +201,14 @@ pub enum Action {
     Datagram {
         /// Where to.
         to: SocketAddr,
+        /// What it says.
+        data: Box<[u8]>,
+    },
+    /// Send a datagram to the group of local service discovery (BEP 14), on every network device in use. It may be
+    /// lost, and nobody hears of it.
+    Lsd {
+        /// The group of IPv6, not that of IPv4.
+        v6: bool,
         /// What it says.
         data: Box<[u8]>,
     },

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::wire::handshake::our_peer_id;
 pub use crate::reactor::{Hangup, no_hurry};
-use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, listen};
+use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, join_groups, listen};
 use crate::session::Config;
 use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -47,6 +47,10 @@ pub struct Options {
     pub torrents: usize,
     /// Disk workers, 1 to [`limits::LANES_MAX`]; None: one for each processor, two at least.
     pub lanes: Option<usize>,
+    /// Find peers on the local network (BEP 14).
+    pub lsd: bool,
+    /// Exchange addresses of peers with peers (BEP 11).
+    pub pex: bool,
     /// Take SIGINT, SIGTERM, SIGHUP (which means this) and SIGUSR1; in one engine of a process only.
     pub signals: Option<Hangup>,
 }
@@ -153,6 +157,7 @@ impl Engine {
         let sizes = Sizes::of(&options);
         crate::sys::descriptors::raise();
         let listeners = listen(&options.route, options.ports.clone()).map_err(Error::Listen)?;
+        let groups = if options.lsd { join_groups(&options.route, &listeners) } else { Vec::new() };
         let addr = listeners.first().map(|listener| listener.addr());
         let port =
             addr.transpose().map_err(cannot("read a listener's address"))?.map_or(0, |addr| addr.port());
@@ -172,6 +177,8 @@ impl Engine {
             lanes: sizes.lanes as u8,
             max_open: sizes.torrents,
             receive_bufs: sizes.receive_bufs,
+            lsd: !groups.is_empty(),
+            pex: options.pex,
         };
         let (done_tx, done) = bounded(sizes.done);
         let (workers, lanes) = start_workers(&sizes, &done_tx, &wake)?;
@@ -182,7 +189,7 @@ impl Engine {
         let call = Box::new(move |call| helpers.call(call));
         let links = Links { lanes, done, call, replies, commands: commands_rx, reports: reports_tx };
         let (route, bell) = (options.route, wake.clone());
-        let setup = Setup { config, seed, poll, wake: bell, route, listeners, signals, pool, links };
+        let setup = Setup { config, seed, poll, wake: bell, route, listeners, groups, signals, pool, links };
         let reactor = Reactor::new(setup).map_err(cannot("watch a socket"))?;
         let net = start("ptorrent-net".to_owned(), move || reactor.run())?;
         Ok(Engine { commands, reports, wake, net, workers })

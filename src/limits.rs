@@ -47,6 +47,24 @@ pub const METADATA_MESSAGE_MAX: usize = BLOCK as usize + 1024;
 /// The longest message of peer exchange (BEP 11), after its id: 50 addresses of each kind are due, some send several
 /// times that.
 pub const PEX_MESSAGE_MAX: usize = 16 << 10;
+/// Addresses of one such message that are looked at: twice what is due. One hostile peer must not fill our table.
+pub const PEX_HEARD: usize = 100;
+/// Messages of peer exchange that come sooner after another one than this are passed over; one a minute is due.
+pub const PEX_SOON: Duration = Duration::from_secs(45);
+/// A peer that did so often, or talked nonsense, is not listened to any more.
+pub const PEX_MISDEEDS_MAX: u32 = 8;
+/// Peers that one message of ours adds, and drops, at most (BEP 11).
+pub const PEX_TOLD: usize = 50;
+/// Messages of ours to one peer are this far apart at least: a minute (BEP 11), and a little for those whose clock is
+/// not as ours.
+pub const PEX_REST: Duration = Duration::from_secs(62);
+/// A peer is told of others so long after its handshake: those that came with it are among them.
+pub const PEX_FIRST: Duration = Duration::from_secs(1);
+/// All peers of a torrent are looked at this often at most for whom to tell what.
+pub const PEX_PACE: Duration = Duration::from_secs(5);
+/// Peers that have left and are remembered until all others have heard of it, some 50 KiB; far more than leave in the
+/// minutes between two messages.
+pub const PEX_LEFT_MAX: usize = 1000;
 /// Handshakes of extensions that a peer may send: one is due, another each time that something changes.
 pub const EXTENDED_HANDSHAKES_MAX: u32 = 64;
 /// Bytes of a client's name that are kept and shown, of what it calls itself.
@@ -311,6 +329,19 @@ pub const NUMWANT_MAX: u32 = 200;
 
 /// The most addresses that a torrent keeps to call: some 0.5 MiB.
 pub const KNOWN_MAX: usize = 4000;
+/// Of these, those that the DHT named, where anybody may name anybody: a flood must not push all others out.
+pub const KNOWN_DHT_MAX: usize = KNOWN_MAX / 2;
+/// Of these, those that peers named (BEP 11): one hostile peer names what it likes.
+pub const KNOWN_PEX_MAX: usize = KNOWN_MAX / 4;
+/// Of these, those that are on the local network: more than a house has, less than a forger makes up.
+pub const KNOWN_LSD_MAX: usize = KNOWN_MAX / 8;
+/// Ports of one address that are kept: one is connected at a time, but whole houses are behind one.
+pub const KNOWN_PORTS_MAX: usize = 4;
+/// How often trackers, the local network, the DHT and peers are asked for the next one to call, in turn: what is
+/// harder to forge has more turns, and none is left out.
+pub const SOURCE_TURNS: [u64; 4] = [4, 3, 2, 1];
+/// Peers that have to agree before we believe what they say our address is.
+pub const ADDRESS_VOTES: u32 = 3;
 /// The most addresses that a torrent bans; then the oldest ban ends.
 pub const BANS_MAX: usize = 1000;
 /// The most addresses at which a torrent remembers to have met itself: a host has few.
@@ -329,6 +360,34 @@ pub const REDIAL_USER_MAX: Duration = Duration::from_secs(5 * 60);
 pub const REDIAL_DUPLICATE: Duration = Duration::from_secs(5 * 60);
 /// The same for an address that the user named.
 pub const REDIAL_DUPLICATE_USER: Duration = Duration::from_secs(30);
+/// A connection of an address that says nothing for this long may be a dead one: a new one from there takes its place.
+pub const ADDRESS_SILENT: Duration = Duration::from_secs(60);
+
+/// The longest announce on the local network that is looked at: ours have 1,400 bytes at most (BEP 14).
+pub const LSD_DATAGRAM_MAX: usize = 2048;
+/// Torrents of one announce that are looked at: as many as fit it.
+pub const LSD_HASHES_MAX: usize = 36;
+/// Torrents of one announce of ours: as many as fit 1,400 bytes (BEP 14).
+pub const LSD_HASHES_OUT: usize = 24;
+/// A torrent is announced on the local network this often (BEP 14).
+pub const LSD_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// Announces are this far apart at least, whatever the number of torrents (BEP 14).
+pub const LSD_REST: Duration = Duration::from_secs(60);
+/// Torrents that have been announced have one each to themselves while they are no more than this: old programs read
+/// one only (BEP 14).
+pub const LSD_ALONE: usize = 5;
+/// How long the first announce waits for others that start with it.
+pub const LSD_SETTLE: Duration = Duration::from_secs(1);
+/// Announces of others that are read in a second: a house full of clients that start at once.
+pub const LSD_HEARD: u32 = 50;
+/// Network devices that are announced on.
+pub const LSD_DEVICES: usize = 16;
+/// Addresses of our own that are known, to tell neighbours by.
+pub const LSD_OWN: usize = 64;
+
+const _: () = assert!(KNOWN_DHT_MAX + KNOWN_PEX_MAX + KNOWN_LSD_MAX < KNOWN_MAX);
+const _: () = assert!(LSD_HASHES_OUT * 52 + 120 <= 1400 && LSD_HASHES_OUT <= LSD_HASHES_MAX);
+const _: () = assert!(LSD_ALONE as u64 * LSD_REST.as_secs() <= LSD_INTERVAL.as_secs());
 
 /// Log lines that may wait for the terminal; more are dropped and counted.
 pub const LOG_LINES: usize = 1024;

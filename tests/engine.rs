@@ -39,6 +39,8 @@ fn options() -> Options {
         max_upload_rate: 0,
         torrents: 1,
         lanes: None,
+        lsd: false,
+        pex: false,
         signals: None,
     }
 }

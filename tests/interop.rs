@@ -15,8 +15,10 @@ mod interop {
     mod dht;
     mod download;
     mod lab;
+    mod lsd;
     mod node;
     mod one_peer;
+    mod pex;
     mod scrape;
     mod seed;
     mod tracker;

@@ -97,6 +97,8 @@ pub(crate) fn run(options: &DhtOptions, console: &mut Console<'_>) -> Result<u8,
         max_upload_rate: 0,
         torrents: 1,
         lanes: Some(1),
+        lsd: false,
+        pex: false,
         signals: console.takes_signals().then_some(Hangup::End),
     })
     .map_err(|error| Error::Failed(Reason::Network, error.to_string()))?;

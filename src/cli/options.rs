@@ -90,8 +90,8 @@ const DOWNLOAD: &[Opt] = &[
         Kind::Values("HOST:PORT"),
         "begin with this node of the DHT, not with the built-in ones",
     ),
-    ("", "no-pex", Kind::Flag, "no peer exchange (this version has none)"),
-    ("", "no-lsd", Kind::Flag, "no local discovery (this version has none)"),
+    ("", "no-pex", Kind::Flag, "exchange no addresses of peers with peers"),
+    ("", "no-lsd", Kind::Flag, "find no peers on the local network, and tell none of us"),
     ("", "json", Kind::Flag, "one JSON object a line in place of the progress lines"),
     (
         "",
@@ -222,6 +222,10 @@ pub(crate) struct Download {
     pub(crate) trackers: Vec<Url>,
     /// A node of the DHT runs.
     pub(crate) dht: bool,
+    /// Peers are found by peers.
+    pub(crate) pex: bool,
+    /// Peers are found on the local network.
+    pub(crate) lsd: bool,
     /// Where it begins; empty: at the built-in names.
     pub(crate) dht_bootstrap: Vec<(String, u16)>,
     pub(crate) json: bool,
@@ -487,6 +491,8 @@ fn settings(matches: &Matches) -> Result<Download, Error> {
         peers: each(matches, "peer", values::peer)?,
         trackers: each(matches, "tracker", values::tracker)?,
         dht: !matches.opt_present("no-dht"),
+        pex: !matches.opt_present("no-pex"),
+        lsd: !matches.opt_present("no-lsd"),
         dht_bootstrap: each(matches, "dht-bootstrap", values::peer)?,
         json: matches.opt_present("json"),
         state_dir: path(matches, "state-dir"),

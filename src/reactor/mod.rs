@@ -4,6 +4,7 @@
 //! One event goes in, all actions are carried out, then the next event.
 
 mod conn;
+mod lsd;
 mod outbox;
 pub mod serve;
 mod signals;
@@ -13,6 +14,7 @@ mod tests;
 mod traffic;
 mod udp;
 
+pub use lsd::join_groups;
 pub use signals::{Hangup, Signals, no_hurry};
 pub use sockets::{ListenError, Listener, Poll, listen};
 
@@ -25,6 +27,7 @@ use crate::session::Config;
 #[cfg(not(test))]
 use crate::session::Session;
 use crate::sys::guard;
+use crate::sys::multicast::Group;
 use crate::sys::socket::Route;
 use conn::Conns;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -78,6 +81,8 @@ pub struct Setup {
     pub route: Route,
     /// The listeners.
     pub listeners: Vec<Listener>,
+    /// The groups of local service discovery (BEP 14), of [`join_groups`].
+    pub groups: Vec<Group>,
     /// Signals, where they are ours to take.
     pub signals: Option<Signals>,
     /// The blocks: those of `config.receive_bufs` and [`limits::SEND_BUFS`].
@@ -95,6 +100,7 @@ pub struct Reactor {
     wake: Arc<Wake>,
     route: Route,
     listeners: Vec<Listener>,
+    groups: Vec<Group>,
     signals: Option<Signals>,
     pool: Pool,
     links: Links,
@@ -134,6 +140,9 @@ impl Reactor {
             setup.poll.add(listener.datagrams.as_fd(), Key::Datagrams(at), (true, false))?;
             notes.push_back(Report::Listening { addr: listener.addr()? });
         }
+        for (at, group) in setup.groups.iter().enumerate() {
+            setup.poll.add(group.as_fd(), Key::Group(at), (true, false))?;
+        }
         if let Some(signals) = &setup.signals {
             setup.poll.add(signals.as_fd(), Key::Signals, (true, false))?;
         }
@@ -145,6 +154,7 @@ impl Reactor {
             wake: setup.wake,
             route: setup.route,
             listeners: setup.listeners,
+            groups: setup.groups,
             signals: setup.signals,
             pool: setup.pool,
             links: setup.links,
@@ -255,6 +265,7 @@ impl Reactor {
             match one.key {
                 Key::Listener(at) => self.accept(at),
                 Key::Datagrams(at) => self.receive(at, datagrams),
+                Key::Group(at) => self.hear_group(at),
                 Key::Signals => self.take_signals(),
                 Key::Peer(_) => {}
             }
@@ -330,6 +341,7 @@ impl Reactor {
                 self.give(lane, Job::Read { torrent, peer, block, buf });
             }
             Action::Datagram { to, data } => self.send_datagram(to, &data),
+            Action::Lsd { v6, data } => self.announce_locally(v6, &data),
             Action::Call(call) => (self.links.call)(*call),
             Action::Release(buf) => self.pool.put(buf),
             Action::Exit => self.ending = true,
@@ -389,6 +401,9 @@ impl Reactor {
         for listener in &self.listeners {
             self.poll.remove(listener.as_fd());
             self.poll.remove(listener.datagrams.as_fd());
+        }
+        for group in &self.groups {
+            self.poll.remove(group.as_fd());
         }
         if let Some(signals) = &self.signals {
             self.poll.remove(signals.as_fd());

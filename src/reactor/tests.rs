@@ -149,10 +149,13 @@ fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer)
         lanes: 1,
         max_open: 10,
         receive_bufs: bufs,
+        lsd: false,
+        pex: false,
     };
     let pool = Pool::new(bufs).unwrap();
     let (seed, signals) = ([0; 32], None);
-    let setup = Setup { config, seed, poll, wake: wake.clone(), route, listeners, signals, pool, links };
+    let (bell, groups) = (wake.clone(), Vec::new());
+    let setup = Setup { config, seed, poll, wake: bell, route, listeners, groups, signals, pool, links };
     let mut reactor = Reactor::new(setup).unwrap();
     reactor.session.answer = answer;
     let jobs = [urgent_rx, checks_rx];

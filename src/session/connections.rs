@@ -7,8 +7,8 @@ use crate::api::{Action, PeerId, TorrentId, Why};
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
-    CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, INACTIVITY, KEEPALIVE, MESSAGE_SMALL,
-    SNUB_AFTER, TORRENT_TICK,
+    ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, INACTIVITY, KEEPALIVE,
+    MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
 };
 use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, Handshake};
 use crate::proto::wire::message::Message;
@@ -69,6 +69,7 @@ impl Session {
         };
         if let Some(t) = self.torrents.get_mut(torrent) {
             t.places += 1;
+            t.known.occupy(addr.ip());
         }
         self.dialled.0 += 1;
         self.half_open += 1;
@@ -124,6 +125,12 @@ impl Session {
                 return;
             }
         }
+        if let Some(loser) = self.same_address(torrent, peer, now) {
+            self.close(loser, Why::Duplicate, now);
+            if loser == peer {
+                return;
+            }
+        }
         if !outgoing {
             if !self.admit(torrent, now) {
                 return self.close(peer, Why::Replaced, now);
@@ -131,6 +138,7 @@ impl Session {
             self.send_handshake(peer, handshake.info_hash);
         }
         self.open(torrent, peer, handshake.peer_id, now);
+        self.join_roll(peer, now);
         if handshake.has_extensions() {
             self.begin_extensions(peer, now);
         }
@@ -143,6 +151,20 @@ impl Session {
         let t = self.torrents.get(torrent)?;
         let same = |other: &PeerId| *other != peer && self.peers.get(*other).is_some_and(|p| p.id == *id);
         t.peers.iter().copied().find(same)
+    }
+
+    /// One connection an address: of two the one that is to go, the new one unless the old one seems dead. But each port
+    /// of the loopback device is another client, and whom the user named is welcome.
+    fn same_address(&self, torrent: TorrentId, peer: PeerId, now: Time) -> Option<PeerId> {
+        let (t, p) = (self.torrents.get(torrent)?, self.peers.get(peer)?);
+        let ip = p.addr.ip();
+        if ip.is_loopback() || p.outgoing && t.known.is_users(p.addr) {
+            return None;
+        }
+        let there = |other: &PeerId| self.peers.get(*other).filter(|o| *other != peer && o.addr.ip() == ip);
+        let (old, other) = t.peers.iter().find_map(|other| Some((*other, there(other)?)))?;
+        let silent = !other.waiting && now.since(other.heard) >= ADDRESS_SILENT;
+        Some(if silent { old } else { peer })
     }
 
     /// Of two connections between the same two peers, the one that both sides close: the one dialled by the side
@@ -163,6 +185,7 @@ impl Session {
         let (Some(t), Some(p)) = (self.torrents.get_mut(torrent), self.peers.get_mut(peer)) else { return };
         if !p.outgoing {
             t.places += 1;
+            t.known.occupy(p.addr.ip());
             self.strangers.retain(|other| *other != peer);
         }
         (p.torrent, p.stage, p.since, p.id) = (Some(torrent), Stage::Open, now, id);
@@ -247,7 +270,10 @@ impl Session {
         let Some(torrent) = p.torrent else { return self.strangers.retain(|other| *other != peer) };
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.places = t.places.saturating_sub(1);
+        t.known.vacate(p.addr.ip());
         if p.stage == Stage::Open {
+            self.leave_roll(torrent, &p.pex, now);
+            let Some(t) = self.torrents.get_mut(torrent) else { return };
             t.peers.retain(|other| *other != peer);
             match p.counted_as_seed {
                 true => t.picker.peer_has_all(false),

@@ -8,6 +8,7 @@ use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
 use super::known::{Known, Source};
+use super::pex::Roll;
 use super::picker::Picker;
 use super::torrent::{News, Phase, Torrent, Wish};
 use crate::api::{DiskError, Opened, Reason, Report, Saved, Spec, State, TorrentId, Why};
@@ -46,6 +47,7 @@ impl Session {
             known: Known::new(Rng::new(self.rng.seed())),
             announcer,
             peers: Vec::new(),
+            roll: Roll::default(),
             places: 0,
             turns: VecDeque::new(),
             before: Saved::default(),
@@ -81,6 +83,9 @@ impl Session {
             let reason = Some(format!("more than {} torrents in one process", crate::limits::TORRENTS_MAX));
             return self.note(Report::State { number, state: State::Error, reason });
         };
+        if let Some(t) = self.torrents.get_mut(id) {
+            self.own.known().for_each(|ip| t.known.set_own(SocketAddr::new(ip, self.config.port)));
+        }
         self.by_hash.insert(info_hash, id);
         self.by_number.insert(number, id);
         log::info!("{id} {info_hash} {name}");
@@ -158,6 +163,7 @@ impl Session {
         self.arm_torrent(id, now);
         self.begin_seeding(id, now);
         self.join_dht(id, now);
+        self.join_lsd(id, now);
     }
 
     /// Every wanted piece is verified.
@@ -209,6 +215,7 @@ impl Session {
             next = next.min(due.max(now + TORRENT_TICK));
         }
         next = next.min(self.super_seed_due(id, now)).min(self.goal_due(id, now));
+        next = next.min(self.pex_due(id, now));
         self.arm_torrent(id, next);
     }
 

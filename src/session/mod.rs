@@ -18,8 +18,11 @@ mod goal;
 mod known;
 mod lanes;
 mod lifecycle;
+mod lsd;
+mod own;
 mod pause;
 mod peer;
+mod pex;
 pub mod picker;
 mod places;
 mod report;
@@ -49,7 +52,7 @@ use checks::Line;
 use lanes::Lanes;
 use peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use throttle::Throttle;
 use timers::{Key, Timers};
 use torrents::Torrents;
@@ -76,6 +79,10 @@ pub struct Config {
     pub max_open: usize,
     /// Blocks that may be received or wait for the disk at a time. The pool holds these and `limits::SEND_BUFS`.
     pub receive_bufs: usize,
+    /// Find and tell peers on the local network (BEP 14); needs somebody to carry out [`Action::Lsd`].
+    pub lsd: bool,
+    /// Exchange addresses of peers with peers (BEP 11).
+    pub pex: bool,
 }
 
 /// Every torrent and every peer of the process.
@@ -127,8 +134,10 @@ pub struct Session {
     /// How often it was decided whom to serve.
     #[cfg(test)]
     choices: u64,
-    /// Our address as a tracker saw it last (BEP 24).
-    external_ip: Option<IpAddr>,
+    /// Our addresses as others see them.
+    own: own::Own,
+    /// Local service discovery, if it is wanted.
+    lsd: Option<Box<lsd::Lsd>>,
     /// Somebody asked what goes on.
     status_due: bool,
     stopping: Option<Stopping>,
@@ -152,6 +161,7 @@ impl Session {
     /// A session without torrents. All its chance comes from `seed`.
     pub fn new(config: Config, seed: [u8; 32], now: Time) -> Session {
         let mut rng = Rng::new(seed);
+        let lsd = config.lsd.then(|| Box::new(lsd::Lsd::new(&mut rng)));
         Session {
             key: rng.u32(),
             udp: udp_tracker::UdpTrackers::new(Rng::new(rng.seed())),
@@ -183,7 +193,8 @@ impl Session {
             refills: 0,
             #[cfg(test)]
             choices: 0,
-            external_ip: None,
+            own: own::Own::default(),
+            lsd,
             status_due: false,
             stopping: None,
             config,
@@ -214,6 +225,7 @@ impl Session {
             Event::Sent { peer, blocks, bytes } => self.on_sent(peer, blocks, bytes, now),
             Event::Done { lane, done } => self.on_done(lane, done, now),
             Event::Datagram { from, data } => self.on_datagram(from, data, now),
+            Event::Lsd { from, data } => self.on_lsd(from, data, now),
             Event::Unreachable { to, why } => self.udp.on_unreachable(to, why, now),
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
@@ -280,6 +292,7 @@ impl Session {
                     self.udp.on_tick(now);
                 }
                 Key::Dht => self.on_dht_timer(now),
+                Key::Lsd => self.on_lsd_timer(now),
                 // Dialling comes with every event.
                 Key::Dial => self.dial_armed = Time::NEVER,
             }
@@ -290,7 +303,14 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
-                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial | Key::Udp | Key::Dht => true,
+                Key::Requests
+                | Key::Reads
+                | Key::Calls
+                | Key::Stop
+                | Key::Dial
+                | Key::Udp
+                | Key::Dht
+                | Key::Lsd => true,
             });
         }
     }

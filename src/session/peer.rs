@@ -2,6 +2,7 @@
 
 use super::choker::Turn;
 use super::extensions::Spoken;
+use super::pex::Part;
 use super::picker::Pieces;
 use super::super_seed::Offer;
 use crate::api::TorrentId;
@@ -53,6 +54,8 @@ pub(super) struct Peer {
 
     /// What it told in handshakes of extensions.
     pub(super) spoken: Spoken,
+    /// Its part in [`super::pex`].
+    pub(super) pex: Part,
     /// What it has.
     pub(super) has: Bitfield,
     /// How many bitfields it sent.
@@ -115,6 +118,7 @@ impl Peer {
             active: now,
             armed: Time::NEVER,
             spoken: Spoken::default(),
+            pex: Part::default(),
             has: Bitfield::default(),
             bitfields: 0,
             counted_as_seed: false,

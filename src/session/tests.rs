@@ -65,6 +65,8 @@ impl Bench {
             lanes: 2,
             max_open: 1000,
             receive_bufs: 1000,
+            lsd: false,
+            pex: false,
         };
         let now = Time(1_000_000);
         Bench { s: Session::new(config, [7; 32], now), now, done: Vec::new(), ids: Vec::new() }

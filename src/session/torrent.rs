@@ -6,6 +6,7 @@ use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
 use super::known::Known;
+use super::pex::Roll;
 use super::picker::Picker;
 use super::super_seed::SuperSeed;
 use crate::api::{PeerId, Progress, Reason, Report, Saved, Spec, State};
@@ -95,6 +96,8 @@ pub(super) struct Torrent {
     pub(super) known: Known,
     pub(super) announcer: Announcer,
     pub(super) peers: Vec<PeerId>,
+    /// What they are told of each other.
+    pub(super) roll: Roll,
     /// Places of the table that it has: its peers, and those that are being called.
     pub(super) places: usize,
     /// Its peers in the upload round, in turn.

@@ -19,7 +19,7 @@ use ptorrent::proto::wire::decoder::{Decoder, Fate, Step};
 use ptorrent::proto::wire::message::Message;
 use ptorrent::session::{Config, Session};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
@@ -108,6 +108,18 @@ pub(crate) struct Seen {
     pub(crate) sent: u64,
     pub(crate) got: u64,
     pub(crate) messages: BTreeMap<&'static str, u64>,
+    /// Messages of extensions that it sent, with their ids.
+    pub(crate) extended: Vec<(u8, Vec<u8>)>,
+    /// What it said in handshakes that it can do.
+    pub(crate) reserved: [u8; 8],
+    /// Announces to the local network.
+    pub(crate) local: u64,
+    /// Where its datagrams went.
+    pub(crate) datagrams: BTreeSet<SocketAddr>,
+    /// Whom it called, how many calls are out, and were at most.
+    pub(crate) dialled: BTreeSet<SocketAddr>,
+    pub(crate) calling: usize,
+    pub(crate) calling_max: usize,
     /// By the number of the torrent.
     pub(crate) each: BTreeMap<u32, Each>,
 }
@@ -158,6 +170,8 @@ enum What {
     Deliver(usize, usize, Rc<[u8]>, Range<usize>),
     /// From whom, to whom, what.
     Datagram(SocketAddr, SocketAddr, Rc<[u8]>),
+    /// What was said to the group of the local network, as one of it hears it.
+    Local(SocketAddr, SocketAddr, Rc<[u8]>),
     Closed(usize, usize),
     Done(NodeId, u8, Done),
     Reply(NodeId, Reply),
@@ -186,6 +200,8 @@ pub(crate) struct World {
     /// Who hears datagrams, sessions apart.
     hosts: BTreeMap<SocketAddr, Box<dyn Host>>,
     pub(crate) weather: Weather,
+    /// What the tracker names to everybody besides those who are there.
+    pub(crate) ghosts: Vec<SocketAddr>,
     /// What a connection holds on its way at most.
     pub(crate) window: usize,
     /// A digest of all that happened.
@@ -210,6 +226,7 @@ impl World {
             swarm: Vec::new(),
             hosts: BTreeMap::new(),
             weather: Weather::default(),
+            ghosts: Vec::new(),
             window: WINDOW,
             trace: 0,
             events: 0,
@@ -230,6 +247,8 @@ impl World {
             lanes: 2,
             max_open: 10_000,
             receive_bufs: 512,
+            lsd: false,
+            pex: false,
         };
         config(&mut c);
         let mut seed = [0; 32];
@@ -383,12 +402,17 @@ impl World {
             }
             What::Reply(node, reply) => self.tell(node, Event::Reply(reply)),
             What::Refused(node, peer) => {
+                self.nodes[node].seen.calling -= 1;
                 let why = Why::Unreachable(std::io::ErrorKind::ConnectionRefused);
                 self.tell(node, Event::Closed { peer, why });
             }
             What::Arrive(conn) => self.arrive(conn),
             What::Deliver(conn, side, bytes, range) => self.deliver(conn, side, &bytes[range]),
             What::Datagram(from, to, data) => self.datagram(from, to, &data),
+            What::Local(from, to, data) => {
+                let node = self.by_addr[&to];
+                self.tell(node, Event::Lsd { from, data: &data });
+            }
             What::Closed(conn, side) => self.hang_up(conn, side, Why::Eof),
             What::Cut(node) => self.cut_all(node),
             What::Kill(node) => {
@@ -476,7 +500,11 @@ impl World {
     fn act(&mut self, node: NodeId, action: Action) {
         match action {
             Action::Connect { peer, addr } => self.connect(node, peer, addr),
-            Action::Handshake { peer, handshake } => self.say(node, peer, &handshake.encode(), None),
+            Action::Handshake { peer, handshake } => {
+                let reserved = &mut self.nodes[node].seen.reserved;
+                reserved.iter_mut().zip(handshake.reserved).for_each(|(all, byte)| *all |= byte);
+                self.say(node, peer, &handshake.encode(), None);
+            }
             Action::Expect { peer, max } => {
                 if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
                     half.decoder.set_max(max);
@@ -484,6 +512,9 @@ impl World {
             }
             Action::Send { peer, message } => {
                 *self.nodes[node].seen.messages.entry(name(&message)).or_default() += 1;
+                if let Message::Extended { id, body } = &message {
+                    self.nodes[node].seen.extended.push((*id, body.to_vec()));
+                }
                 let mut bytes = Vec::new();
                 message.encode(&mut bytes);
                 self.say(node, peer, &bytes, None);
@@ -523,9 +554,11 @@ impl World {
                 }
             }
             Action::Datagram { to, data } => {
+                self.nodes[node].seen.datagrams.insert(to);
                 let from = self.nodes[node].addr;
                 self.send_datagram(from, to, &data);
             }
+            Action::Lsd { v6, data } => self.announce_locally(node, v6, &data),
             Action::Call(call) => self.call(node, *call),
             Action::Release(buf) => self.nodes[node].pool.put(buf),
             Action::Exit => {
@@ -540,6 +573,18 @@ impl World {
         let data: Rc<[u8]> = data.into();
         for delay in self.weather.copies(&mut self.rng) {
             self.later(delay, What::Datagram(from, to, data.clone()));
+        }
+    }
+
+    /// All nodes are one house, of IPv4.
+    fn announce_locally(&mut self, node: NodeId, v6: bool, data: &[u8]) {
+        self.nodes[node].seen.local += 1;
+        let from = self.nodes[node].addr;
+        if !v6 {
+            for to in self.by_addr.keys().copied().collect::<Vec<_>>() {
+                let data: Rc<[u8]> = data.into();
+                self.later(Duration::from_millis(1), What::Local(from, to, data));
+            }
         }
     }
 
@@ -568,6 +613,7 @@ impl World {
                 let mut peers: Vec<SocketAddr> = self.swarm.iter().copied().filter(|a| *a != own).collect();
                 self.rng.shuffle(&mut peers);
                 peers.truncate(request.numwant.min(50) as usize);
+                peers.extend(&self.ghosts);
                 self.swarm.retain(|a| *a != own);
                 if request.event != tracker::Event::Stopped {
                     self.swarm.push(own);
@@ -584,6 +630,10 @@ impl World {
     }
 
     fn connect(&mut self, node: NodeId, peer: PeerId, addr: SocketAddr) {
+        let seen = &mut self.nodes[node].seen;
+        seen.dialled.insert(addr);
+        seen.calling += 1;
+        seen.calling_max = seen.calling_max.max(seen.calling);
         let target =
             self.by_addr.get(&addr).copied().filter(|t| self.nodes[*t].alive && !self.nodes[*t].exited);
         let delay = self.nodes[node].link.delay;
@@ -620,6 +670,9 @@ impl World {
 
     /// A connection reaches the other side.
     fn arrive(&mut self, conn: usize) {
+        let caller = &mut self.nodes[self.conns[conn].ends[0].0].seen;
+        // Those of scripts are not counted.
+        caller.calling = caller.calling.saturating_sub(1);
         if !self.conns[conn].open {
             return;
         }
@@ -914,6 +967,7 @@ fn kind(action: &Action) -> u64 {
         Action::Release(_) => 11,
         Action::Exit => 12,
         Action::Datagram { data, .. } => 3000 + data.len() as u64,
+        Action::Lsd { v6, .. } => 13 + u64::from(*v6),
     }
 }
 
@@ -928,6 +982,7 @@ fn name(message: &Message<'_>) -> &'static str {
         Message::Bitfield(_) => "bitfield",
         Message::Request(_) => "request",
         Message::Cancel(_) => "cancel",
+        Message::Port(_) => "port",
         _ => "other",
     }
 }
