@@ -155,6 +155,9 @@ pub const LANE_LOW: u64 = LANE_HIGH / 2;
 pub const LANES_MAX: usize = 8;
 /// Blocks that may be on their way from disk to peers, all together: 4 MiB.
 pub const SEND_BUFS: usize = 256;
+/// Blocks of one read job: half of what may be under way to one peer, so that the next half is read while this one is
+/// sent, and a whole piece of the common kind with room to spare, so that a disk seeks once for it.
+pub const READ_BATCH: usize = 32;
 /// Requests of one peer that may wait; the one past that closes it. Others pipeline up to 500 (libtorrent) or 2,000.
 pub const REQUESTS_IN_MAX: usize = 2048;
 /// How many that is as we tell it (BEP 10, `reqq`): a little less, as the two sides may count apart for a moment.
