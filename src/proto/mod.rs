@@ -8,6 +8,7 @@ pub mod id;
 pub mod krpc;
 pub mod layout;
 pub mod metainfo;
+pub mod mse;
 pub mod resume;
 pub mod tracker;
 pub mod wire;
