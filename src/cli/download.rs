@@ -85,6 +85,7 @@ fn engine_options(options: &Download, torrents: usize, console: &Console<'_>) ->
         max_upload: options.max_upload,
         max_download_rate: options.max_download_rate,
         max_upload_rate: options.max_upload_rate,
+        encryption: options.encryption,
         torrents,
         lanes: None,
         signals: console.takes_signals().then_some(match console.has_log_file() {

@@ -5,8 +5,8 @@
 use super::datagrams::{Host, Weather};
 use super::disk::Disk;
 use ptorrent::api::{
-    Action, Call, Command, Done, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State, TorrentId,
-    Why,
+    Action, Call, Command, Done, Encryption, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State,
+    TorrentId, Why,
 };
 use ptorrent::base::buf::{Buf, Pool};
 use ptorrent::base::rng::Rng;
@@ -224,6 +224,7 @@ impl World {
             max_upload: 4,
             max_download_rate: 0,
             max_upload_rate: 0,
+            encryption: Encryption::Disabled,
             lanes: 2,
             max_open: 10_000,
             receive_bufs: 512,
@@ -473,6 +474,7 @@ impl World {
     fn act(&mut self, node: NodeId, action: Action) {
         match action {
             Action::Connect { peer, addr } => self.connect(node, peer, addr),
+            Action::Encrypt { .. } => unreachable!("no node of this world encrypts"),
             Action::Handshake { peer, handshake } => self.say(node, peer, &handshake.encode(), None),
             Action::Expect { peer, max } => {
                 if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
@@ -896,7 +898,7 @@ fn torrent_of(done: &Done) -> TorrentId {
 fn kind(action: &Action) -> u64 {
     match action {
         Action::Connect { .. } => 1,
-        Action::Handshake { .. } => 2,
+        Action::Handshake { .. } | Action::Encrypt { .. } => 2,
         Action::Expect { .. } => 3,
         Action::Send { message: Message::Request(b), .. } => {
             1000 + u64::from(b.piece) * 77 + u64::from(b.begin)
