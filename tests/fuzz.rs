@@ -10,7 +10,7 @@ mod heap;
 mod mutate;
 
 use ptorrent::base::rng::Rng;
-use ptorrent::proto::{bencode, compact, http, http_server, krpc, metainfo, resume, tracker, wire};
+use ptorrent::proto::{bencode, compact, http, http_server, krpc, metainfo, mse, resume, tracker, wire};
 use ptorrent::tracker as serve;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -22,6 +22,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode::fuzz_bencode), //
     ("metainfo", metainfo::fuzz_metainfo),
     ("wire", wire::decoder::fuzz_wire),
+    ("mse", mse::fuzz_mse),
     ("compact", compact::fuzz_compact),
     ("announce", tracker::http::fuzz_announce),
     ("scrape", tracker::http::fuzz_scrape),

@@ -1,5 +1,7 @@
 //! The turn, over real sockets, against a session that answers as each test says.
 
+mod crypt;
+
 use super::*;
 use crate::api::{Encryption, Intake, TorrentId};
 use crate::base::arena::Handle;

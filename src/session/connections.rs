@@ -280,6 +280,10 @@ impl Session {
             }
         }
         let Some(t) = self.torrents.get_mut(torrent) else { return };
+        let required = self.config.encryption == Encryption::Required;
+        if required && p.outgoing && p.stage == Stage::Handshaking {
+            log::info!("{torrent} {}: no encrypted handshake, and --encryption is required: {why}", p.addr);
+        }
         if self.config.encryption == Encryption::Enabled && calls_again(t, &self.peers, &p, why) {
             log::debug!("{torrent} {} is called again, in the clear", p.addr);
         } else if p.outgoing || why == Why::Corrupt || p.stage == Stage::Open && t.known.has(p.addr) {

@@ -247,7 +247,8 @@ impl Known {
         let Some(candidate) = self.all.get_mut(&addr) else { return };
         candidate.closed = now;
         candidate.resting = why == Why::BothSeeds;
-        let blameless = matches!(why, Why::Replaced | Why::Duplicate | Why::BothSeeds | Why::Stopping);
+        let blameless =
+            matches!(why, Why::Replaced | Why::Duplicate | Why::BothSeeds | Why::Stopping | Why::Busy);
         candidate.failures = match (useful, blameless) {
             (true, _) => 0,
             (false, true) => candidate.failures,

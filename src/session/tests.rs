@@ -1,6 +1,7 @@
 //! Hand-made events, for what a simulated swarm does too rarely.
 
 mod dht;
+mod encryption;
 mod trackers;
 
 use super::*;

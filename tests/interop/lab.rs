@@ -97,7 +97,8 @@ impl Lab {
         let home = self.folder("ptorrent");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
         command
-            .args(["--no-pex", "--no-lsd", "--encryption", "disabled", "-b", &bind.to_string()])
+            .args(["--no-pex", "--no-lsd", "-b", &bind.to_string()])
+            .args(if args.contains(&"--encryption") { &[][..] } else { &["--encryption", "disabled"] })
             .args(args)
             .arg("-d")
             .arg(data)
