@@ -10,6 +10,7 @@ use crate::handle;
 use crate::proto::id::{InfoHash, NodeId};
 use crate::proto::layout::Block;
 use crate::proto::metainfo::Metainfo;
+use crate::proto::mse::{Method, Methods};
 use crate::proto::tracker::url::Url;
 use crate::proto::tracker::{Request, Response};
 use crate::proto::wire::handshake::Handshake;
@@ -46,6 +47,13 @@ pub enum Event<'a> {
         peer: PeerId,
         /// Why.
         why: Why,
+    },
+    /// The connection is encrypted from now on (message stream encryption). It comes before the other side's handshake.
+    Encrypted {
+        /// Which.
+        peer: PeerId,
+        /// How the payload goes.
+        method: Method,
     },
     /// The other side's handshake is in, the first thing on every connection.
     Handshake {
@@ -135,6 +143,14 @@ pub enum Action {
         peer: PeerId,
         /// Where to.
         addr: SocketAddr,
+    },
+    /// Begin with an encrypted handshake; ours, which follows, goes along with it. [`Event::Encrypted`] follows, or
+    /// [`Event::Closed`].
+    Encrypt {
+        /// To whom.
+        peer: PeerId,
+        /// What to offer.
+        methods: Methods,
     },
     /// Send our handshake.
     Handshake {
@@ -237,6 +253,10 @@ pub enum Why {
     Protocol(&'static str),
     /// It asked for a torrent that we do not have.
     UnknownTorrent,
+    /// It speaks in the clear, and the user wants none of that.
+    Unencrypted,
+    /// Too many encrypted handshakes are under way.
+    Busy,
     /// It is ourselves.
     Myself,
     /// There is another connection to the same peer.
@@ -261,6 +281,8 @@ impl fmt::Display for Why {
             Why::Stalled => f.write_str("does not take what we send"),
             Why::Protocol(what) => write!(f, "broke the protocol: {what}"),
             Why::UnknownTorrent => f.write_str("asked for an unknown torrent"),
+            Why::Unencrypted => f.write_str("is not encrypted"),
+            Why::Busy => f.write_str("too many encrypted handshakes at a time"),
             Why::Myself => f.write_str("is ourselves"),
             Why::Duplicate => f.write_str("is connected already"),
             Why::BothSeeds => f.write_str("both have everything"),
@@ -291,6 +313,29 @@ pub enum DiskIo {
     Mmap,
     /// `pwrite` everywhere.
     Pwrite,
+}
+
+/// Whether connections are encrypted (`--encryption`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Encryption {
+    /// Never.
+    Disabled,
+    /// An encrypted handshake first, then what is cheaper; who speaks in the clear is welcome.
+    #[default]
+    Enabled,
+    /// RC4 or nothing.
+    Required,
+}
+
+impl Encryption {
+    /// What may follow an encrypted handshake. None: there is none.
+    pub fn methods(self) -> Option<Methods> {
+        match self {
+            Encryption::Disabled => None,
+            Encryption::Enabled => Some(Methods::ANY),
+            Encryption::Required => Some(Methods::RC4),
+        }
+    }
 }
 
 /// A torrent and how the user wants it; shared by the session and the disk workers.
@@ -950,6 +995,8 @@ pub struct PeerStatus {
     pub addr: SocketAddr,
     /// We dialled.
     pub outgoing: bool,
+    /// How it is encrypted, if it is.
+    pub encrypted: Option<Method>,
     /// There is a connection.
     pub connected: bool,
     /// Both handshakes are through.

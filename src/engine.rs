@@ -5,7 +5,7 @@ mod serve;
 
 pub use serve::{TrackerEngine, TrackerOptions};
 
-use crate::api::{Command, Report};
+use crate::api::{Command, Encryption, Report};
 use crate::base::buf::Pool;
 use crate::base::rng::Rng;
 use crate::base::wake::Wake;
@@ -43,6 +43,8 @@ pub struct Options {
     pub max_download_rate: u64,
     /// Payload bytes a second that go out at most; 0: no limit.
     pub max_upload_rate: u64,
+    /// Whether connections are encrypted.
+    pub encryption: Encryption,
     /// The most torrents that are open at a time; of more that are added some wait for one to be paused or removed.
     pub torrents: usize,
     /// Disk workers, 1 to [`limits::LANES_MAX`]; None: one for each processor, two at least.
@@ -174,6 +176,7 @@ impl Engine {
             max_upload: options.max_upload,
             max_download_rate: options.max_download_rate,
             max_upload_rate: options.max_upload_rate,
+            encryption: options.encryption,
             lanes: sizes.lanes as u8,
             max_open: sizes.torrents,
             receive_bufs: sizes.receive_bufs,
@@ -187,7 +190,11 @@ impl Engine {
         let (commands, commands_rx) = bounded(limits::COMMANDS_MAX);
         let (reports_tx, reports) = bounded(limits::REPORTS_MAX);
         let call = Box::new(move |call| helpers.call(call));
-        let links = Links { lanes, done, call, replies, commands: commands_rx, reports: reports_tx };
+        let (powers_tx, powers) = bounded(limits::MSE_POWERS_OUT);
+        let raiser = helper::powers::Powers::new(powers_tx, wake.clone());
+        let raise = Box::new(move |peer, power| raiser.raise(peer, power));
+        let links =
+            Links { lanes, done, call, replies, raise, powers, commands: commands_rx, reports: reports_tx };
         let (route, bell) = (options.route, wake.clone());
         let setup = Setup { config, seed, poll, wake: bell, route, listeners, groups, signals, pool, links };
         let reactor = Reactor::new(setup).map_err(cannot("watch a socket"))?;

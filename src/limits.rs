@@ -269,6 +269,14 @@ pub const DIALS_A_SECOND: u32 = 100;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the other side's handshake may take from then on.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest padding in a handshake of message stream encryption (its specification).
+pub const MSE_PADDING_MAX: usize = 512;
+/// How long a peer that we dialled may take for an encrypted handshake and its own one: some round trips. Who only waits
+/// for more of what it takes for nonsense is then called in the clear.
+pub const MSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Powers of the key exchange that wait for their thread, 132 bytes each: 10 ms of work, a second on a small machine.
+/// Who comes in past it is refused.
+pub const MSE_POWERS_OUT: usize = 128;
 /// We say something at least this often; others close after two minutes of silence (BEP 3).
 pub const KEEPALIVE: Duration = Duration::from_secs(100);
 /// A peer that says nothing for this long is gone.
@@ -309,6 +317,7 @@ pub const TORRENT_TICK: Duration = Duration::from_secs(1);
 /// Warnings and errors of a torrent that wait to be reported; the oldest go first.
 pub const NOTES_MAX: usize = 32;
 
+const _: () = assert!(MSE_TIMEOUT.as_secs() < HANDSHAKE_TIMEOUT.as_secs());
 const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);
 const _: () = assert!(PARTIAL_BLOCKS_MAX as u64 >= 16 * (PIECE_LENGTH_MAX / BLOCK) as u64);
 /// How long a tracker may take to answer: overloaded ones do take half of it.

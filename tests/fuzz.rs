@@ -11,7 +11,7 @@ mod mutate;
 
 use ptorrent::base::rng::Rng;
 use ptorrent::proto::{
-    bencode, compact, extended, http, http_server, krpc, lsd, metainfo, resume, tracker, wire,
+    bencode, compact, extended, http, http_server, krpc, lsd, metainfo, mse, resume, tracker, wire,
 };
 use ptorrent::tracker as serve;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +24,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode::fuzz_bencode), //
     ("metainfo", metainfo::fuzz_metainfo),
     ("wire", wire::decoder::fuzz_wire),
+    ("mse", mse::fuzz_mse),
     ("compact", compact::fuzz_compact),
     ("announce", tracker::http::fuzz_announce),
     ("scrape", tracker::http::fuzz_scrape),

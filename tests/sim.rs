@@ -9,6 +9,8 @@ mod commands;
 mod datagrams;
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "sim/encryption.rs"]
+mod encryption;
 #[path = "sim/hostile.rs"]
 mod hostile;
 #[path = "sim/many.rs"]

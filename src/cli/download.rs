@@ -92,6 +92,7 @@ fn engine_options(
         max_upload: options.max_upload,
         max_download_rate: options.max_download_rate,
         max_upload_rate: options.max_upload_rate,
+        encryption: options.encryption,
         torrents,
         pex: options.pex,
         lsd: options.lsd && public,

@@ -4,7 +4,7 @@ use super::Error;
 use super::args::{from_text, to_text};
 use super::tracker;
 use super::values;
-use crate::api::{DiskIo, Prealloc};
+use crate::api::{DiskIo, Encryption, Prealloc};
 use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::proto::metainfo::printable;
@@ -82,7 +82,12 @@ const DOWNLOAD: &[Opt] = &[
     ),
     ("", "peer", Kind::Values("HOST:PORT"), "connect to this peer too"),
     ("", "tracker", Kind::Values("URL"), "announce there too"),
-    ("", "encryption", Kind::Value("disabled"), "no encryption: the one choice of this version"),
+    (
+        "",
+        "encryption",
+        Kind::Value("disabled|enabled|required"),
+        "encrypt connections where the other side can, never, or all of them by RC4 (default: enabled)",
+    ),
     ("", "no-dht", Kind::Flag, "find no peers by the DHT, and run no node of it"),
     (
         "",
@@ -214,6 +219,7 @@ pub(crate) struct Download {
     pub(crate) max_upload: usize,
     pub(crate) max_download_rate: u64,
     pub(crate) max_upload_rate: u64,
+    pub(crate) encryption: Encryption,
     pub(crate) super_seed: bool,
     /// In thousandths.
     pub(crate) seed_ratio: Option<u64>,
@@ -465,7 +471,6 @@ fn dht(matches: &Matches) -> Result<Task, Error> {
 fn settings(matches: &Matches) -> Result<Download, Error> {
     let usage = |text: &str| Err(Error::Usage(text.into()));
     let (bind, device) = bind(matches)?;
-    value(matches, "encryption", (), values::encryption)?;
     let (seed, exit) = (matches.opt_present("seed"), matches.opt_present("exit"));
     // Who says --seed means to seed; a download gives back what it took. --exit ends it anyway.
     let ratio = if seed { None } else { Some(1000) };
@@ -485,6 +490,7 @@ fn settings(matches: &Matches) -> Result<Download, Error> {
         max_upload: value(matches, "max-upload", 4, values::connections)?,
         max_download_rate: value(matches, "max-download-rate", 0, values::rate)?,
         max_upload_rate: value(matches, "max-upload-rate", 0, values::rate)?,
+        encryption: value(matches, "encryption", Encryption::default(), values::encryption)?,
         super_seed: matches.opt_present("super-seed"),
         seed_ratio: value(matches, "seed-ratio", ratio, values::ratio)?.filter(|_| !exit),
         seed_time: value(matches, "seed-time", None, values::minutes)?.filter(|_| !exit),

@@ -9,6 +9,7 @@ mod http;
 #[cfg(feature = "https")]
 mod https;
 mod lookup;
+pub mod powers;
 pub mod scrape;
 
 use crate::api::{Call, Reply, TorrentId, TrackerFailure};

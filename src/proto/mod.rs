@@ -10,6 +10,7 @@ pub mod krpc;
 pub mod layout;
 pub mod lsd;
 pub mod metainfo;
+pub mod mse;
 pub mod priority;
 pub mod resume;
 pub mod scope;

@@ -17,6 +17,7 @@ use crate::base::rate::Rate;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::limits::TORRENT_TICK;
+use crate::proto::mse::request_name;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ impl Session {
             self.own.known().for_each(|ip| t.known.set_own(SocketAddr::new(ip, self.config.port)));
         }
         self.by_hash.insert(info_hash, id);
+        self.by_request.insert(request_name(info_hash), info_hash);
         self.by_number.insert(number, id);
         log::info!("{id} {info_hash} {name}");
         self.open_torrent(id, now);

@@ -39,7 +39,7 @@ mod trackers;
 mod udp_tracker;
 mod upload;
 
-use crate::api::{Action, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
+use crate::api::{Action, Command, Done, Encryption, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
 use crate::base::arena::Arena;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
@@ -73,6 +73,8 @@ pub struct Config {
     pub max_download_rate: u64,
     /// Payload bytes a second that go out at most; 0: no limit.
     pub max_upload_rate: u64,
+    /// Whether connections are encrypted.
+    pub encryption: Encryption,
     /// How many disk workers there are.
     pub lanes: u8,
     /// Torrents whose files are open at a time; more wait for one to be closed.
@@ -96,6 +98,8 @@ pub struct Session {
     /// Those that were not removed, by the program's number and by hash.
     by_number: BTreeMap<u32, TorrentId>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// The same by the names that encrypted handshakes have for them.
+    by_request: BTreeMap<[u8; 20], InfoHash>,
     /// Those that were removed and are not forgotten.
     removed: Vec<TorrentId>,
     /// Those whose files are open, or being opened or closed.
@@ -171,6 +175,7 @@ impl Session {
             torrents: Torrents::new(),
             by_number: BTreeMap::new(),
             by_hash: BTreeMap::new(),
+            by_request: BTreeMap::new(),
             removed: Vec::new(),
             open: 0,
             openers: VecDeque::new(),
@@ -214,11 +219,20 @@ impl Session {
         self.on_piece_header(peer, block, now)
     }
 
+    /// An encrypted handshake asks for a torrent by its [`request_name`](crate::proto::mse::request_name): which is it?
+    /// None: we have none of that name, or it takes no connections.
+    pub fn requested(&self, name: &[u8; 20]) -> Option<InfoHash> {
+        let info_hash = self.by_request.get(name)?;
+        let torrent = self.torrents.get(*self.by_hash.get(info_hash)?)?;
+        torrent.welcomes().then_some(*info_hash)
+    }
+
     /// Takes one event in; what is to be done about it comes from [`Session::poll`].
     pub fn handle(&mut self, event: Event<'_>, now: Time) {
         match event {
             Event::Connected { peer } => self.on_connected(peer, now),
             Event::Closed { peer, why } => self.on_closed(peer, why, now),
+            Event::Encrypted { peer, method } => self.on_encrypted(peer, method),
             Event::Handshake { peer, handshake } => self.on_handshake(peer, &handshake, now),
             Event::Message { peer, message } => self.on_message(peer, &message, now),
             Event::Block { peer, block, buf } => self.on_block(peer, block, buf, now),

@@ -10,10 +10,12 @@ use crate::base::bits::Bitfield;
 use crate::base::buf::BLOCK;
 use crate::base::rate::Rate;
 use crate::base::time::Time;
-use crate::limits::{PIPELINE, PIPELINE_START, PIPELINE_UNKNOWN};
+use crate::limits::{HANDSHAKE_TIMEOUT, MSE_TIMEOUT, PIPELINE, PIPELINE_START, PIPELINE_UNKNOWN};
 use crate::proto::layout::Block;
+use crate::proto::mse::Method;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +43,10 @@ pub(super) struct Peer {
     /// Known from the start when we dialled, else from the handshake on.
     pub(super) torrent: Option<TorrentId>,
     pub(super) stage: Stage,
+    /// We dialled it and offer an encrypted handshake.
+    pub(super) offers: bool,
+    /// How it is encrypted, if it is.
+    pub(super) encrypted: Option<Method>,
     /// The id of its handshake (BEP 20).
     pub(super) id: [u8; 20],
     /// When the stage began.
@@ -111,6 +117,8 @@ impl Peer {
             outgoing,
             torrent,
             stage: if outgoing { Stage::Connecting } else { Stage::Handshaking },
+            offers: false,
+            encrypted: None,
             id: [0; 20],
             since: now,
             heard: now,
@@ -147,6 +155,11 @@ impl Peer {
             up: Rate::new(),
             uploaded: 0,
         }
+    }
+
+    /// How long its handshake may take.
+    pub(super) fn patience(&self) -> Duration {
+        if self.offers { MSE_TIMEOUT } else { HANDSHAKE_TIMEOUT }
     }
 
     /// Whether handshakes are through and the other side has every piece.
@@ -203,7 +216,6 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn peer() -> Peer {
         Peer::new("127.0.0.1:1".parse().unwrap(), true, None, Time::ZERO)

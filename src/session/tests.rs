@@ -1,11 +1,12 @@
 //! Hand-made events, for what a simulated swarm does too rarely.
 
 mod dht;
+mod encryption;
 mod extensions;
 mod trackers;
 
 use super::*;
-use crate::api::{Job, Opened, Spec};
+use crate::api::{Encryption, Job, Opened, Spec};
 use crate::base::bits::Bitfield;
 use crate::base::buf::{BLOCK, Pool};
 use crate::limits::{CHECKS_OUT, CHOKE_REST, SEND_BUFS};
@@ -62,6 +63,7 @@ impl Bench {
             max_upload: 10,
             max_download_rate,
             max_upload_rate: 0,
+            encryption: Encryption::Disabled,
             lanes: 2,
             max_open: 1000,
             receive_bufs: 1000,

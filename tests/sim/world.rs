@@ -5,8 +5,8 @@
 use super::datagrams::{Host, Weather};
 use super::disk::Disk;
 use ptorrent::api::{
-    Action, Call, Command, Done, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State, TorrentId,
-    Why,
+    Action, Call, Command, Done, Encryption, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State,
+    TorrentId, Why,
 };
 use ptorrent::base::buf::{Buf, Pool};
 use ptorrent::base::rng::Rng;
@@ -14,6 +14,7 @@ use ptorrent::base::time::Time;
 use ptorrent::limits::{OUTBOX_MAX, SEND_BUFS};
 use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::layout::Block;
+use ptorrent::proto::mse::{Method, Methods};
 use ptorrent::proto::tracker;
 use ptorrent::proto::wire::decoder::{Decoder, Fate, Step};
 use ptorrent::proto::wire::message::Message;
@@ -68,6 +69,7 @@ enum Mind {
 /// One host.
 pub(crate) struct Node {
     mind: Mind,
+    encryption: Encryption,
     pub(crate) addr: SocketAddr,
     pub(crate) link: Link,
     pub(crate) disk: Disk,
@@ -104,6 +106,10 @@ pub(crate) struct Seen {
     pub(crate) peers_max: usize,
     pub(crate) announces: Vec<(tracker::Event, u64)>,
     pub(crate) closed: Vec<Why>,
+    /// Connections whose handshake was encrypted.
+    pub(crate) encrypted: u32,
+    /// How often each address was called.
+    pub(crate) calls: BTreeMap<SocketAddr, u32>,
     /// Payload that went to its links, and that came whole.
     pub(crate) sent: u64,
     pub(crate) got: u64,
@@ -147,6 +153,21 @@ struct Half {
     /// Bytes of messages, blocks apart, that wait in it.
     small: usize,
     script: Option<Box<dyn Script>>,
+    greeting: Greeting,
+}
+
+/// Stands for an encrypted handshake: a byte that no handshake in the clear begins with, and the methods.
+const OFFER: u8 = 0xe0;
+
+/// What a connection begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Greeting {
+    /// What comes is the stream.
+    Over,
+    /// An offer, or the handshake in the clear.
+    Either(Methods),
+    /// The answer to our offer.
+    Answer,
 }
 
 struct Segment {
@@ -244,6 +265,7 @@ impl World {
             max_upload: 4,
             max_download_rate: 0,
             max_upload_rate: 0,
+            encryption: Encryption::Disabled,
             lanes: 2,
             max_open: 10_000,
             receive_bufs: 512,
@@ -254,8 +276,11 @@ impl World {
         let mut seed = [0; 32];
         self.rng.fill(&mut seed);
         let pool = Pool::new(c.receive_bufs + SEND_BUFS).expect("memory");
+        let encryption = c.encryption;
         let mind = Mind::Session(Box::new(Session::new(c, seed, self.now)));
-        self.push(mind, link, disk, pool)
+        let node = self.push(mind, link, disk, pool);
+        self.nodes[node].encryption = encryption;
+        node
     }
 
     /// Adds a peer that runs a script on each connection.
@@ -275,6 +300,7 @@ impl World {
         self.by_addr.insert(addr, id);
         self.nodes.push(Node {
             mind,
+            encryption: Encryption::Disabled,
             addr,
             link,
             disk,
@@ -500,6 +526,7 @@ impl World {
     fn act(&mut self, node: NodeId, action: Action) {
         match action {
             Action::Connect { peer, addr } => self.connect(node, peer, addr),
+            Action::Encrypt { peer, methods } => self.offer(node, peer, methods),
             Action::Handshake { peer, handshake } => {
                 let reserved = &mut self.nodes[node].seen.reserved;
                 reserved.iter_mut().zip(handshake.reserved).for_each(|(all, byte)| *all |= byte);
@@ -637,6 +664,7 @@ impl World {
         seen.calling_max = seen.calling_max.max(seen.calling);
         let target =
             self.by_addr.get(&addr).copied().filter(|t| self.nodes[*t].alive && !self.nodes[*t].exited);
+        *self.nodes[node].seen.calls.entry(addr).or_default() += 1;
         let delay = self.nodes[node].link.delay;
         let Some(target) = target else { return self.later(2 * delay, What::Refused(node, peer)) };
         let conn = self.conns.len();
@@ -653,6 +681,9 @@ impl World {
         side: usize,
         script: Option<Box<dyn Script>>,
     ) {
+        let n = &mut self.nodes[node];
+        let incoming = n.encryption.methods().filter(|_| side == 1);
+        let greeting = incoming.map_or(Greeting::Over, Greeting::Either);
         let half = Half {
             conn,
             side,
@@ -663,8 +694,8 @@ impl World {
             outbox: VecDeque::new(),
             small: 0,
             script,
+            greeting,
         };
-        let n = &mut self.nodes[node];
         n.halves.insert(peer, half);
         n.seen.peers_max = n.seen.peers_max.max(n.halves.len());
     }
@@ -706,6 +737,37 @@ impl World {
         if let (caller, Some(peer)) = self.conns[conn].ends[0] {
             self.tell(caller, Event::Connected { peer });
         }
+    }
+
+    /// We dialled, and begin with an encrypted handshake.
+    fn offer(&mut self, node: NodeId, peer: PeerId, methods: Methods) {
+        if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
+            half.greeting = Greeting::Answer;
+        }
+        self.say(node, peer, &[OFFER | u8::from(methods == Methods::ANY)], None);
+    }
+
+    /// The first byte of a connection that may be encrypted. Tells whether it was an encrypted handshake, or None when
+    /// there must be one and is not.
+    fn greet(&mut self, node: NodeId, peer: PeerId, greeting: Greeting, first: u8) -> Option<bool> {
+        let half = self.nodes[node].halves.get_mut(&peer)?;
+        half.greeting = Greeting::Over;
+        let any = first & 1 == 1;
+        let method = match greeting {
+            Greeting::Over => return Some(false),
+            Greeting::Either(_) if first & 0xf0 != OFFER => return Some(false),
+            Greeting::Either(ours) => {
+                let method = if any && ours == Methods::ANY { Method::Plain } else { Method::Rc4 };
+                self.say(node, peer, &[OFFER | u8::from(method == Method::Plain)], None);
+                method
+            }
+            Greeting::Answer if first & 0xf0 != OFFER => return None,
+            Greeting::Answer if any => Method::Plain,
+            Greeting::Answer => Method::Rc4,
+        };
+        self.nodes[node].seen.encrypted += 1;
+        self.tell(node, Event::Encrypted { peer, method });
+        Some(true)
     }
 
     fn say(&mut self, node: NodeId, peer: PeerId, bytes: &[u8], block: Option<(u32, Option<Buf>)>) {
@@ -800,6 +862,19 @@ impl World {
         loop {
             let n = &mut self.nodes[node];
             let Some(half) = n.halves.get_mut(&peer) else { return };
+            if half.greeting != Greeting::Over
+                && let Some(first) = input.first()
+            {
+                let greeting = half.greeting;
+                match self.greet(node, peer, greeting, *first) {
+                    Some(encrypted) => input = &input[usize::from(encrypted)..],
+                    None => {
+                        self.close(node, peer);
+                        return self.tell(node, Event::Closed { peer, why: Why::Protocol("no answer") });
+                    }
+                }
+                continue;
+            }
             if let Some(script) = &mut half.script {
                 // It says no more while its last words are still on their way.
                 let bytes = if half.outbox.is_empty() { script.bytes(input) } else { Vec::new() };
@@ -953,7 +1028,7 @@ fn torrent_of(done: &Done) -> TorrentId {
 fn kind(action: &Action) -> u64 {
     match action {
         Action::Connect { .. } => 1,
-        Action::Handshake { .. } => 2,
+        Action::Handshake { .. } | Action::Encrypt { .. } => 2,
         Action::Expect { .. } => 3,
         Action::Send { message: Message::Request(b), .. } => {
             1000 + u64::from(b.piece) * 77 + u64::from(b.begin)
