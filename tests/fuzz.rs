@@ -10,7 +10,9 @@ mod heap;
 mod mutate;
 
 use ptorrent::base::rng::Rng;
-use ptorrent::proto::{bencode, compact, extended, http, http_server, krpc, metainfo, resume, tracker, wire};
+use ptorrent::proto::{
+    bencode, compact, extended, http, http_server, krpc, magnet, metainfo, resume, tracker, wire,
+};
 use ptorrent::tracker as serve;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -21,6 +23,8 @@ type Target = fn(&[u8]);
 const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode::fuzz_bencode), //
     ("metainfo", metainfo::fuzz_metainfo),
+    ("magnet", magnet::fuzz_magnet),
+    ("metadata", extended::metadata::fuzz_metadata),
     ("wire", wire::decoder::fuzz_wire),
     ("compact", compact::fuzz_compact),
     ("announce", tracker::http::fuzz_announce),

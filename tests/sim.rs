@@ -13,6 +13,8 @@ mod disk;
 mod hostile;
 #[path = "sim/many.rs"]
 mod many;
+#[path = "sim/metadata.rs"]
+mod metadata;
 #[path = "sim/rates.rs"]
 mod rates;
 #[path = "sim/udp.rs"]

@@ -6,6 +6,7 @@
 
 mod check;
 mod claims;
+mod digest;
 mod due;
 mod error;
 mod files;
@@ -25,7 +26,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use due::{keep, sweep};
+pub use due::{keep, kept, sweep};
 pub use sync::{SyncJob, Syncer};
 
 use crate::api::{DiskError, Done, Job, PeerId, Saved, TorrentId};
@@ -237,6 +238,13 @@ impl Worker {
                 Job::Save { torrent, saved } => self.save(torrent, saved),
                 Job::Room { torrent, bytes } => self.room(torrent, bytes),
                 Job::Close { torrent } => self.close(torrent),
+                Job::Digest { torrent, spec, info } => {
+                    self.answer(Done::Digested { torrent, result: digest::digest(&spec, info) });
+                }
+                Job::Info { torrent, spec, peer, piece } => {
+                    let result = self.shared.due.piece(&spec, piece);
+                    self.answer(Done::Info { torrent, peer, piece, result });
+                }
                 Job::Forget { spec, .. } => due::drop_copy(&spec),
                 Job::Check { torrent, first, count } => {
                     debug_assert!(false, "a check among the urgent jobs");

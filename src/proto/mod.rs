@@ -8,6 +8,7 @@ pub mod http_server;
 pub mod id;
 pub mod krpc;
 pub mod layout;
+pub mod magnet;
 pub mod metainfo;
 pub mod resume;
 pub mod tracker;

@@ -33,6 +33,11 @@ pub(super) struct Spoken {
 }
 
 impl Spoken {
+    /// Whether it takes messages of this extension.
+    pub(super) fn takes(&self, extension: Extension) -> bool {
+        self.ids.get(extension).is_some()
+    }
+
     /// Takes over what another handshake says; what it does not say stays as it was.
     fn update(&mut self, told: &Handshake<'_>) {
         self.ids.update(&told.ids);
@@ -52,8 +57,8 @@ impl Session {
             return false;
         }
         match extension {
-            Extension::UploadOnly => true,
-            Extension::Pex | Extension::Metadata | Extension::DontHave => false,
+            Extension::UploadOnly | Extension::Metadata => true,
+            Extension::Pex | Extension::DontHave => false,
         }
     }
 
@@ -78,6 +83,7 @@ impl Session {
             p: Some(self.config.port).filter(|port| *port != 0),
             yourip: Some(p.addr.ip().to_canonical()),
             reqq: Some(REQUESTS_IN_TOLD),
+            metadata_size: Some(t.spec.meta.info_len).filter(|len| *len != 0),
             upload_only: Some(t.upload_only()),
             ..Handshake::default()
         };
@@ -114,7 +120,9 @@ impl Session {
             return Err("a message of extensions, which were not agreed on");
         }
         if id == HANDSHAKE {
-            return self.on_extended_handshake(peer, body);
+            self.on_extended_handshake(peer, body)?;
+            self.on_metadata_offer(peer, now);
+            return Ok(());
         }
         match Extension::of(id).filter(|extension| self.offers(torrent, *extension)) {
             Some(extension) if body.len() > extension.max() => {
@@ -125,10 +133,11 @@ impl Session {
         }
     }
 
-    fn dispatch(&mut self, peer: PeerId, extension: Extension, body: &[u8], _now: Time) -> Checked {
+    fn dispatch(&mut self, peer: PeerId, extension: Extension, body: &[u8], now: Time) -> Checked {
         match extension {
             Extension::UploadOnly => self.on_upload_only(peer, body),
-            Extension::Pex | Extension::Metadata | Extension::DontHave => Ok(()),
+            Extension::Metadata => self.on_metadata(peer, body, now),
+            Extension::Pex | Extension::DontHave => Ok(()),
         }
     }
 

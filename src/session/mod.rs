@@ -18,6 +18,7 @@ mod goal;
 mod known;
 mod lanes;
 mod lifecycle;
+mod metadata;
 mod pause;
 mod peer;
 pub mod picker;
@@ -101,6 +102,10 @@ pub struct Session {
     line: Line,
     round: Round,
     throttle: Throttle,
+    /// Metadata for peers.
+    serving: metadata::Serving,
+    /// Bytes of bitfields that wait for metadata.
+    early: usize,
     timers: Timers,
     actions: VecDeque<Action>,
     /// For picks; kept so that none of them allocates.
@@ -169,6 +174,8 @@ impl Session {
             line: Line::default(),
             round: Round::default(),
             throttle: Throttle::new(config.max_download_rate, config.max_upload_rate, now),
+            serving: metadata::Serving::new(now),
+            early: 0,
             timers: Timers::default(),
             actions: VecDeque::new(),
             picked: Vec::new(),
@@ -217,6 +224,7 @@ impl Session {
             Event::Unreachable { to, why } => self.udp.on_unreachable(to, why, now),
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
+            Event::Command(Command::Adopt { number, spec }) => self.on_adopt(number, spec, now),
             Event::Command(Command::Dht(setup)) => self.on_dht(*setup, now),
             Event::Command(Command::DhtLookUp(info_hash)) => self.on_dht_look_up(info_hash, now),
             Event::Command(Command::DhtStatus) => self.on_dht_status(now),
@@ -274,6 +282,7 @@ impl Session {
                 Key::Requests => self.on_requests_timer(at, now),
                 Key::Reads => self.on_reads_timer(at, now),
                 Key::Calls => self.on_calls_timer(at, now),
+                Key::Metadata => self.on_metadata_timer(at, now),
                 Key::Stop => self.check_finished(now),
                 Key::Udp => {
                     self.udp_armed = Time::NEVER;
@@ -290,7 +299,14 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
-                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial | Key::Udp | Key::Dht => true,
+                Key::Requests
+                | Key::Reads
+                | Key::Metadata
+                | Key::Calls
+                | Key::Stop
+                | Key::Dial
+                | Key::Udp
+                | Key::Dht => true,
             });
         }
     }
@@ -360,6 +376,8 @@ impl Session {
             Done::Saved { torrent } => self.on_saved(torrent),
             Done::Room { torrent, result } => self.on_room(torrent, result, now),
             Done::Unsynced { torrent, error, lost } => self.on_unsynced(torrent, &error, &lost, now),
+            Done::Digested { torrent, result } => self.on_digested(torrent, result, now),
+            Done::Info { torrent, peer, piece, result } => self.on_info(torrent, peer, piece, result, now),
             Done::Closed { torrent } => self.on_worker_closed(torrent, now),
         }
     }

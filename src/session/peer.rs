@@ -2,6 +2,7 @@
 
 use super::choker::Turn;
 use super::extensions::Spoken;
+use super::metadata::{Asks, Early};
 use super::picker::Pieces;
 use super::super_seed::Offer;
 use crate::api::TorrentId;
@@ -55,6 +56,10 @@ pub(super) struct Peer {
     pub(super) spoken: Spoken,
     /// What it has.
     pub(super) has: Bitfield,
+    /// What it said of its pieces while the torrent did not run.
+    pub(super) early: Option<Box<Early>>,
+    /// Its requests for metadata.
+    pub(super) asks: Asks,
     /// How many bitfields it sent.
     pub(super) bitfields: u32,
     /// The picker knows it as one that has everything.
@@ -116,6 +121,8 @@ impl Peer {
             armed: Time::NEVER,
             spoken: Spoken::default(),
             has: Bitfield::default(),
+            early: None,
+            asks: Asks::default(),
             bitfields: 0,
             counted_as_seed: false,
             interesting: 0,
