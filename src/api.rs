@@ -267,6 +267,8 @@ pub enum Why {
     Replaced,
     /// It sent bytes that are not the torrent's.
     Corrupt,
+    /// The torrent turned out private: its peers come from its trackers alone (BEP 27).
+    Private,
     /// The torrent stopped or the program ends.
     Stopping,
 }
@@ -288,6 +290,7 @@ impl fmt::Display for Why {
             Why::BothSeeds => f.write_str("both have everything"),
             Why::Replaced => f.write_str("made room for another"),
             Why::Corrupt => f.write_str("sent corrupt data"),
+            Why::Private => f.write_str("the torrent is private, and it may not come from a tracker"),
             Why::Stopping => f.write_str("stopping"),
         }
     }
@@ -341,7 +344,7 @@ impl Encryption {
 /// A torrent and how the user wants it; shared by the session and the disk workers.
 #[derive(Debug)]
 pub struct Spec {
-    /// What the .torrent says.
+    /// What the .torrent says; of a magnet link no more than which torrent it is, until its peers have told.
     pub meta: Metainfo,
     /// The download folder.
     pub dir: PathBuf,
@@ -440,6 +443,26 @@ pub enum Job {
         /// Whose.
         torrent: TorrentId,
     },
+    /// Is this the info dictionary, and what does it say? One that is right is kept in the state folder.
+    Digest {
+        /// Whose.
+        torrent: TorrentId,
+        /// As far as it is known.
+        spec: Arc<Spec>,
+        /// The dictionary, in the pieces in which it came.
+        info: Vec<Box<[u8]>>,
+    },
+    /// Read a piece of the info dictionary that a peer asked for (BEP 9).
+    Info {
+        /// Whose.
+        torrent: TorrentId,
+        /// Of what.
+        spec: Arc<Spec>,
+        /// Who asked.
+        peer: PeerId,
+        /// Which piece of it.
+        piece: u32,
+    },
     /// Drop what the state folder has but for the next start to be shorter. It comes after the last answer to `Close`,
     /// and is not answered.
     Forget {
@@ -524,6 +547,24 @@ pub enum Done {
         /// The pieces with it: those that were right are so no more, of the others no block is stored.
         lost: Vec<u32>,
     },
+    /// Of [`Job::Digest`].
+    Digested {
+        /// Whose.
+        torrent: TorrentId,
+        /// What it says.
+        result: Result<Box<Metainfo>, BadInfo>,
+    },
+    /// Of [`Job::Info`].
+    Info {
+        /// Whose.
+        torrent: TorrentId,
+        /// Who asked.
+        peer: PeerId,
+        /// Which piece.
+        piece: u32,
+        /// Its bytes.
+        result: Result<Box<[u8]>, DiskError>,
+    },
     /// Of [`Job::Close`].
     Closed {
         /// Whose.
@@ -562,6 +603,15 @@ pub enum Verdict {
     Bad,
     /// It could not be read back.
     Failed(DiskError),
+}
+
+/// What is wrong with an info dictionary that came from peers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BadInfo {
+    /// It is not that of the info-hash: somebody lied.
+    Hash,
+    /// It is, and this program cannot use it: why.
+    Refused(String),
 }
 
 /// The file system said no.
@@ -768,6 +818,13 @@ pub enum Command {
         /// What and how.
         spec: Arc<Spec>,
     },
+    /// What [`Report::Metadata`] said of a torrent, as the user wants it: it goes on.
+    Adopt {
+        /// The program's number of it.
+        number: u32,
+        /// The same torrent, now with all that there is to know.
+        spec: Arc<Spec>,
+    },
     /// Join the DHT; once.
     Dht(Box<DhtSetup>),
     /// Look peers of a torrent up in the DHT: [`Report::DhtPeers`], then [`Report::DhtSearched`] for each family.
@@ -828,6 +885,13 @@ pub enum Report {
         /// The figures.
         progress: Progress,
     },
+    /// The metadata of a torrent that was added without has come from its peers; it waits for [`Command::Adopt`].
+    Metadata {
+        /// Which torrent.
+        number: u32,
+        /// What it says.
+        meta: Box<Metainfo>,
+    },
     /// All that was wanted is there and verified.
     Complete {
         /// Which torrent.
@@ -877,6 +941,8 @@ pub enum Report {
 /// What a torrent is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
+    /// Getting its metadata from peers.
+    Metadata,
     /// Hashing what is on disk.
     Checking,
     /// Getting what is missing.
@@ -920,6 +986,8 @@ pub struct Progress {
     pub have: u64,
     /// While checking: bytes that were looked at, of all that must be.
     pub checked: Option<(u64, u64)>,
+    /// While it gets its metadata: bytes of it that are there, of all. None: how many there are is not known.
+    pub metadata: Option<(u64, u64)>,
     /// Payload bytes received in this run.
     pub downloaded: u64,
     /// Payload bytes sent in this run.

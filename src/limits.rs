@@ -24,6 +24,41 @@ pub const WEB_SEEDS_MAX: usize = 100;
 pub const NODES_MAX: usize = 100;
 /// The longest comment, or name of a creating program, that is kept, in bytes: some screens of text.
 pub const COMMENT_MAX: usize = 16 << 10;
+/// Pieces of metadata that one peer is asked for at a time at most: what keeps a long link busy, and others queue more.
+pub const METADATA_AHEAD: usize = 8;
+/// A piece of metadata that has not come after so long is asked of another peer as well: several round trips.
+pub const METADATA_SLOW: Duration = Duration::from_secs(3);
+/// A peer that sends nothing of what it was asked for so long is not asked for a while.
+pub const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the first time, after that or when it refused; it doubles each time.
+pub const METADATA_REST: Duration = Duration::from_secs(15);
+/// And at most: it may have got the metadata by then.
+pub const METADATA_REST_MAX: Duration = Duration::from_secs(5 * 60);
+/// When nothing has come for so long, another size that peers name is tried: past two time-outs.
+pub const METADATA_STALL: Duration = Duration::from_secs(25);
+/// Sizes of which it is remembered that they failed.
+pub const METADATA_SIZES_MAX: usize = 64;
+/// Peers of which it is remembered that they took part in a try that failed.
+pub const METADATA_SUSPECTS_MAX: usize = 256;
+/// Bytes of bitfields that are kept, of all peers whose torrent has no metadata yet: those of sixteen of the largest
+/// torrents, or of a thousand peers of a common one.
+pub const EARLY_BYTES_MAX: usize = 4 << 20;
+/// Pieces that such a peer says it got meanwhile; who tells more is asked for its bitfield by a new connection.
+pub const EARLY_HAVES_MAX: usize = 1024;
+/// Pieces of metadata that may be with the disk workers to be read for peers.
+pub const METADATA_READS_OUT: usize = 4;
+/// Requests for metadata that a peer may have waiting; more are refused.
+pub const METADATA_REQUESTS_MAX: usize = 64;
+/// Bytes of metadata that all peers get a second: nothing beside payload, and a common dictionary in no time.
+pub const METADATA_RATE: u64 = 1 << 20;
+/// How often one connection may have the whole of it; then it is refused.
+pub const METADATA_COPIES: u32 = 3;
+/// The longest that a .torrent may take to come from its URL: 100 KB a second of the largest that are common.
+pub const TORRENT_URL_TIMEOUT: Duration = Duration::from_secs(90);
+/// The longest magnet link: as many trackers and web seeds as are kept, of common length.
+pub const MAGNET_MAX: usize = 64 << 10;
+/// The most peers that a magnet link may name; more are left out. A few are enough to find a swarm.
+pub const MAGNET_PEERS_MAX: usize = 100;
 /// The longest URL of a tracker or web seed.
 pub const URL_MAX: usize = 2048;
 /// The longest file name, in bytes: that of every common file system.

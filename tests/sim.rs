@@ -15,6 +15,8 @@ mod encryption;
 mod hostile;
 #[path = "sim/many.rs"]
 mod many;
+#[path = "sim/metadata.rs"]
+mod metadata;
 #[path = "sim/peers.rs"]
 mod peers;
 #[path = "sim/rates.rs"]

@@ -9,6 +9,7 @@ pub mod id;
 pub mod krpc;
 pub mod layout;
 pub mod lsd;
+pub mod magnet;
 pub mod metainfo;
 pub mod mse;
 pub mod priority;

@@ -9,8 +9,8 @@ use crate::base::arena::Arena;
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
-    ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, INACTIVITY, KEEPALIVE, MESSAGE_SMALL,
-    SNUB_AFTER, TORRENT_TICK,
+    ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, INACTIVITY, KEEPALIVE, MESSAGE_MAX,
+    MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
 };
 use crate::proto::mse::Method;
 use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, Handshake};
@@ -53,7 +53,7 @@ impl Session {
                 .callers
                 .iter()
                 .enumerate()
-                .min_by_key(|(_, id)| self.torrents.get(**id).map(|t| (!t.downloading(), t.places)));
+                .min_by_key(|(_, id)| self.torrents.get(**id).map(|t| (!t.hungry(), t.places)));
             let Some(torrent) = poorest.map(|(at, _)| at).and_then(|at| self.callers.remove(at)) else {
                 return;
             };
@@ -217,7 +217,9 @@ impl Session {
         t.known.on_connected(p.addr);
         let client = crate::proto::wire::handshake::client_name(&id);
         log::debug!("{torrent} {peer} {} open: {client}", p.addr);
-        let max = (t.spec.meta.layout.pieces().div_ceil(8) + 1).max(MESSAGE_SMALL);
+        let bits_max =
+            if t.spec.meta.is_known() { t.spec.meta.layout.pieces().div_ceil(8) + 1 } else { MESSAGE_MAX };
+        let max = bits_max.max(MESSAGE_SMALL);
         let have = t.picker.have();
         let bits = (have.count() > 0).then(|| have.as_bytes().to_vec());
         self.actions.push_back(Action::Expect { peer, max });
@@ -288,6 +290,7 @@ impl Session {
         }
         self.leave_round(&p, now);
         self.throttle.give_back(p.owes());
+        self.early -= p.early.as_ref().map_or(0, |early| early.bytes());
         let Some(torrent) = p.torrent else { return self.strangers.retain(|other| *other != peer) };
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.places = t.places.saturating_sub(1);
@@ -302,6 +305,11 @@ impl Session {
             }
             t.picker.on_lost(peer, p.asked.iter().copied());
             t.news.moved = true;
+            if let Some(fetch) = &mut t.fetch {
+                fetch.lost(peer);
+                self.arm_torrent(torrent, now);
+            }
+            let Some(t) = self.torrents.get_mut(torrent) else { return };
             if let Some(shown) = &mut t.super_seed {
                 shown.on_left(&p);
             }

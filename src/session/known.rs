@@ -467,6 +467,14 @@ impl Known {
         }
     }
 
+    /// Forgets the addresses that no tracker and no user named. Those that are connected are gone when they are closed.
+    pub(super) fn keep_private(&mut self) {
+        let foreign = |c: &Candidate| !matches!(c.source, Source::User | Source::Tracker);
+        let gone: Vec<SocketAddr> =
+            self.all.iter().filter(|(_, c)| foreign(c)).map(|(addr, _)| *addr).collect();
+        gone.into_iter().for_each(|addr| self.forget(addr));
+    }
+
     /// Another source named it: it moves there.
     fn set_source(&mut self, addr: SocketAddr, source: Source) {
         let Some(candidate) = self.all.get_mut(&addr).filter(|c| c.source != source) else { return };

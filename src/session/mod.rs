@@ -19,6 +19,7 @@ mod known;
 mod lanes;
 mod lifecycle;
 mod lsd;
+mod metadata;
 mod own;
 mod pause;
 mod peer;
@@ -112,6 +113,10 @@ pub struct Session {
     line: Line,
     round: Round,
     throttle: Throttle,
+    /// Metadata for peers.
+    serving: metadata::Serving,
+    /// Bytes of bitfields that wait for metadata.
+    early: usize,
     timers: Timers,
     actions: VecDeque<Action>,
     /// For picks; kept so that none of them allocates.
@@ -184,6 +189,8 @@ impl Session {
             line: Line::default(),
             round: Round::default(),
             throttle: Throttle::new(config.max_download_rate, config.max_upload_rate, now),
+            serving: metadata::Serving::new(now),
+            early: 0,
             timers: Timers::default(),
             actions: VecDeque::new(),
             picked: Vec::new(),
@@ -243,6 +250,7 @@ impl Session {
             Event::Unreachable { to, why } => self.udp.on_unreachable(to, why, now),
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
+            Event::Command(Command::Adopt { number, spec }) => self.on_adopt(number, spec, now),
             Event::Command(Command::Dht(setup)) => self.on_dht(*setup, now),
             Event::Command(Command::DhtLookUp(info_hash)) => self.on_dht_look_up(info_hash, now),
             Event::Command(Command::DhtStatus) => self.on_dht_status(now),
@@ -300,6 +308,7 @@ impl Session {
                 Key::Requests => self.on_requests_timer(at, now),
                 Key::Reads => self.on_reads_timer(at, now),
                 Key::Calls => self.on_calls_timer(at, now),
+                Key::Metadata => self.on_metadata_timer(at, now),
                 Key::Stop => self.check_finished(now),
                 Key::Udp => {
                     self.udp_armed = Time::NEVER;
@@ -319,6 +328,7 @@ impl Session {
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
                 Key::Requests
                 | Key::Reads
+                | Key::Metadata
                 | Key::Calls
                 | Key::Stop
                 | Key::Dial
@@ -394,6 +404,8 @@ impl Session {
             Done::Saved { torrent } => self.on_saved(torrent),
             Done::Room { torrent, result } => self.on_room(torrent, result, now),
             Done::Unsynced { torrent, error, lost } => self.on_unsynced(torrent, &error, &lost, now),
+            Done::Digested { torrent, result } => self.on_digested(torrent, result, now),
+            Done::Info { torrent, peer, piece, result } => self.on_info(torrent, peer, piece, result, now),
             Done::Closed { torrent } => self.on_worker_closed(torrent, now),
         }
     }

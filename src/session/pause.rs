@@ -65,7 +65,7 @@ impl Session {
         self.forget_torrent(id, now);
     }
 
-    fn numbered(&mut self, number: u32) -> Option<(TorrentId, &mut Torrent)> {
+    pub(super) fn numbered(&mut self, number: u32) -> Option<(TorrentId, &mut Torrent)> {
         let id = *self.by_number.get(&number).filter(|_| self.stopping.is_none())?;
         self.torrents.get_mut(id).map(|t| (id, t))
     }
@@ -108,7 +108,7 @@ impl Session {
         t.news.warning(format!(
             "it was added again: trackers that are new ({trackers}) and peers ({count}) are used, nothing else"
         ));
-        if t.running() {
+        if t.swarming() {
             self.resolve(first, peers, now);
             self.arm_torrent(first, now);
         }
@@ -142,6 +142,9 @@ impl Session {
             return;
         }
         let Some(t) = self.torrents.get_mut(id) else { return };
+        if !t.spec.meta.is_known() {
+            return self.begin_fetching(id, now);
+        }
         let lane = self.line.opener(self.lanes.count()).filter(|_| self.open < self.config.max_open);
         let Some(lane) = lane else {
             if !std::mem::replace(&mut t.queued, true) {

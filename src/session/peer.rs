@@ -2,6 +2,7 @@
 
 use super::choker::Turn;
 use super::extensions::Spoken;
+use super::metadata::{Asks, Early};
 use super::pex::Part;
 use super::picker::Pieces;
 use super::super_seed::Offer;
@@ -64,6 +65,10 @@ pub(super) struct Peer {
     pub(super) pex: Part,
     /// What it has.
     pub(super) has: Bitfield,
+    /// What it said of its pieces while the torrent did not run.
+    pub(super) early: Option<Box<Early>>,
+    /// Its requests for metadata.
+    pub(super) asks: Asks,
     /// How many bitfields it sent.
     pub(super) bitfields: u32,
     /// The picker knows it as one that has everything.
@@ -128,6 +133,8 @@ impl Peer {
             spoken: Spoken::default(),
             pex: Part::default(),
             has: Bitfield::default(),
+            early: None,
+            asks: Asks::default(),
             bitfields: 0,
             counted_as_seed: false,
             interesting: 0,

@@ -63,6 +63,7 @@ fn state(t: &Torrent) -> State {
     match t.phase {
         _ if t.wish == Wish::Pause => State::Paused,
         _ if t.full.is_so() => State::Full,
+        Phase::Fetching => State::Metadata,
         Phase::Opening | Phase::Checking(_) => State::Checking,
         Phase::Running if t.downloading() => State::Downloading,
         Phase::Running => State::Seeding,

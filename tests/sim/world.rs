@@ -14,6 +14,7 @@ use ptorrent::base::time::Time;
 use ptorrent::limits::{OUTBOX_MAX, SEND_BUFS};
 use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::layout::Block;
+use ptorrent::proto::metainfo::Metainfo;
 use ptorrent::proto::mse::{Method, Methods};
 use ptorrent::proto::tracker;
 use ptorrent::proto::wire::decoder::{Decoder, Fate, Step};
@@ -83,6 +84,8 @@ pub(crate) struct Node {
     pub(crate) alive: bool,
     pub(crate) exited: bool,
     wake: Time,
+    /// How its program wants a torrent whose metadata has come.
+    pub(crate) adopts: Option<Box<dyn Fn(Metainfo) -> Arc<Spec>>>,
     /// The link to the world is busy until then, out and in.
     busy: [Time; 2],
     pub(crate) seen: Seen,
@@ -126,6 +129,8 @@ pub(crate) struct Seen {
     pub(crate) dialled: BTreeSet<SocketAddr>,
     pub(crate) calling: usize,
     pub(crate) calling_max: usize,
+    /// Of messages, blocks apart, in bytes.
+    pub(crate) bytes: u64,
     /// By the number of the torrent.
     pub(crate) each: BTreeMap<u32, Each>,
 }
@@ -312,6 +317,7 @@ impl World {
             alive: true,
             exited: false,
             wake: Time::NEVER,
+            adopts: None,
             busy: [Time::ZERO; 2],
             seen: Seen::default(),
         });
@@ -493,6 +499,7 @@ impl World {
         let now = self.now;
         let n = &mut self.nodes[node];
         let Mind::Session(session) = &mut n.mind else { return };
+        let mut adopted = Vec::new();
         while let Some(report) = session.report(now) {
             match report {
                 Report::Complete { number } => {
@@ -518,9 +525,14 @@ impl World {
                     assert!(progress.have <= progress.total);
                 }
                 Report::Finished { .. } => n.seen.finished = true,
+                Report::Metadata { number, meta } => {
+                    let spec = n.adopts.as_ref().expect("somebody who wants it")(*meta);
+                    adopted.push(Command::Adopt { number, spec });
+                }
                 _ => {}
             }
         }
+        adopted.into_iter().for_each(|command| self.command(node, command));
     }
 
     fn act(&mut self, node: NodeId, action: Action) {
@@ -544,6 +556,7 @@ impl World {
                 }
                 let mut bytes = Vec::new();
                 message.encode(&mut bytes);
+                self.nodes[node].seen.bytes += bytes.len() as u64;
                 self.say(node, peer, &bytes, None);
             }
             Action::SendBlock { peer, block, buf } => {
@@ -997,6 +1010,8 @@ impl Node {
             | Job::Read { torrent, .. }
             | Job::Save { torrent, .. }
             | Job::Room { torrent, .. }
+            | Job::Digest { torrent, .. }
+            | Job::Info { torrent, .. }
             | Job::Forget { torrent, .. }
             | Job::Close { torrent } => torrent,
         };
@@ -1021,6 +1036,8 @@ fn torrent_of(done: &Done) -> TorrentId {
         | Done::Saved { torrent }
         | Done::Room { torrent, .. }
         | Done::Unsynced { torrent, .. }
+        | Done::Digested { torrent, .. }
+        | Done::Info { torrent, .. }
         | Done::Closed { torrent } => *torrent,
     }
 }
