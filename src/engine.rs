@@ -177,10 +177,14 @@ impl Engine {
         let (workers, lanes) = start_workers(&sizes, &done_tx, &wake)?;
         let (replies_tx, replies) = bounded(limits::CALLS_OUT);
         let helpers = helper::Pool::new(options.route.clone(), replies_tx, wake.clone());
+        let (said_tx, said) = bounded(helper::web::SAID_MAX);
+        let mut web = helper::web::Web::new(options.route.clone(), said_tx, wake.clone());
         let (commands, commands_rx) = bounded(limits::COMMANDS_MAX);
         let (reports_tx, reports) = bounded(limits::REPORTS_MAX);
         let call = Box::new(move |call| helpers.call(call));
-        let links = Links { lanes, done, call, replies, commands: commands_rx, reports: reports_tx };
+        let web = Box::new(move |slot, order| web.order(slot, order));
+        let links =
+            Links { lanes, done, call, replies, web, said, commands: commands_rx, reports: reports_tx };
         let (route, bell) = (options.route, wake.clone());
         let setup = Setup { config, seed, poll, wake: bell, route, listeners, signals, pool, links };
         let reactor = Reactor::new(setup).map_err(cannot("watch a socket"))?;

@@ -17,6 +17,8 @@ mod many;
 mod rates;
 #[path = "sim/udp.rs"]
 mod udp;
+#[path = "sim/web.rs"]
+mod web;
 #[path = "sim/world.rs"]
 mod world;
 
@@ -75,6 +77,7 @@ fn spec(pieces: u32, piece_length: u32, change: impl FnOnce(&mut Spec)) -> Arc<S
         seed_ratio: None,
         seed_time: None,
         trackers: vec![vec![Url::parse("http://tracker.sim/announce").expect("a URL")]],
+        web_seeds: vec![],
         peers: vec![],
         state_dir: None,
     };

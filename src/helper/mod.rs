@@ -10,6 +10,7 @@ mod http;
 mod https;
 mod lookup;
 pub mod scrape;
+pub mod web;
 
 use crate::api::{Call, Reply, TorrentId, TrackerFailure};
 use crate::base::wake::Wake;

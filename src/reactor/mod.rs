@@ -16,7 +16,7 @@ mod udp;
 pub use signals::{Hangup, Signals, no_hurry};
 pub use sockets::{ListenError, Listener, Poll, listen};
 
-use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, Why};
+use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, WebOrder, WebSaid, Why};
 use crate::base::buf::Pool;
 use crate::base::time::Time;
 use crate::base::wake::Wake;
@@ -58,6 +58,10 @@ pub struct Links {
     pub call: Box<dyn FnMut(Call) + Send>,
     /// From the helpers.
     pub replies: Receiver<Reply>,
+    /// To the threads of web seeds, each by its number. It must not block.
+    pub web: Box<dyn FnMut(u8, WebOrder) + Send>,
+    /// From these.
+    pub said: Receiver<(u8, WebSaid)>,
     /// From the program.
     pub commands: Receiver<Command>,
     /// To the program.
@@ -200,7 +204,8 @@ impl Reactor {
     fn sleep(&mut self) -> io::Result<()> {
         self.wake.doze();
         let links = &self.links;
-        let mail = !(links.done.is_empty() && links.replies.is_empty() && links.commands.is_empty());
+        let quiet = links.done.is_empty() && links.replies.is_empty() && links.said.is_empty();
+        let mail = !(quiet && links.commands.is_empty());
         let until = if mail || !self.dirty.is_empty() || !self.resumed.is_empty() {
             Some(Time::ZERO)
         } else {
@@ -231,6 +236,10 @@ impl Reactor {
         for _ in 0..limits::MAIL_MAX {
             let Ok(reply) = self.links.replies.try_recv() else { break };
             self.tell(Event::Reply(reply));
+        }
+        for _ in 0..limits::MAIL_MAX {
+            let Ok((slot, said)) = self.links.said.try_recv() else { break };
+            self.tell(Event::Web { slot, said });
         }
         for _ in 0..limits::MAIL_MAX {
             let Ok(command) = self.links.commands.try_recv() else { break };
@@ -331,8 +340,22 @@ impl Reactor {
             }
             Action::Datagram { to, data } => self.send_datagram(to, &data),
             Action::Call(call) => (self.links.call)(*call),
+            Action::Web { slot, order } => (self.links.web)(slot, order),
+            Action::Lend { slot, count } => self.lend(slot, count),
             Action::Release(buf) => self.pool.put(buf),
             Action::Exit => self.ending = true,
+        }
+    }
+
+    /// Lends buffers to a thread of web seeds.
+    fn lend(&mut self, slot: u8, count: u32) {
+        for _ in 0..count {
+            #[expect(
+                clippy::expect_used,
+                reason = "our own count: the pool holds what the session may let in"
+            )]
+            let buf = self.pool.take().expect("a buffer for each block that is let in");
+            (self.links.web)(slot, WebOrder::Lend(buf));
         }
     }
 

@@ -136,6 +136,8 @@ fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer)
         done: done_rx,
         call: Box::new(|_| {}),
         replies: replies_rx,
+        web: Box::new(|_, _| {}),
+        said: crossbeam_channel::never(),
         commands: commands_rx,
         reports: reports_tx,
     };

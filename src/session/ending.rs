@@ -35,12 +35,14 @@ impl Session {
     pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
         self.cancel_udp(id, now);
         self.leave_dht(id);
+        self.stop_web(id);
         let Some(t) = self.torrents.get_mut(id) else { return };
         t.halted = true;
         if let Some(why) = t.goal.parted() {
             t.news.ended(why);
         }
         t.announcer.stop();
+        t.web.halt();
         for peer in t.peers.clone() {
             self.close(peer, Why::Stopping, now);
         }

@@ -8,6 +8,7 @@ use super::goal::Goal;
 use super::known::Known;
 use super::picker::Picker;
 use super::super_seed::SuperSeed;
+use super::web_seed::WebSeeds;
 use crate::api::{PeerId, Progress, Reason, Report, Saved, Spec, State};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
@@ -94,6 +95,7 @@ pub(super) struct Torrent {
     pub(super) picker: Picker,
     pub(super) known: Known,
     pub(super) announcer: Announcer,
+    pub(super) web: WebSeeds,
     pub(super) peers: Vec<PeerId>,
     /// Places of the table that it has: its peers, and those that are being called.
     pub(super) places: usize,
@@ -173,6 +175,13 @@ impl Torrent {
         }
         let part = !self.picker.is_complete();
         (State::Seeding, part.then(|| "only a part of it is here".to_owned()))
+    }
+
+    /// A block came, from whomever.
+    pub(super) fn count_down(&mut self, len: u32, now: Time) {
+        self.down.add(len.into(), now);
+        self.downloaded += u64::from(len);
+        self.news.moved = true;
     }
 
     /// Payload moved: that is to be remembered. Tells when it will be saved.
@@ -349,6 +358,7 @@ pub(super) fn progress(t: &Torrent, seeds: u32, stuck: Option<String>, now: Time
         upload_rate: t.up.per_second(5, now),
         peers: t.peers.len() as u32,
         seeds,
+        web: t.web.active() as u32,
         stuck,
     }
 }
