@@ -6,7 +6,6 @@ use super::download::Checked;
 use super::known::Source;
 use crate::api::{PeerId, TorrentId, Why};
 use crate::base::time::Time;
-use crate::dht::ident::{Scope, scope};
 use crate::limits::{EXTENDED_HANDSHAKES_MAX, REQUESTS_IN_TOLD};
 use crate::proto::extended::{Extension, HANDSHAKE, Handshake, Ids};
 use crate::proto::wire::message::Message;
@@ -33,14 +32,13 @@ pub(super) struct Spoken {
     pub(super) metadata_size: Option<u32>,
     /// It wants nothing more (BEP 21).
     pub(super) upload_only: bool,
+    /// The port that it listens at.
+    pub(super) port: Option<u16>,
+    /// It prefers encryption.
+    pub(super) encrypts: bool,
 }
 
 impl Spoken {
-    /// Whether it takes messages of this extension.
-    pub(super) fn takes(&self, extension: Extension) -> bool {
-        self.ids.get(extension).is_some()
-    }
-
     /// Takes over what another handshake says; what it does not say stays as it was.
     fn update(&mut self, told: &Handshake<'_>) {
         self.ids.update(&told.ids);
@@ -50,18 +48,23 @@ impl Spoken {
         self.reqq = told.reqq.or(self.reqq);
         self.metadata_size = told.metadata_size.or(self.metadata_size);
         self.upload_only = told.upload_only.unwrap_or(self.upload_only);
+        self.port = told.p.or(self.port);
+        self.encrypts = told.e.unwrap_or(self.encrypts);
+    }
+
+    /// Whether it takes messages of this extension.
+    pub(super) fn takes(&self, extension: Extension) -> bool {
+        self.on && self.ids.get(extension).is_some()
     }
 }
 
 impl Session {
     /// Whether peers of this torrent may send us messages of this extension; what comes of others is passed over.
     pub(super) fn offers(&self, torrent: TorrentId, extension: Extension) -> bool {
-        if self.torrents.get(torrent).is_none() {
-            return false;
-        }
+        let Some(t) = self.torrents.get(torrent) else { return false };
         match extension {
-            Extension::UploadOnly | Extension::DontHave => true,
-            Extension::Pex | Extension::Metadata => false,
+            Extension::UploadOnly | Extension::Metadata | Extension::DontHave => true,
+            Extension::Pex => self.config.pex && !t.spec.meta.private,
         }
     }
 
@@ -82,15 +85,16 @@ impl Session {
         }
         // It sees one of our addresses itself.
         let theirs = p.addr.ip().to_canonical();
-        let ours = self.external_ip.filter(|ip| ip.is_ipv4() != theirs.is_ipv4());
+        let ours: Vec<IpAddr> = self.own.known().filter(|ip| ip.is_ipv4() != theirs.is_ipv4()).collect();
         let told = Handshake {
             ids,
             v: Some(PROGRAM.as_bytes()),
             p: Some(self.config.port).filter(|port| *port != 0),
             yourip: Some(theirs),
             reqq: Some(REQUESTS_IN_TOLD),
-            ipv4: ours.and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None }),
-            ipv6: ours.and_then(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None }),
+            ipv4: ours.iter().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None }),
+            ipv6: ours.iter().find_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None }),
+            metadata_size: Some(t.spec.meta.info_len).filter(|len| *len != 0),
             // A super-seed does not say that it has all.
             upload_only: Some(t.upload_only() && p.offer.is_none()),
             ..Handshake::default()
@@ -131,7 +135,9 @@ impl Session {
             return Err("a message of extensions, which were not agreed on");
         }
         if id == HANDSHAKE {
-            return self.on_extended_handshake(peer, body, now);
+            self.on_extended_handshake(peer, body, now)?;
+            self.on_metadata_offer(peer, now);
+            return Ok(());
         }
         match Extension::of(id).filter(|extension| self.offers(torrent, *extension)) {
             Some(extension) if body.len() > extension.max() => {
@@ -145,8 +151,9 @@ impl Session {
     fn dispatch(&mut self, peer: PeerId, extension: Extension, body: &[u8], now: Time) -> Checked {
         match extension {
             Extension::UploadOnly => self.on_upload_only(peer, body, now),
+            Extension::Pex => self.on_pex(peer, body, now),
+            Extension::Metadata => self.on_metadata(peer, body, now),
             Extension::DontHave => self.on_dont_have(peer, body, now),
-            Extension::Pex | Extension::Metadata => Ok(()),
         }
     }
 
@@ -166,40 +173,28 @@ impl Session {
         };
         p.spoken.update(&told);
         p.depth = p.depth.min(p.depth_max());
-        let from = p.addr.ip();
+        let by = p.addr.ip();
         if let Some(ip) = told.yourip {
-            self.hear_external(from, ip);
+            self.on_your_ip(by, ip);
         }
-        if let Some(port) = told.p {
-            self.learn_home(peer, port, now);
-        }
+        self.learn_home(peer, now);
+        self.begin_pex(peer, now);
         self.close_useless(peer, now);
         Ok(())
     }
 
     /// Who called us tells where it listens: it may be called there another time.
-    fn learn_home(&mut self, peer: PeerId, port: u16, now: Time) {
+    fn learn_home(&mut self, peer: PeerId, now: Time) {
         let Some((t, p)) = self.swarm(peer) else { return };
-        if p.outgoing || p.listens.is_some() {
-            return;
-        }
+        let Some(port) = p.spoken.port.filter(|_| !p.outgoing && p.listens.is_none()) else { return };
         let home = SocketAddr::new(p.addr.ip(), port);
         // Peers of a private torrent come from its trackers alone (BEP 27).
         if !t.spec.meta.private {
-            t.known.add(home, Source::Peer, now);
+            t.known.add(home, Source::Pex, now);
         }
         if t.known.has(home) {
             t.known.on_connected(home);
             p.listens = Some(home);
-        }
-    }
-
-    /// A peer tells where it sees us. One is not believed, several are.
-    fn hear_external(&mut self, from: IpAddr, ip: IpAddr) {
-        let agreed = self.voices[usize::from(ip.is_ipv6())].add(from, ip);
-        if let Some(ip) = agreed.filter(|ip| scope(*ip) == Scope::Global && self.external_ip != Some(*ip)) {
-            self.external_ip = Some(ip);
-            log::info!("peers see us as {ip}");
         }
     }
 

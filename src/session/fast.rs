@@ -4,6 +4,7 @@
 
 use super::Session;
 use super::download::Checked;
+use super::metadata::Told;
 use super::peer::Peer;
 use super::torrent::Torrent;
 use crate::api::{PeerId, TorrentId};
@@ -113,7 +114,7 @@ impl Peer {
 
 impl Session {
     /// What we have, as the first thing that a new peer hears; `hidden` by a super-seed.
-    pub(super) fn tell_pieces(&mut self, peer: PeerId, hidden: bool, now: Time) {
+    pub(super) fn tell_first(&mut self, peer: PeerId, hidden: bool, now: Time) {
         let Some((t, p)) = self.swarm(peer) else { return };
         let have = t.picker.have();
         let nothing = hidden || have.count() == 0;
@@ -132,6 +133,9 @@ impl Session {
             return Err(NOT_AGREED);
         }
         let len = p.has.len();
+        if self.is_early(peer) {
+            return self.keep_early(peer, if all { Told::All } else { Told::Bits(&[]) });
+        }
         self.set_has(peer, if all { Bitfield::full(len) } else { Bitfield::new(len) }, now)
     }
 
@@ -168,13 +172,18 @@ impl Session {
     }
 
     pub(super) fn on_allowed_fast(&mut self, peer: PeerId, piece: u32, now: Time) -> Checked {
-        let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
+        let Some((_, p)) = self.swarm(peer) else { return Ok(()) };
         if !p.fast.on {
             return Err(NOT_AGREED);
         }
-        if piece >= p.has.len() {
+        let pieces = p.has.len();
+        if self.is_early(peer) {
+            return Ok(());
+        }
+        if piece >= pieces {
             return Err("a piece that is none is allowed");
         }
+        let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         // It may come before we know what it has, and of pieces that it has not got.
         let room = p.fast.allowed.len() < ALLOWED_FAST_IN_MAX;
         if room && !p.fast.allowed.contains(&piece) && !t.picker.have().get(piece) {
@@ -186,13 +195,18 @@ impl Session {
 
     /// A hint: of pieces that nobody has begun, this one is taken when it is this peer's turn. Only the last one counts.
     pub(super) fn on_suggest(&mut self, peer: PeerId, piece: u32) -> Checked {
-        let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
+        let Some((_, p)) = self.swarm(peer) else { return Ok(()) };
         if !p.fast.on {
             return Err(NOT_AGREED);
         }
-        if piece >= p.has.len() {
+        let pieces = p.has.len();
+        if self.is_early(peer) {
+            return Ok(());
+        }
+        if piece >= pieces {
             return Err("a piece that is none is suggested");
         }
+        let Some((t, _)) = self.swarm(peer) else { return Ok(()) };
         if t.downloading() {
             t.picker.suggest(peer, piece);
         }

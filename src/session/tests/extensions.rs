@@ -204,30 +204,3 @@ fn who_called_us_is_called_where_it_listens() {
         "a private one knows its trackers alone"
     );
 }
-
-#[test]
-fn several_networks_have_to_agree_about_our_address() {
-    let mut b = Bench::new();
-    let torrent = b.open("a", Bitfield::new(PIECES));
-    let say = |b: &mut Bench, from: [u8; 4], yourip: &[u8]| {
-        let peer = b.s.accept(SocketAddr::from((from, 40_000)), b.now).unwrap();
-        let info_hash = b.s.torrents.get(torrent).unwrap().spec.meta.info_hash;
-        let mut peer_id = [0; 20];
-        peer_id[..4].copy_from_slice(&from);
-        b.tell(Event::Handshake { peer, handshake: Handshake { reserved: BITS, info_hash, peer_id } });
-        b.tell(extended(peer, 0, &[b"d6:yourip4:", yourip, b"e"].concat()));
-    };
-    for n in 1..=20 {
-        say(&mut b, [9, 9, 9, n], &[8, 8, 8, 8]);
-    }
-    assert_eq!(b.s.external_ip, None, "one network has one voice");
-    for n in 1..=4 {
-        assert_eq!(b.s.external_ip, None);
-        say(&mut b, [9, 9, 100 + n, 1], &[7, 7, 7, 7]);
-    }
-    assert_eq!(b.s.external_ip, Some([7, 7, 7, 7].into()));
-    for n in 1..=9 {
-        say(&mut b, [9, 10, n, 1], &[192, 168, 1, 1]);
-    }
-    assert_eq!(b.s.external_ip, Some([7, 7, 7, 7].into()), "that is no address of the world");
-}

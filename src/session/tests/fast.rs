@@ -189,11 +189,11 @@ fn a_choke_rejects_what_waits_but_for_what_is_allowed() {
     let other = (free + 1) % PIECES;
     let other = if b.s.peers.get(peer).unwrap().fast.serves(other) { (free + 2) % PIECES } else { other };
     // Some are read at once, the others wait.
-    (0..100).for_each(|at| _ = say(&mut b, peer, Message::Request(block(other, at))));
+    (0..200).for_each(|at| _ = say(&mut b, peer, Message::Request(block(other, at))));
     say(&mut b, peer, Message::Request(block(free, 3)));
-    say(&mut b, peer, Message::Request(block(other, 200)));
-    let from = say(&mut b, peer, Message::Cancel(block(other, 200)));
-    assert_eq!(sent(&b, from, peer), [Message::Reject(block(other, 200))], "a cancel has an answer");
+    say(&mut b, peer, Message::Request(block(other, 250)));
+    let from = say(&mut b, peer, Message::Cancel(block(other, 250)));
+    assert_eq!(sent(&b, from, peer), [Message::Reject(block(other, 250))], "a cancel has an answer");
     let waiting: Vec<Block> = b.s.peers.get(peer).unwrap().queue.iter().copied().collect();
     assert!(waiting.len() > 10 && waiting.last() == Some(&block(free, 3)));
     let from = b.done.len();
@@ -207,7 +207,7 @@ fn a_choke_rejects_what_waits_but_for_what_is_allowed() {
     let plain = b.peer(torrent, 2);
     say(&mut b, plain, Message::Interested);
     b.pass(CHOKE_REST);
-    (0..100).for_each(|at| _ = say(&mut b, plain, Message::Request(block(other, at))));
+    (0..200).for_each(|at| _ = say(&mut b, plain, Message::Request(block(other, at))));
     let from = b.done.len();
     b.s.choke(plain, b.now);
     b.take();
@@ -387,15 +387,15 @@ fn a_piece_that_we_lost_is_told_and_its_requests_are_rejected() {
     for peer in [told, plain] {
         say(&mut b, peer, Message::Interested);
         b.pass(CHOKE_REST);
-        (0..70).for_each(|at| _ = say(&mut b, peer, Message::Request(block(3, at))));
+        (0..200).for_each(|at| _ = say(&mut b, peer, Message::Request(block(3, at))));
     }
     let waiting = b.s.peers.get(told).unwrap().queue.len();
     assert!(waiting > 0);
     let mut pool = Pool::new(1).unwrap();
     let source = std::io::Error::from(std::io::ErrorKind::InvalidData);
-    let result = Err(DiskError { op: "read", path: "/sim/a".into(), source });
-    let buf = pool.take().unwrap();
-    let done = Done::Read { torrent, peer: told, block: block(3, 0), buf, result };
+    let failed = Some((0, DiskError { op: "read", path: "/sim/a".into(), source }));
+    let blocks = vec![(block(3, 0), pool.take().unwrap())];
+    let done = Done::Read { torrent, peer: told, blocks, failed };
     let from = b.tell(Event::Done { lane: 0, done });
     let said = sent(&b, from, told);
     assert!(said.contains(&Message::Reject(block(3, 0))), "{said:?}");
