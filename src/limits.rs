@@ -37,6 +37,23 @@ pub const PATH_DEPTH: usize = 64;
 pub const REQUEST_MAX: u32 = BLOCK;
 /// The longest message before a torrent's size is known, and the longest of unknown type after.
 pub const MESSAGE_SMALL: u32 = 32 << 10;
+/// The longest message of an extension (BEP 10), as its length prefix counts: a block of metadata (BEP 9), which is the
+/// longest of them, and its head twice over. What one extension may say is bounded by [`crate::proto::extended`].
+pub const EXTENDED_MAX: u32 = 2 * BLOCK;
+/// The longest handshake of extensions: ten times what is common. What it names in vain is passed over.
+pub const EXTENDED_HANDSHAKE_MAX: usize = 8 << 10;
+/// The longest message about metadata (BEP 9), after its id: a block, and a head that is a few numbers.
+pub const METADATA_MESSAGE_MAX: usize = BLOCK as usize + 1024;
+/// The longest message of peer exchange (BEP 11), after its id: 50 addresses of each kind are due, some send several
+/// times that.
+pub const PEX_MESSAGE_MAX: usize = 16 << 10;
+/// Handshakes of extensions that a peer may send: one is due, another each time that something changes.
+pub const EXTENDED_HANDSHAKES_MAX: u32 = 64;
+/// Bytes of a client's name that are kept and shown, of what it calls itself.
+pub const CLIENT_NAME_MAX: usize = 40;
+/// The largest info dictionary that is taken from peers (BEP 9): the hashes of [`PIECES_MAX`] pieces, and the names of
+/// very many files.
+pub const METADATA_MAX: u32 = 64 << 20;
 /// The longest message of all: the bitfield of the largest torrent.
 pub const MESSAGE_MAX: u32 = PIECES_MAX / 8 + 1;
 
@@ -103,6 +120,8 @@ pub const DATAGRAMS_MAX: usize = 64;
 
 const _: () = assert!(PIECES_MAX / 8 < MESSAGE_MAX);
 const _: () = assert!(MESSAGE_SMALL > BLOCK + 13);
+const _: () = assert!(EXTENDED_MAX <= MESSAGE_MAX && EXTENDED_HANDSHAKE_MAX < EXTENDED_MAX as usize);
+const _: () = assert!(METADATA_MAX / 20 > PIECES_MAX && METADATA_MAX as u64 <= TORRENT_FILE_MAX);
 const _: () = assert!(PIECE_LENGTH_MAX / BLOCK <= u16::MAX as u32);
 
 /// The most torrents of a process: a handle has 16 bits of slot.
@@ -120,6 +139,8 @@ pub const LANES_MAX: usize = 8;
 pub const SEND_BUFS: usize = 256;
 /// Requests of one peer that may wait; the one past that closes it. Others pipeline up to 500 (libtorrent) or 2,000.
 pub const REQUESTS_IN_MAX: usize = 2048;
+/// How many that is as we tell it (BEP 10, `reqq`): a little less, as the two sides may count apart for a moment.
+pub const REQUESTS_IN_TOLD: u32 = 2000;
 /// Bitfields that a peer may send. One is due; aria2 sends more, and each is work over all pieces.
 pub const BITFIELDS_MAX: u32 = 8;
 /// Requests that we have open with one peer at most: 8 MiB under way, 3 s at 2.7 MiB/s, 300 ms at 27 MiB/s.
@@ -157,6 +178,7 @@ pub const PARTIAL_WALK: usize = 64;
 pub const ENDGAME_WALK: u32 = 4096;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
+const _: () = assert!((REQUESTS_IN_TOLD as usize) < REQUESTS_IN_MAX);
 const _: () = assert!(UDP_LOOK_UPS_OUT < CALLS_OUT && DATAGRAM_MAX <= SCRATCH);
 const _: () = assert!(UDP_WINDOW_START <= UDP_WINDOW_MAX && UDP_WINDOW_MAX <= UDP_WINDOW_STOP);
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize);

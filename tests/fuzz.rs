@@ -10,7 +10,9 @@ mod heap;
 mod mutate;
 
 use ptorrent::base::rng::Rng;
-use ptorrent::proto::{bencode, compact, http, http_server, krpc, metainfo, mse, resume, tracker, wire};
+use ptorrent::proto::{
+    bencode, compact, extended, http, http_server, krpc, metainfo, mse, resume, tracker, wire,
+};
 use ptorrent::tracker as serve;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -33,6 +35,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("krpc", krpc::fuzz_krpc),
     ("request", http_server::fuzz_request),
     ("served", serve::http::fuzz_tracker_http),
+    ("extended", extended::handshake::fuzz_extended),
     ("datagram", serve::udp::fuzz_tracker_udp),
 ];
 

@@ -2,6 +2,7 @@
 
 pub mod bencode;
 pub mod compact;
+pub mod extended;
 pub mod http;
 pub mod http_server;
 pub mod id;

@@ -13,7 +13,7 @@ use crate::limits::{
     TORRENT_TICK,
 };
 use crate::proto::mse::Method;
-use crate::proto::wire::handshake::{DHT_BIT, Handshake};
+use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, Handshake};
 use crate::proto::wire::message::Message;
 use std::borrow::Cow;
 use std::io;
@@ -108,6 +108,7 @@ impl Session {
 
     fn send_handshake(&mut self, peer: PeerId, info_hash: crate::proto::id::InfoHash) {
         let mut reserved = [0; 8];
+        reserved[5] |= EXTENSION_BIT;
         if self.uses_dht(info_hash) {
             reserved[7] |= DHT_BIT;
         }
@@ -149,7 +150,10 @@ impl Session {
             self.send_handshake(peer, handshake.info_hash);
         }
         self.open(torrent, peer, handshake.peer_id, now);
-        if handshake.reserved[7] & DHT_BIT != 0 && self.uses_dht(handshake.info_hash) {
+        if handshake.has_extensions() {
+            self.begin_extensions(peer, now);
+        }
+        if handshake.has_dht() && self.uses_dht(handshake.info_hash) {
             self.send(peer, Message::Port(self.config.port), now);
         }
     }

@@ -62,6 +62,7 @@ impl Session {
             super_seed: None,
             goal: Goal::default(),
             going: 0,
+            upload_only_told: false,
             failed: false,
             full: Full::default(),
             doubt: Doubt::default(),
@@ -150,6 +151,7 @@ impl Session {
             t.known.recall();
         }
         t.known.set_seeding(!t.downloading(), now);
+        t.upload_only_told = t.upload_only();
         if complete {
             t.news.complete();
         }
@@ -169,6 +171,8 @@ impl Session {
         t.known.set_seeding(true, now);
         t.news.state(State::Seeding, None);
         t.news.complete();
+        self.tell_upload_only(id, now);
+        let Some(t) = self.torrents.get(id) else { return };
         for peer in t.peers.clone() {
             self.update_interest(peer, now);
             if self.peers.get(peer).is_some_and(super::peer::Peer::is_seed) {

@@ -12,6 +12,7 @@ mod dht;
 mod doubt;
 mod download;
 mod ending;
+mod extensions;
 mod full;
 mod goal;
 mod known;
@@ -346,6 +347,12 @@ impl Session {
             Message::Request(block) => self.on_request(peer, *block),
             Message::Cancel(block) => self.on_cancel(peer, *block),
             Message::Piece(_) => Err("a piece without its payload"),
+            Message::Extended { id, body } => self.on_extended(peer, *id, body, now),
+            Message::Suggest(_)
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::Reject(_)
+            | Message::AllowedFast(_) => Err("a message of the fast extension, which was not agreed on"),
         }
         .unwrap_or_else(|what| self.close(peer, Why::Protocol(what), now));
     }

@@ -1,6 +1,7 @@
 //! One connection: what both sides have said, what we asked of it and what it asked of us.
 
 use super::choker::Turn;
+use super::extensions::Spoken;
 use super::picker::Pieces;
 use super::super_seed::Offer;
 use crate::api::TorrentId;
@@ -56,6 +57,8 @@ pub(super) struct Peer {
     /// For [`super::timers`].
     pub(super) armed: Time,
 
+    /// What it told in handshakes of extensions.
+    pub(super) spoken: Spoken,
     /// What it has.
     pub(super) has: Bitfield,
     /// How many bitfields it sent.
@@ -119,6 +122,7 @@ impl Peer {
             said: now,
             active: now,
             armed: Time::NEVER,
+            spoken: Spoken::default(),
             has: Bitfield::default(),
             bitfields: 0,
             counted_as_seed: false,

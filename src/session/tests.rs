@@ -2,6 +2,7 @@
 
 mod dht;
 mod encryption;
+mod extensions;
 mod trackers;
 
 use super::*;
@@ -154,16 +155,21 @@ impl Bench {
     }
 
     fn peer_as(&mut self, torrent: TorrentId, n: u8, id: u8) -> PeerId {
+        self.peer_with(torrent, n, id, [0; 8])
+    }
+
+    /// One that speaks what these bits say.
+    fn peer_with(&mut self, torrent: TorrentId, n: u8, id: u8, reserved: [u8; 8]) -> PeerId {
         let from = SocketAddr::from(([10, 0, 0, n], 40_000));
         let peer = self.s.accept(from, self.now).unwrap();
         self.take();
         let info_hash = self.s.torrents.get(torrent).unwrap().spec.meta.info_hash;
-        let handshake = Handshake { reserved: [0; 8], info_hash, peer_id: [id; 20] };
+        let handshake = Handshake { reserved, info_hash, peer_id: [id; 20] };
         self.tell(Event::Handshake { peer, handshake });
         peer
     }
 
-    /// The same, and it has everything and unchokes us.
+    /// The same as [`Bench::peer`], and it has everything and unchokes us.
     fn source(&mut self, torrent: TorrentId, n: u8) -> PeerId {
         let peer = self.peer(torrent, n);
         let full = Bitfield::full(PIECES);

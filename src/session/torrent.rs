@@ -121,6 +121,8 @@ pub(super) struct Torrent {
     pub(super) goal: Goal,
     /// Bytes of blocks that are read for peers or stand in their outboxes.
     pub(super) going: u64,
+    /// What its peers were told of [`Torrent::upload_only`] last.
+    pub(super) upload_only_told: bool,
     /// It could not go on.
     pub(super) failed: bool,
     pub(super) full: Full,
@@ -155,6 +157,11 @@ impl Torrent {
     /// Whether it gets what it lacks.
     pub(super) fn downloading(&self) -> bool {
         self.lacks() && !self.full.is_so()
+    }
+
+    /// Whether it wants nothing more of its peers, though it may not have all (BEP 21).
+    pub(super) fn upload_only(&self) -> bool {
+        self.running() && !self.lacks()
     }
 
     pub(super) fn running(&self) -> bool {

@@ -33,7 +33,7 @@ pub(crate) type NodeId = usize;
 /// Numbers from here on are of torrents that are there under another one.
 pub(crate) const DOUBLE: u32 = 1000;
 
-/// What a connection holds on its way at most: a TCP window.
+/// What a connection holds on its way at most, unless a test says otherwise: a TCP window.
 const WINDOW: usize = 256 << 10;
 /// On slow links less: a quarter of a second's worth, but this much.
 const WINDOW_MIN: usize = 16 << 10;
@@ -207,6 +207,8 @@ pub(crate) struct World {
     /// Who hears datagrams, sessions apart.
     hosts: BTreeMap<SocketAddr, Box<dyn Host>>,
     pub(crate) weather: Weather,
+    /// What a connection holds on its way at most.
+    pub(crate) window: usize,
     /// A digest of all that happened.
     pub(crate) trace: u64,
     pub(crate) events: u64,
@@ -229,6 +231,7 @@ impl World {
             swarm: Vec::new(),
             hosts: BTreeMap::new(),
             weather: Weather::default(),
+            window: WINDOW,
             trace: 0,
             events: 0,
         }
@@ -734,7 +737,7 @@ impl World {
             let n = &mut self.nodes[node];
             let Some(half) = n.halves.get_mut(&peer) else { break };
             let (conn, side) = (half.conn, half.side);
-            let window = WINDOW.min(n.link.rate as usize / 4).max(WINDOW_MIN);
+            let window = self.window.min(n.link.rate as usize / 4).max(WINDOW_MIN);
             let room = window.saturating_sub(self.conns[conn].unread[side]);
             let Some(segment) = half.outbox.front_mut() else { break };
             if room == 0 || !self.conns[conn].open {
