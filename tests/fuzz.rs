@@ -11,7 +11,7 @@ mod mutate;
 
 use ptorrent::base::rng::Rng;
 use ptorrent::proto::{
-    bencode, compact, extended, http, http_server, krpc, metainfo, mse, resume, tracker, wire,
+    bencode, compact, extended, http, http_server, krpc, lsd, magnet, metainfo, mse, resume, tracker, wire,
 };
 use ptorrent::tracker as serve;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,6 +23,8 @@ type Target = fn(&[u8]);
 const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode::fuzz_bencode), //
     ("metainfo", metainfo::fuzz_metainfo),
+    ("magnet", magnet::fuzz_magnet),
+    ("metadata", extended::metadata::fuzz_metadata),
     ("wire", wire::decoder::fuzz_wire),
     ("mse", mse::fuzz_mse),
     ("compact", compact::fuzz_compact),
@@ -36,6 +38,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("request", http_server::fuzz_request),
     ("served", serve::http::fuzz_tracker_http),
     ("extended", extended::handshake::fuzz_extended),
+    ("pex", extended::pex::fuzz_pex),
+    ("lsd", lsd::fuzz_lsd),
     ("datagram", serve::udp::fuzz_tracker_udp),
 ];
 

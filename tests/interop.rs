@@ -16,8 +16,10 @@ mod interop {
     mod download;
     mod encryption;
     mod lab;
+    mod lsd;
     mod node;
     mod one_peer;
+    mod pex;
     mod scrape;
     mod seed;
     mod tracker;

@@ -98,6 +98,8 @@ pub(crate) fn run(options: &DhtOptions, console: &mut Console<'_>) -> Result<u8,
         encryption: Encryption::Disabled,
         torrents: 1,
         lanes: Some(1),
+        lsd: false,
+        pex: false,
         signals: console.takes_signals().then_some(Hangup::End),
     })
     .map_err(|error| Error::Failed(Reason::Network, error.to_string()))?;

@@ -5,6 +5,7 @@
 
 mod conn;
 mod crypt;
+mod lsd;
 mod outbox;
 pub mod serve;
 mod signals;
@@ -14,10 +15,11 @@ mod tests;
 mod traffic;
 mod udp;
 
+pub use lsd::join_groups;
 pub use signals::{Hangup, Signals, no_hurry};
 pub use sockets::{ListenError, Listener, Poll, listen};
 
-use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, Why};
+use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, WebOrder, WebSaid, Why};
 use crate::base::buf::Pool;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
@@ -28,6 +30,7 @@ use crate::session::Config;
 #[cfg(not(test))]
 use crate::session::Session;
 use crate::sys::guard;
+use crate::sys::multicast::Group;
 use crate::sys::socket::Route;
 use conn::Conns;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -65,6 +68,10 @@ pub struct Links {
     pub raise: Box<dyn FnMut(PeerId, Power) + Send>,
     /// From it.
     pub powers: Receiver<(PeerId, mse::Key)>,
+    /// To the threads of web seeds, each by its number. It must not block.
+    pub web: Box<dyn FnMut(u8, WebOrder) + Send>,
+    /// From these.
+    pub said: Receiver<(u8, WebSaid)>,
     /// From the program.
     pub commands: Receiver<Command>,
     /// To the program.
@@ -85,6 +92,8 @@ pub struct Setup {
     pub route: Route,
     /// The listeners.
     pub listeners: Vec<Listener>,
+    /// The groups of local service discovery (BEP 14), of [`join_groups`].
+    pub groups: Vec<Group>,
     /// Signals, where they are ours to take.
     pub signals: Option<Signals>,
     /// The blocks: those of `config.receive_bufs` and [`limits::SEND_BUFS`].
@@ -108,6 +117,7 @@ pub struct Reactor {
     wake: Arc<Wake>,
     route: Route,
     listeners: Vec<Listener>,
+    groups: Vec<Group>,
     signals: Option<Signals>,
     pool: Pool,
     links: Links,
@@ -147,6 +157,9 @@ impl Reactor {
             setup.poll.add(listener.datagrams.as_fd(), Key::Datagrams(at), (true, false))?;
             notes.push_back(Report::Listening { addr: listener.addr()? });
         }
+        for (at, group) in setup.groups.iter().enumerate() {
+            setup.poll.add(group.as_fd(), Key::Group(at), (true, false))?;
+        }
         if let Some(signals) = &setup.signals {
             setup.poll.add(signals.as_fd(), Key::Signals, (true, false))?;
         }
@@ -161,6 +174,7 @@ impl Reactor {
             wake: setup.wake,
             route: setup.route,
             listeners: setup.listeners,
+            groups: setup.groups,
             signals: setup.signals,
             pool: setup.pool,
             links: setup.links,
@@ -216,7 +230,10 @@ impl Reactor {
     fn sleep(&mut self) -> io::Result<()> {
         self.wake.doze();
         let links = &self.links;
-        let quiet = links.done.is_empty() && links.replies.is_empty() && links.powers.is_empty();
+        let quiet = links.done.is_empty()
+            && links.replies.is_empty()
+            && links.powers.is_empty()
+            && links.said.is_empty();
         let mail = !(quiet && links.commands.is_empty());
         let until = if mail || !self.dirty.is_empty() || !self.resumed.is_empty() {
             Some(Time::ZERO)
@@ -254,6 +271,10 @@ impl Reactor {
             self.on_power(peer, &power);
         }
         for _ in 0..limits::MAIL_MAX {
+            let Ok((slot, said)) = self.links.said.try_recv() else { break };
+            self.tell(Event::Web { slot, said });
+        }
+        for _ in 0..limits::MAIL_MAX {
             let Ok(command) = self.links.commands.try_recv() else { break };
             self.tell(Event::Command(command));
         }
@@ -276,6 +297,7 @@ impl Reactor {
             match one.key {
                 Key::Listener(at) => self.accept(at),
                 Key::Datagrams(at) => self.receive(at, datagrams),
+                Key::Group(at) => self.hear_group(at),
                 Key::Signals => self.take_signals(),
                 Key::Peer(_) => {}
             }
@@ -341,18 +363,34 @@ impl Reactor {
             Action::Resume { peer } => self.resumed.push(peer),
             Action::Close { peer, why } => self.drop_peer(peer, why),
             Action::Job { lane, job } => self.give(lane, job),
-            Action::Read { lane, torrent, peer, block } => {
+            Action::Read { lane, torrent, peer, blocks } => {
                 #[expect(
                     clippy::expect_used,
                     reason = "our own count: the pool holds what the session may ask for"
                 )]
-                let buf = self.pool.take().expect("a buffer for each read");
-                self.give(lane, Job::Read { torrent, peer, block, buf });
+                let with_buf = |block| (block, self.pool.take().expect("a buffer for each read"));
+                let blocks = blocks.into_iter().map(with_buf).collect();
+                self.give(lane, Job::Read { torrent, peer, blocks });
             }
             Action::Datagram { to, data } => self.send_datagram(to, &data),
+            Action::Lsd { v6, data } => self.announce_locally(v6, &data),
             Action::Call(call) => (self.links.call)(*call),
+            Action::Web { slot, order } => (self.links.web)(slot, order),
+            Action::Lend { slot, count } => self.lend(slot, count),
             Action::Release(buf) => self.pool.put(buf),
             Action::Exit => self.ending = true,
+        }
+    }
+
+    /// Lends buffers to a thread of web seeds.
+    fn lend(&mut self, slot: u8, count: u32) {
+        for _ in 0..count {
+            #[expect(
+                clippy::expect_used,
+                reason = "our own count: the pool holds what the session may let in"
+            )]
+            let buf = self.pool.take().expect("a buffer for each block that is let in");
+            (self.links.web)(slot, WebOrder::Lend(buf));
         }
     }
 
@@ -409,6 +447,9 @@ impl Reactor {
         for listener in &self.listeners {
             self.poll.remove(listener.as_fd());
             self.poll.remove(listener.datagrams.as_fd());
+        }
+        for group in &self.groups {
+            self.poll.remove(group.as_fd());
         }
         if let Some(signals) = &self.signals {
             self.poll.remove(signals.as_fd());

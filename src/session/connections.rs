@@ -9,8 +9,8 @@ use crate::base::arena::Arena;
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
-    CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, INACTIVITY, KEEPALIVE, MESSAGE_SMALL, SNUB_AFTER,
-    TORRENT_TICK,
+    ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, INACTIVITY, KEEPALIVE, MESSAGE_MAX,
+    MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
 };
 use crate::proto::mse::Method;
 use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, Handshake};
@@ -53,7 +53,7 @@ impl Session {
                 .callers
                 .iter()
                 .enumerate()
-                .min_by_key(|(_, id)| self.torrents.get(**id).map(|t| (!t.downloading(), t.places)));
+                .min_by_key(|(_, id)| self.torrents.get(**id).map(|t| (!t.hungry(), t.places)));
             let Some(torrent) = poorest.map(|(at, _)| at).and_then(|at| self.callers.remove(at)) else {
                 return;
             };
@@ -75,6 +75,7 @@ impl Session {
         };
         if let Some(t) = self.torrents.get_mut(torrent) {
             t.places += 1;
+            t.known.occupy(addr.ip());
         }
         self.dialled.0 += 1;
         self.half_open += 1;
@@ -143,6 +144,12 @@ impl Session {
                 return;
             }
         }
+        if let Some(loser) = self.same_address(torrent, peer, now) {
+            self.close(loser, Why::Duplicate, now);
+            if loser == peer {
+                return;
+            }
+        }
         if !outgoing {
             if !self.admit(torrent, now) {
                 return self.close(peer, Why::Replaced, now);
@@ -150,6 +157,7 @@ impl Session {
             self.send_handshake(peer, handshake.info_hash);
         }
         self.open(torrent, peer, handshake.peer_id, now);
+        self.join_roll(peer, now);
         if handshake.has_extensions() {
             self.begin_extensions(peer, now);
         }
@@ -162,6 +170,20 @@ impl Session {
         let t = self.torrents.get(torrent)?;
         let same = |other: &PeerId| *other != peer && self.peers.get(*other).is_some_and(|p| p.id == *id);
         t.peers.iter().copied().find(same)
+    }
+
+    /// One connection an address: of two the one that is to go, the new one unless the old one seems dead. But each port
+    /// of the loopback device is another client, and whom the user named is welcome.
+    fn same_address(&self, torrent: TorrentId, peer: PeerId, now: Time) -> Option<PeerId> {
+        let (t, p) = (self.torrents.get(torrent)?, self.peers.get(peer)?);
+        let ip = p.addr.ip();
+        if ip.is_loopback() || p.outgoing && t.known.is_users(p.addr) {
+            return None;
+        }
+        let there = |other: &PeerId| self.peers.get(*other).filter(|o| *other != peer && o.addr.ip() == ip);
+        let (old, other) = t.peers.iter().find_map(|other| Some((*other, there(other)?)))?;
+        let silent = !other.waiting && now.since(other.heard) >= ADDRESS_SILENT;
+        Some(if silent { old } else { peer })
     }
 
     /// Of two connections between the same two peers, the one that both sides close: the one dialled by the side
@@ -184,6 +206,7 @@ impl Session {
             t.known.on_way(p.addr, p.encrypted.is_some());
         } else {
             t.places += 1;
+            t.known.occupy(p.addr.ip());
             self.strangers.retain(|other| *other != peer);
         }
         (p.torrent, p.stage, p.since, p.id) = (Some(torrent), Stage::Open, now, id);
@@ -194,7 +217,9 @@ impl Session {
         t.known.on_connected(p.addr);
         let client = crate::proto::wire::handshake::client_name(&id);
         log::debug!("{torrent} {peer} {} open: {client}", p.addr);
-        let max = (t.spec.meta.layout.pieces().div_ceil(8) + 1).max(MESSAGE_SMALL);
+        let bits_max =
+            if t.spec.meta.is_known() { t.spec.meta.layout.pieces().div_ceil(8) + 1 } else { MESSAGE_MAX };
+        let max = bits_max.max(MESSAGE_SMALL);
         let have = t.picker.have();
         let bits = (have.count() > 0).then(|| have.as_bytes().to_vec());
         self.actions.push_back(Action::Expect { peer, max });
@@ -265,10 +290,14 @@ impl Session {
         }
         self.leave_round(&p, now);
         self.throttle.give_back(p.owes());
+        self.early -= p.early.as_ref().map_or(0, |early| early.bytes());
         let Some(torrent) = p.torrent else { return self.strangers.retain(|other| *other != peer) };
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.places = t.places.saturating_sub(1);
+        t.known.vacate(p.addr.ip());
         if p.stage == Stage::Open {
+            self.leave_roll(torrent, &p.pex, now);
+            let Some(t) = self.torrents.get_mut(torrent) else { return };
             t.peers.retain(|other| *other != peer);
             match p.counted_as_seed {
                 true => t.picker.peer_has_all(false),
@@ -276,6 +305,11 @@ impl Session {
             }
             t.picker.on_lost(peer, p.asked.iter().copied());
             t.news.moved = true;
+            if let Some(fetch) = &mut t.fetch {
+                fetch.lost(peer);
+                self.arm_torrent(torrent, now);
+            }
+            let Some(t) = self.torrents.get_mut(torrent) else { return };
             if let Some(shown) = &mut t.super_seed {
                 shown.on_left(&p);
             }

@@ -2,6 +2,8 @@
 
 use super::choker::Turn;
 use super::extensions::Spoken;
+use super::metadata::{Asks, Early};
+use super::pex::Part;
 use super::picker::Pieces;
 use super::super_seed::Offer;
 use crate::api::TorrentId;
@@ -59,8 +61,14 @@ pub(super) struct Peer {
 
     /// What it told in handshakes of extensions.
     pub(super) spoken: Spoken,
+    /// Its part in [`super::pex`].
+    pub(super) pex: Part,
     /// What it has.
     pub(super) has: Bitfield,
+    /// What it said of its pieces while the torrent did not run.
+    pub(super) early: Option<Box<Early>>,
+    /// Its requests for metadata.
+    pub(super) asks: Asks,
     /// How many bitfields it sent.
     pub(super) bitfields: u32,
     /// The picker knows it as one that has everything.
@@ -123,7 +131,10 @@ impl Peer {
             active: now,
             armed: Time::NEVER,
             spoken: Spoken::default(),
+            pex: Part::default(),
             has: Bitfield::default(),
+            early: None,
+            asks: Asks::default(),
             bitfields: 0,
             counted_as_seed: false,
             interesting: 0,

@@ -55,6 +55,7 @@ impl Session {
             begun: t.picker.begun(),
             known: t.known.len(),
             trackers,
+            web_seeds: t.web.table(now, STATUS_TRACKERS_MAX),
         }
     }
 }
@@ -63,6 +64,7 @@ fn state(t: &Torrent) -> State {
     match t.phase {
         _ if t.wish == Wish::Pause => State::Paused,
         _ if t.full.is_so() => State::Full,
+        Phase::Fetching => State::Metadata,
         Phase::Opening | Phase::Checking(_) => State::Checking,
         Phase::Running if t.downloading() => State::Downloading,
         Phase::Running => State::Seeding,

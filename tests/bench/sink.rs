@@ -25,6 +25,7 @@ pub(crate) struct Sink {
     buffer: Vec<u8>,
     filled: usize,
     choked: bool,
+    was_choked: bool,
     /// What is still to be asked for, the next one last, and what is asked for.
     wanted: Vec<(u32, u32)>,
     asked: Vec<(u32, u32)>,
@@ -61,6 +62,7 @@ impl Sink {
             buffer: vec![0; 1 << 18],
             filled: 0,
             choked: true,
+            was_choked: false,
             wanted: Vec::new(),
             asked: Vec::new(),
             compare: false,
@@ -156,7 +158,7 @@ impl Sink {
     fn on_message(&mut self, message: &[u8]) -> io::Result<()> {
         match message {
             [CHOKE] => {
-                self.choked = true;
+                (self.choked, self.was_choked) = (true, true);
                 // What was asked for is forgotten on the other side.
                 self.wanted.extend(self.asked.drain(..).rev());
             }
@@ -173,10 +175,12 @@ impl Sink {
         let (Some(piece), Some(begin)) = (piece, begin) else { return Err(wrong()) };
         let block = (piece as u32, begin as u32);
         let Some(at) = self.asked.iter().position(|asked| *asked == block) else {
-            // Asked for before a choke, and sent all the same.
-            let late = self.wanted.iter().rposition(|wanted| *wanted == block).ok_or_else(wrong)?;
-            self.wanted.remove(late);
-            return Ok(());
+            // Asked for before a choke, and sent all the same: perhaps for the second time by now.
+            if let Some(late) = self.wanted.iter().rposition(|wanted| *wanted == block) {
+                self.wanted.remove(late);
+                return Ok(());
+            }
+            return if self.was_choked { Ok(()) } else { Err(wrong()) };
         };
         self.asked.remove(at);
         if message.len() != 8 + self.length(block.0, block.1) {

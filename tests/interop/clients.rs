@@ -37,8 +37,8 @@ pub(crate) struct Start<'a> {
     pub(crate) rpc: u16,
     /// Peers to dial; aria2, rtorrent and Transmission know them by a tracker only.
     pub(crate) peers: &'a [SocketAddr],
-    /// Settings of libtorrent, as `name=number`; for Transmission nodes that its DHT begins with, as `host port`.
-    /// `encryption`: aria2 and Transmission want nothing else.
+    /// Settings of libtorrent, as `name=number`; for Transmission nodes that its DHT begins with, as `host port`, and
+    /// `lpd=1`. For both `pex=1`. `encryption`: aria2 and Transmission want nothing else.
     pub(crate) settings: &'a [String],
 }
 
@@ -156,7 +156,11 @@ fn libtorrent(command: &mut Command, start: &Start<'_>) {
     };
     command.arg(start.torrent).arg(start.data).arg(format!("--listen={}", start.listen));
     command.args(start.peers.iter().map(|peer| format!("--peer={peer}")));
-    command.args(start.settings.iter().map(|pair| format!("--set={pair}")));
+    let set = start.settings.iter().map(|pair| match pair.as_str() {
+        "pex=1" => "--pex".to_string(),
+        pair => format!("--set={pair}"),
+    });
+    command.args(set);
 }
 
 fn rqbit(command: &mut Command, start: &Start<'_>) {
@@ -212,14 +216,18 @@ fn rtorrent(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
 }
 
 fn transmission(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
-    let nodes: Vec<&str> =
-        start.settings.iter().map(String::as_str).filter(|setting| *setting != ENCRYPTION).collect();
+    let (flags, nodes): (Vec<_>, Vec<_>) = start
+        .settings
+        .iter()
+        .map(String::as_str)
+        .filter(|setting| *setting != ENCRYPTION)
+        .partition(|setting| setting.contains('='));
     // It takes a path in JSON as it is: the tests use none with a quote or a backslash.
     let settings = format!(
         r#"{{"bind-address-ipv4": "{ip}", "bind-address-ipv6": "::1", "peer-port": {port},
             "rpc-bind-address": "{ip}", "rpc-port": {rpc}, "rpc-whitelist-enabled": false,
             "rpc-host-whitelist-enabled": false, "rpc-authentication-required": false,
-            "dht-enabled": {dht}, "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false,
+            "dht-enabled": {dht}, "lpd-enabled": {lpd}, "pex-enabled": {pex}, "utp-enabled": false,
             "port-forwarding-enabled": false, "encryption": {encryption}, "rename-partial-files": false,
             "incomplete-dir-enabled": false, "download-dir": "{data}"}}"#,
         ip = start.listen.ip(),
@@ -227,6 +235,8 @@ fn transmission(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
         rpc = start.rpc,
         data = start.data.display(),
         dht = !nodes.is_empty(),
+        lpd = flags.contains(&"lpd=1"),
+        pex = flags.contains(&"pex=1"),
         encryption = if start.encrypts() { 2 } else { 0 },
     );
     fs::write(start.home.join("settings.json"), settings)?;

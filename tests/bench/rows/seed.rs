@@ -49,7 +49,8 @@ pub(super) fn run(
         process.attach(counter)?;
     }
     let before = process.cpu()?;
-    let (start, end) = take_all(&mut process, connected, counter.is_some())?;
+    let (start, end) = take_all(&mut process, connected, counter.is_some())
+        .map_err(|error| format!("{error}; {}", process.last_words()))?;
     let cpu = process.cpu()? - before;
     let calls = process.calls();
     process.kill()?;
