@@ -21,4 +21,5 @@ mod interop {
     mod seed;
     mod tracker;
     mod udp;
+    mod web;
 }
