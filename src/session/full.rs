@@ -158,6 +158,7 @@ impl Session {
             self.update_interest(peer, now);
             self.refill(peer, now);
         }
+        self.tell_upload_only(id, now);
         self.arm_torrent(id, now);
     }
 
