@@ -24,4 +24,5 @@ mod interop {
     mod seed;
     mod tracker;
     mod udp;
+    mod web;
 }

@@ -15,6 +15,8 @@ mod loopback {
     pub(crate) mod leecher;
     mod rates;
     pub(crate) mod seeder;
+    mod server;
+    mod web;
 }
 
 use common::{Folder, noise};
