@@ -15,6 +15,7 @@ mod interop {
     mod dht;
     mod download;
     mod lab;
+    mod magnet;
     mod node;
     mod one_peer;
     mod scrape;

@@ -12,6 +12,7 @@ mod loopback {
     mod config;
     mod hooks;
     pub(crate) mod leecher;
+    mod magnet;
     mod rates;
     pub(crate) mod seeder;
 }

@@ -64,7 +64,7 @@ impl Session {
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         let Some(id) = p.torrent else { return Ok(()) };
         match (message, t.fetch.as_mut()) {
-            (Metadata::Request { piece }, _) => self.on_metadata_request(peer, piece, now),
+            (Metadata::Request { piece }, _) => return self.on_metadata_request(peer, piece, now),
             (Metadata::Data { piece, total, data }, Some(fetch)) => {
                 match fetch.on_data(peer, piece, total, data, now) {
                     Taken::Wrong(what) => return Err(what),

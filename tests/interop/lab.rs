@@ -60,6 +60,32 @@ impl Lab {
         listen: SocketAddr,
         settings: &[String],
     ) -> Peer {
+        self.start_with(client, role, torrent, &torrent.path, peers, listen, settings)
+    }
+
+    /// Starts a leecher that is given a magnet link.
+    pub(crate) fn start_link(
+        &self,
+        client: Client,
+        torrent: &Torrent,
+        link: &str,
+        peers: &[SocketAddr],
+    ) -> Peer {
+        let listen = if client == Client::Rqbit { address_on(Ipv4Addr::LOCALHOST.into()) } else { address() };
+        self.start_with(client, Role::Leech, torrent, Path::new(link), peers, listen, &[])
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a client needs to know")]
+    fn start_with(
+        &self,
+        client: Client,
+        role: Role,
+        torrent: &Torrent,
+        given: &Path,
+        peers: &[SocketAddr],
+        listen: SocketAddr,
+        settings: &[String],
+    ) -> Peer {
         let data = self.folder(&format!("{}-data", client.name()));
         if role == Role::Seed {
             torrent.content.write(&data);
@@ -68,7 +94,7 @@ impl Lab {
         let rpc = SocketAddr::new(listen.ip(), free_port(listen.ip()));
         let start = Start {
             role,
-            torrent: &torrent.path,
+            torrent: given,
             data: &data,
             home: &home,
             listen,
@@ -86,6 +112,11 @@ impl Lab {
         self.ptorrent_with_dht(&[&["--no-dht"], args].concat(), data, bind, torrent)
     }
 
+    /// The same by a magnet link.
+    pub(crate) fn ptorrent_link(&self, args: &[&str], data: &Path, bind: IpAddr, link: &str) -> Process {
+        self.ptorrent_of(&[&["--no-dht"], args].concat(), data, bind, Path::new(link))
+    }
+
     /// The same with its DHT: say where it is to begin, so that it leaves the others alone.
     pub(crate) fn ptorrent_with_dht(
         &self,
@@ -94,6 +125,10 @@ impl Lab {
         bind: IpAddr,
         torrent: &Torrent,
     ) -> Process {
+        self.ptorrent_of(args, data, bind, &torrent.path)
+    }
+
+    fn ptorrent_of(&self, args: &[&str], data: &Path, bind: IpAddr, given: &Path) -> Process {
         let home = self.folder("ptorrent");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
         command
@@ -101,7 +136,7 @@ impl Lab {
             .args(args)
             .arg("-d")
             .arg(data)
-            .arg(&torrent.path);
+            .arg(given);
         clients::at_home(&mut command, &home);
         Process::start("ptorrent", command, &home)
     }
