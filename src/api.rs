@@ -10,6 +10,7 @@ use crate::handle;
 use crate::proto::id::{InfoHash, NodeId};
 use crate::proto::layout::Block;
 use crate::proto::metainfo::Metainfo;
+use crate::proto::mse::{Method, Methods};
 use crate::proto::tracker::url::Url;
 use crate::proto::tracker::{Request, Response};
 use crate::proto::wire::handshake::Handshake;
@@ -46,6 +47,13 @@ pub enum Event<'a> {
         peer: PeerId,
         /// Why.
         why: Why,
+    },
+    /// The connection is encrypted from now on (message stream encryption). It comes before the other side's handshake.
+    Encrypted {
+        /// Which.
+        peer: PeerId,
+        /// How the payload goes.
+        method: Method,
     },
     /// The other side's handshake is in, the first thing on every connection.
     Handshake {
@@ -93,6 +101,13 @@ pub enum Event<'a> {
         /// What it says; it borrows the reactor's buffer.
         data: &'a [u8],
     },
+    /// An announce of somebody on the local network is in (BEP 14), or something that was sent as one.
+    Lsd {
+        /// Who sent it: a neighbour by its address, at whatever port.
+        from: SocketAddr,
+        /// What it says; it borrows the reactor's buffer.
+        data: &'a [u8],
+    },
     /// A datagram of ours could not be sent, and another one would fare no better now.
     Unreachable {
         /// Where it should have gone.
@@ -128,6 +143,14 @@ pub enum Action {
         peer: PeerId,
         /// Where to.
         addr: SocketAddr,
+    },
+    /// Begin with an encrypted handshake; ours, which follows, goes along with it. [`Event::Encrypted`] follows, or
+    /// [`Event::Closed`].
+    Encrypt {
+        /// To whom.
+        peer: PeerId,
+        /// What to offer.
+        methods: Methods,
     },
     /// Send our handshake.
     Handshake {
@@ -178,7 +201,7 @@ pub enum Action {
         /// What.
         job: Job,
     },
-    /// Read a block that a peer asked for: a [`Job::Read`], to which the reactor adds an empty buffer.
+    /// Read blocks that a peer asked for: a [`Job::Read`], to which the reactor adds empty buffers.
     Read {
         /// Which worker.
         lane: u8,
@@ -186,14 +209,22 @@ pub enum Action {
         torrent: TorrentId,
         /// Who asked.
         peer: PeerId,
-        /// Which block.
-        block: Block,
+        /// Which blocks, in its order; `limits::READ_BATCH` at most.
+        blocks: Vec<Block>,
     },
     /// Send a datagram from the port that we listen on. It may be lost; [`Event::Unreachable`] tells when there is no
     /// way at all.
     Datagram {
         /// Where to.
         to: SocketAddr,
+        /// What it says.
+        data: Box<[u8]>,
+    },
+    /// Send a datagram to the group of local service discovery (BEP 14), on every network device in use. It may be
+    /// lost, and nobody hears of it.
+    Lsd {
+        /// The group of IPv6, not that of IPv4.
+        v6: bool,
         /// What it says.
         data: Box<[u8]>,
     },
@@ -222,6 +253,10 @@ pub enum Why {
     Protocol(&'static str),
     /// It asked for a torrent that we do not have.
     UnknownTorrent,
+    /// It speaks in the clear, and the user wants none of that.
+    Unencrypted,
+    /// Too many encrypted handshakes are under way.
+    Busy,
     /// It is ourselves.
     Myself,
     /// There is another connection to the same peer.
@@ -248,6 +283,8 @@ impl fmt::Display for Why {
             Why::Stalled => f.write_str("does not take what we send"),
             Why::Protocol(what) => write!(f, "broke the protocol: {what}"),
             Why::UnknownTorrent => f.write_str("asked for an unknown torrent"),
+            Why::Unencrypted => f.write_str("is not encrypted"),
+            Why::Busy => f.write_str("too many encrypted handshakes at a time"),
             Why::Myself => f.write_str("is ourselves"),
             Why::Duplicate => f.write_str("is connected already"),
             Why::BothSeeds => f.write_str("both have everything"),
@@ -279,6 +316,29 @@ pub enum DiskIo {
     Mmap,
     /// `pwrite` everywhere.
     Pwrite,
+}
+
+/// Whether connections are encrypted (`--encryption`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Encryption {
+    /// Never.
+    Disabled,
+    /// An encrypted handshake first, then what is cheaper; who speaks in the clear is welcome.
+    #[default]
+    Enabled,
+    /// RC4 or nothing.
+    Required,
+}
+
+impl Encryption {
+    /// What may follow an encrypted handshake. None: there is none.
+    pub fn methods(self) -> Option<Methods> {
+        match self {
+            Encryption::Disabled => None,
+            Encryption::Enabled => Some(Methods::ANY),
+            Encryption::Required => Some(Methods::RC4),
+        }
+    }
 }
 
 /// A torrent and how the user wants it; shared by the session and the disk workers.
@@ -354,16 +414,14 @@ pub enum Job {
         /// How many.
         count: u32,
     },
-    /// Read a block that a peer asked for, of a verified piece.
+    /// Read blocks that a peer asked for, of verified pieces.
     Read {
         /// Whose.
         torrent: TorrentId,
         /// Who asked.
         peer: PeerId,
-        /// Which block.
-        block: Block,
-        /// Where to put it.
-        buf: Buf,
+        /// Which blocks, and where to put each.
+        blocks: Vec<(Block, Buf)>,
     },
     /// Keep this in the resume record.
     Save {
@@ -462,12 +520,11 @@ pub enum Done {
         torrent: TorrentId,
         /// Who asked.
         peer: PeerId,
-        /// Which block.
-        block: Block,
-        /// The bytes, if it went well; the buffer in any case.
-        buf: Buf,
-        /// Whether it did.
-        result: Result<(), DiskError>,
+        /// The blocks with their bytes; all buffers, however it went.
+        blocks: Vec<(Block, Buf)>,
+        /// Which of them could not be read, by its place, and why: those before it are there, those after it were not
+        /// tried.
+        failed: Option<(usize, DiskError)>,
     },
     /// Of [`Job::Save`].
     Saved {
@@ -1006,6 +1063,8 @@ pub struct PeerStatus {
     pub addr: SocketAddr,
     /// We dialled.
     pub outgoing: bool,
+    /// How it is encrypted, if it is.
+    pub encrypted: Option<Method>,
     /// There is a connection.
     pub connected: bool,
     /// Both handshakes are through.

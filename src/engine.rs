@@ -5,7 +5,7 @@ mod serve;
 
 pub use serve::{TrackerEngine, TrackerOptions};
 
-use crate::api::{Command, Report};
+use crate::api::{Command, Encryption, Report};
 use crate::base::buf::Pool;
 use crate::base::rng::Rng;
 use crate::base::wake::Wake;
@@ -19,7 +19,7 @@ use crate::proto::metainfo::Metainfo;
 use crate::proto::tracker::url::Url;
 use crate::proto::wire::handshake::our_peer_id;
 pub use crate::reactor::{Hangup, no_hurry};
-use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, listen};
+use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, join_groups, listen};
 use crate::session::Config;
 use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -46,10 +46,16 @@ pub struct Options {
     pub max_download_rate: u64,
     /// Payload bytes a second that go out at most; 0: no limit.
     pub max_upload_rate: u64,
+    /// Whether connections are encrypted.
+    pub encryption: Encryption,
     /// The most torrents that are open at a time; of more that are added some wait for one to be paused or removed.
     pub torrents: usize,
     /// Disk workers, 1 to [`limits::LANES_MAX`]; None: one for each processor, two at least.
     pub lanes: Option<usize>,
+    /// Find peers on the local network (BEP 14).
+    pub lsd: bool,
+    /// Exchange addresses of peers with peers (BEP 11).
+    pub pex: bool,
     /// Take SIGINT, SIGTERM, SIGHUP (which means this) and SIGUSR1; in one engine of a process only.
     pub signals: Option<Hangup>,
 }
@@ -163,6 +169,7 @@ impl Engine {
         let sizes = Sizes::of(&options);
         crate::sys::descriptors::raise();
         let listeners = listen(&options.route, options.ports.clone()).map_err(Error::Listen)?;
+        let groups = if options.lsd { join_groups(&options.route, &listeners) } else { Vec::new() };
         let addr = listeners.first().map(|listener| listener.addr());
         let port =
             addr.transpose().map_err(cannot("read a listener's address"))?.map_or(0, |addr| addr.port());
@@ -179,9 +186,12 @@ impl Engine {
             max_upload: options.max_upload,
             max_download_rate: options.max_download_rate,
             max_upload_rate: options.max_upload_rate,
+            encryption: options.encryption,
             lanes: sizes.lanes as u8,
             max_open: sizes.torrents,
             receive_bufs: sizes.receive_bufs,
+            lsd: !groups.is_empty(),
+            pex: options.pex,
         };
         let (done_tx, done) = bounded(sizes.done);
         let (workers, lanes) = start_workers(&sizes, &done_tx, &wake)?;
@@ -190,9 +200,13 @@ impl Engine {
         let (commands, commands_rx) = bounded(limits::COMMANDS_MAX);
         let (reports_tx, reports) = bounded(limits::REPORTS_MAX);
         let call = Box::new(move |call| helpers.call(call));
-        let links = Links { lanes, done, call, replies, commands: commands_rx, reports: reports_tx };
+        let (powers_tx, powers) = bounded(limits::MSE_POWERS_OUT);
+        let raiser = helper::powers::Powers::new(powers_tx, wake.clone());
+        let raise = Box::new(move |peer, power| raiser.raise(peer, power));
+        let links =
+            Links { lanes, done, call, replies, raise, powers, commands: commands_rx, reports: reports_tx };
         let (route, bell) = (options.route, wake.clone());
-        let setup = Setup { config, seed, poll, wake: bell, route, listeners, signals, pool, links };
+        let setup = Setup { config, seed, poll, wake: bell, route, listeners, groups, signals, pool, links };
         let reactor = Reactor::new(setup).map_err(cannot("watch a socket"))?;
         let net = start("ptorrent-net".to_owned(), move || reactor.run())?;
         Ok(Engine { commands, reports, wake, net, workers })

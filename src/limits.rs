@@ -84,6 +84,24 @@ pub const METADATA_MESSAGE_MAX: usize = BLOCK as usize + 1024;
 /// The longest message of peer exchange (BEP 11), after its id: 50 addresses of each kind are due, some send several
 /// times that.
 pub const PEX_MESSAGE_MAX: usize = 16 << 10;
+/// Addresses of one such message that are looked at: twice what is due. One hostile peer must not fill our table.
+pub const PEX_HEARD: usize = 100;
+/// Messages of peer exchange that come sooner after another one than this are passed over; one a minute is due.
+pub const PEX_SOON: Duration = Duration::from_secs(45);
+/// A peer that did so often, or talked nonsense, is not listened to any more.
+pub const PEX_MISDEEDS_MAX: u32 = 8;
+/// Peers that one message of ours adds, and drops, at most (BEP 11).
+pub const PEX_TOLD: usize = 50;
+/// Messages of ours to one peer are this far apart at least: a minute (BEP 11), and a little for those whose clock is
+/// not as ours.
+pub const PEX_REST: Duration = Duration::from_secs(62);
+/// A peer is told of others so long after its handshake: those that came with it are among them.
+pub const PEX_FIRST: Duration = Duration::from_secs(1);
+/// All peers of a torrent are looked at this often at most for whom to tell what.
+pub const PEX_PACE: Duration = Duration::from_secs(5);
+/// Peers that have left and are remembered until all others have heard of it, some 50 KiB; far more than leave in the
+/// minutes between two messages.
+pub const PEX_LEFT_MAX: usize = 1000;
 /// Handshakes of extensions that a peer may send: one is due, another each time that something changes.
 pub const EXTENDED_HANDSHAKES_MAX: u32 = 64;
 /// Bytes of a client's name that are kept and shown, of what it calls itself.
@@ -174,6 +192,9 @@ pub const LANE_LOW: u64 = LANE_HIGH / 2;
 pub const LANES_MAX: usize = 8;
 /// Blocks that may be on their way from disk to peers, all together: 4 MiB.
 pub const SEND_BUFS: usize = 256;
+/// Blocks of one read job: half of what may be under way to one peer, so that the next half is read while this one is
+/// sent, and a whole piece of the common kind with room to spare, so that a disk seeks once for it.
+pub const READ_BATCH: usize = 32;
 /// Requests of one peer that may wait; the one past that closes it. Others pipeline up to 500 (libtorrent) or 2,000.
 pub const REQUESTS_IN_MAX: usize = 2048;
 /// How many that is as we tell it (BEP 10, `reqq`): a little less, as the two sides may count apart for a moment.
@@ -223,6 +244,14 @@ const _: () = assert!(TORRENTS_MAX < u16::MAX as usize);
 
 /// Blocks that a disk worker takes from its queue at a time, to store neighbours in one call: half of `LANE_HIGH`.
 pub const DISK_BATCH: usize = 64;
+/// Bytes of a piece that are worth a store of their own: a call then costs little beside the copy, and they are still in
+/// the second cache from being hashed.
+pub const STORE_RUN: u32 = 256 << 10;
+/// Bytes that one worker holds until there is enough of their pieces for a store. When no more came, this must let the
+/// peers in line go on.
+pub const HELD_MAX: u64 = LANE_LOW;
+/// What is held is stored when nothing came for so long: at rates of which stores in small parts are no burden.
+pub const HOLD_REST: Duration = Duration::from_millis(5);
 /// Descriptors that one disk worker keeps open at most; fewer where RLIMIT_NOFILE is low.
 pub const DESCRIPTORS: usize = 64;
 /// Bytes of one read while hashing: large enough that the call costs nothing, small enough for the second cache.
@@ -277,6 +306,14 @@ pub const DIALS_A_SECOND: u32 = 100;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the other side's handshake may take from then on.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest padding in a handshake of message stream encryption (its specification).
+pub const MSE_PADDING_MAX: usize = 512;
+/// How long a peer that we dialled may take for an encrypted handshake and its own one: some round trips. Who only waits
+/// for more of what it takes for nonsense is then called in the clear.
+pub const MSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Powers of the key exchange that wait for their thread, 132 bytes each: 10 ms of work, a second on a small machine.
+/// Who comes in past it is refused.
+pub const MSE_POWERS_OUT: usize = 128;
 /// We say something at least this often; others close after two minutes of silence (BEP 3).
 pub const KEEPALIVE: Duration = Duration::from_secs(100);
 /// A peer that says nothing for this long is gone.
@@ -317,6 +354,7 @@ pub const TORRENT_TICK: Duration = Duration::from_secs(1);
 /// Warnings and errors of a torrent that wait to be reported; the oldest go first.
 pub const NOTES_MAX: usize = 32;
 
+const _: () = assert!(MSE_TIMEOUT.as_secs() < HANDSHAKE_TIMEOUT.as_secs());
 const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);
 const _: () = assert!(PARTIAL_BLOCKS_MAX as u64 >= 16 * (PIECE_LENGTH_MAX / BLOCK) as u64);
 /// How long a tracker may take to answer: overloaded ones do take half of it.
@@ -340,6 +378,19 @@ pub const NUMWANT_MAX: u32 = 200;
 
 /// The most addresses that a torrent keeps to call: some 0.5 MiB.
 pub const KNOWN_MAX: usize = 4000;
+/// Of these, those that the DHT named, where anybody may name anybody: a flood must not push all others out.
+pub const KNOWN_DHT_MAX: usize = KNOWN_MAX / 2;
+/// Of these, those that peers named (BEP 11): one hostile peer names what it likes.
+pub const KNOWN_PEX_MAX: usize = KNOWN_MAX / 4;
+/// Of these, those that are on the local network: more than a house has, less than a forger makes up.
+pub const KNOWN_LSD_MAX: usize = KNOWN_MAX / 8;
+/// Ports of one address that are kept: one is connected at a time, but whole houses are behind one.
+pub const KNOWN_PORTS_MAX: usize = 4;
+/// How often trackers, the local network, the DHT and peers are asked for the next one to call, in turn: what is
+/// harder to forge has more turns, and none is left out.
+pub const SOURCE_TURNS: [u64; 4] = [4, 3, 2, 1];
+/// Peers that have to agree before we believe what they say our address is.
+pub const ADDRESS_VOTES: u32 = 3;
 /// The most addresses that a torrent bans; then the oldest ban ends.
 pub const BANS_MAX: usize = 1000;
 /// The most addresses at which a torrent remembers to have met itself: a host has few.
@@ -358,6 +409,34 @@ pub const REDIAL_USER_MAX: Duration = Duration::from_secs(5 * 60);
 pub const REDIAL_DUPLICATE: Duration = Duration::from_secs(5 * 60);
 /// The same for an address that the user named.
 pub const REDIAL_DUPLICATE_USER: Duration = Duration::from_secs(30);
+/// A connection of an address that says nothing for this long may be a dead one: a new one from there takes its place.
+pub const ADDRESS_SILENT: Duration = Duration::from_secs(60);
+
+/// The longest announce on the local network that is looked at: ours have 1,400 bytes at most (BEP 14).
+pub const LSD_DATAGRAM_MAX: usize = 2048;
+/// Torrents of one announce that are looked at: as many as fit it.
+pub const LSD_HASHES_MAX: usize = 36;
+/// Torrents of one announce of ours: as many as fit 1,400 bytes (BEP 14).
+pub const LSD_HASHES_OUT: usize = 24;
+/// A torrent is announced on the local network this often (BEP 14).
+pub const LSD_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// Announces are this far apart at least, whatever the number of torrents (BEP 14).
+pub const LSD_REST: Duration = Duration::from_secs(60);
+/// Torrents that have been announced have one each to themselves while they are no more than this: old programs read
+/// one only (BEP 14).
+pub const LSD_ALONE: usize = 5;
+/// How long the first announce waits for others that start with it.
+pub const LSD_SETTLE: Duration = Duration::from_secs(1);
+/// Announces of others that are read in a second: a house full of clients that start at once.
+pub const LSD_HEARD: u32 = 50;
+/// Network devices that are announced on.
+pub const LSD_DEVICES: usize = 16;
+/// Addresses of our own that are known, to tell neighbours by.
+pub const LSD_OWN: usize = 64;
+
+const _: () = assert!(KNOWN_DHT_MAX + KNOWN_PEX_MAX + KNOWN_LSD_MAX < KNOWN_MAX);
+const _: () = assert!(LSD_HASHES_OUT * 52 + 120 <= 1400 && LSD_HASHES_OUT <= LSD_HASHES_MAX);
+const _: () = assert!(LSD_ALONE as u64 * LSD_REST.as_secs() <= LSD_INTERVAL.as_secs());
 
 /// Log lines that may wait for the terminal; more are dropped and counted.
 pub const LOG_LINES: usize = 1024;

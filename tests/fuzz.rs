@@ -11,7 +11,7 @@ mod mutate;
 
 use ptorrent::base::rng::Rng;
 use ptorrent::proto::{
-    bencode, compact, extended, http, http_server, krpc, magnet, metainfo, resume, tracker, wire,
+    bencode, compact, extended, http, http_server, krpc, lsd, magnet, metainfo, mse, resume, tracker, wire,
 };
 use ptorrent::tracker as serve;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +26,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("magnet", magnet::fuzz_magnet),
     ("metadata", extended::metadata::fuzz_metadata),
     ("wire", wire::decoder::fuzz_wire),
+    ("mse", mse::fuzz_mse),
     ("compact", compact::fuzz_compact),
     ("announce", tracker::http::fuzz_announce),
     ("scrape", tracker::http::fuzz_scrape),
@@ -37,6 +38,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("request", http_server::fuzz_request),
     ("served", serve::http::fuzz_tracker_http),
     ("extended", extended::handshake::fuzz_extended),
+    ("pex", extended::pex::fuzz_pex),
+    ("lsd", lsd::fuzz_lsd),
     ("datagram", serve::udp::fuzz_tracker_udp),
 ];
 

@@ -14,10 +14,13 @@ mod interop {
     mod content;
     mod dht;
     mod download;
+    mod encryption;
     mod lab;
+    mod lsd;
     mod magnet;
     mod node;
     mod one_peer;
+    mod pex;
     mod scrape;
     mod seed;
     mod tracker;

@@ -50,10 +50,12 @@ fn run_all(options: &Download, console: &mut Console<'_>) -> Result<u8, Error> {
         wishes.into_iter().map(|wish| (wish.spec, wish.magnet)).unzip();
     let views = specs.iter().map(|spec| View::new(spec.meta.name.clone(), spec.meta.info_hash)).collect();
     let facts = specs.iter().map(|spec| facts(spec, console)).collect();
-    let engine = Engine::start(engine_options(options, specs.len(), console)).map_err(|e| unable(&e))?;
+    let public = specs.iter().any(|spec| !spec.meta.private);
+    let started = Engine::start(engine_options(options, specs.len(), public, console));
+    let engine = started.map_err(|e| unable(&e))?;
     let state_dir = specs.iter().find_map(|spec| spec.state_dir.clone());
     // Without a torrent that may use it there is no need of a node.
-    if options.dht && specs.iter().any(|spec| !spec.meta.private) {
+    if options.dht && public {
         let setup = dht::setup(&options.bind, &options.dht_bootstrap, state_dir.as_deref());
         engine.command(Command::Dht(Box::new(setup)));
     }
@@ -80,7 +82,12 @@ fn unable(error: &engine::Error) -> Error {
     Error::Failed(reason, error.to_string())
 }
 
-fn engine_options(options: &Download, torrents: usize, console: &Console<'_>) -> engine::Options {
+fn engine_options(
+    options: &Download,
+    torrents: usize,
+    public: bool,
+    console: &Console<'_>,
+) -> engine::Options {
     engine::Options {
         route: Route::new(&options.bind, options.device.clone()),
         ports: options.ports.clone(),
@@ -88,7 +95,10 @@ fn engine_options(options: &Download, torrents: usize, console: &Console<'_>) ->
         max_upload: options.max_upload,
         max_download_rate: options.max_download_rate,
         max_upload_rate: options.max_upload_rate,
+        encryption: options.encryption,
         torrents,
+        pex: options.pex,
+        lsd: options.lsd && public,
         lanes: None,
         signals: console.takes_signals().then_some(match console.has_log_file() {
             true => Hangup::Reopen,

@@ -78,8 +78,11 @@ fn engine_options(options: &Show, console: &Console<'_>) -> engine::Options {
         max_upload: 1,
         max_download_rate: 0,
         max_upload_rate: 0,
+        encryption: options.encryption,
         torrents: 1,
         lanes: Some(1),
+        lsd: options.lsd,
+        pex: options.pex,
         signals: console.takes_signals().then_some(Hangup::End),
     }
 }

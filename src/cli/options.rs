@@ -4,7 +4,7 @@ use super::Error;
 use super::args::{from_text, to_text};
 use super::tracker;
 use super::values;
-use crate::api::{DiskIo, Prealloc};
+use crate::api::{DiskIo, Encryption, Prealloc};
 use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::proto::metainfo::printable;
@@ -82,7 +82,12 @@ const DOWNLOAD: &[Opt] = &[
     ),
     ("", "peer", Kind::Values("HOST:PORT"), "connect to this peer too"),
     ("", "tracker", Kind::Values("URL"), "announce there too"),
-    ("", "encryption", Kind::Value("disabled"), "no encryption: the one choice of this version"),
+    (
+        "",
+        "encryption",
+        Kind::Value("disabled|enabled|required"),
+        "encrypt connections where the other side can, never, or all of them by RC4 (default: enabled)",
+    ),
     ("", "no-dht", Kind::Flag, "find no peers by the DHT, and run no node of it"),
     (
         "",
@@ -90,8 +95,8 @@ const DOWNLOAD: &[Opt] = &[
         Kind::Values("HOST:PORT"),
         "begin with this node of the DHT, not with the built-in ones",
     ),
-    ("", "no-pex", Kind::Flag, "no peer exchange (this version has none)"),
-    ("", "no-lsd", Kind::Flag, "no local discovery (this version has none)"),
+    ("", "no-pex", Kind::Flag, "exchange no addresses of peers with peers"),
+    ("", "no-lsd", Kind::Flag, "find no peers on the local network, and tell none of us"),
     ("", "json", Kind::Flag, "one JSON object a line in place of the progress lines"),
     (
         "",
@@ -142,6 +147,9 @@ const SHOW: &[Opt] = &[
     ("", "tracker", Kind::Values("URL"), "ask there too for peers"),
     ("", "no-dht", Kind::Flag, "find no peers by the DHT"),
     ("", "dht-bootstrap", Kind::Values("HOST:PORT"), "begin with this node, not with the built-in ones"),
+    ("", "no-pex", Kind::Flag, "take no addresses of peers from peers"),
+    ("", "no-lsd", Kind::Flag, "find no peers on the local network"),
+    ("", "encryption", Kind::Value("disabled|enabled|required"), "as for a download (default: enabled)"),
     ("p", "port", Kind::Value("PORT[-PORT]"), "port; 0: any that is free (default: 0)"),
     ("b", "bind", Kind::Values("ADDR"), "ask from ADDR; once for IPv4, once for IPv6"),
     ("", "bind-device", Kind::Value("IF"), "every socket on this network device, or none"),
@@ -224,6 +232,7 @@ pub(crate) struct Download {
     pub(crate) max_upload: usize,
     pub(crate) max_download_rate: u64,
     pub(crate) max_upload_rate: u64,
+    pub(crate) encryption: Encryption,
     pub(crate) super_seed: bool,
     /// In thousandths.
     pub(crate) seed_ratio: Option<u64>,
@@ -232,6 +241,10 @@ pub(crate) struct Download {
     pub(crate) trackers: Vec<Url>,
     /// A node of the DHT runs.
     pub(crate) dht: bool,
+    /// Peers are found by peers.
+    pub(crate) pex: bool,
+    /// Peers are found on the local network.
+    pub(crate) lsd: bool,
     /// Where it begins; empty: at the built-in names.
     pub(crate) dht_bootstrap: Vec<(String, u16)>,
     pub(crate) json: bool,
@@ -249,6 +262,9 @@ pub(crate) struct Show {
     pub(crate) trackers: Vec<Url>,
     pub(crate) dht: bool,
     pub(crate) dht_bootstrap: Vec<(String, u16)>,
+    pub(crate) pex: bool,
+    pub(crate) lsd: bool,
+    pub(crate) encryption: Encryption,
     pub(crate) ports: RangeInclusive<u16>,
     pub(crate) bind: Vec<IpAddr>,
     pub(crate) device: Option<String>,
@@ -487,7 +503,6 @@ fn dht(matches: &Matches) -> Result<Task, Error> {
 fn settings(matches: &Matches) -> Result<Download, Error> {
     let usage = |text: &str| Err(Error::Usage(text.into()));
     let (bind, device) = bind(matches)?;
-    value(matches, "encryption", (), values::encryption)?;
     let (seed, exit) = (matches.opt_present("seed"), matches.opt_present("exit"));
     // Who says --seed means to seed; a download gives back what it took. --exit ends it anyway.
     let ratio = if seed { None } else { Some(1000) };
@@ -507,12 +522,15 @@ fn settings(matches: &Matches) -> Result<Download, Error> {
         max_upload: value(matches, "max-upload", 4, values::connections)?,
         max_download_rate: value(matches, "max-download-rate", 0, values::rate)?,
         max_upload_rate: value(matches, "max-upload-rate", 0, values::rate)?,
+        encryption: value(matches, "encryption", Encryption::default(), values::encryption)?,
         super_seed: matches.opt_present("super-seed"),
         seed_ratio: value(matches, "seed-ratio", ratio, values::ratio)?.filter(|_| !exit),
         seed_time: value(matches, "seed-time", None, values::minutes)?.filter(|_| !exit),
         peers: each(matches, "peer", values::peer)?,
         trackers: each(matches, "tracker", values::tracker)?,
         dht: !matches.opt_present("no-dht"),
+        pex: !matches.opt_present("no-pex"),
+        lsd: !matches.opt_present("no-lsd"),
         dht_bootstrap: each(matches, "dht-bootstrap", values::peer)?,
         json: matches.opt_present("json"),
         state_dir: path(matches, "state-dir"),
@@ -550,6 +568,9 @@ fn show(matches: &Matches) -> Result<Task, Error> {
         trackers: each(matches, "tracker", values::tracker)?,
         dht: !matches.opt_present("no-dht"),
         dht_bootstrap: each(matches, "dht-bootstrap", values::peer)?,
+        pex: !matches.opt_present("no-pex"),
+        lsd: !matches.opt_present("no-lsd"),
+        encryption: value(matches, "encryption", Encryption::default(), values::encryption)?,
         ports: value(matches, "port", 0..=0, values::ports)?,
         bind,
         device,

@@ -9,6 +9,7 @@ mod http;
 #[cfg(feature = "https")]
 mod https;
 mod lookup;
+pub mod powers;
 pub mod scrape;
 pub mod torrent;
 

@@ -35,6 +35,7 @@ impl Session {
     pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
         self.cancel_udp(id, now);
         self.leave_dht(id);
+        self.leave_lsd(id);
         let Some(t) = self.torrents.get_mut(id) else { return };
         // Whoever it meets next begins with a handshake.
         (t.halted, t.introduced) = (true, true);

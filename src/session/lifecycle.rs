@@ -8,6 +8,7 @@ use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
 use super::known::{Known, Source};
+use super::pex::Roll;
 use super::picker::Picker;
 use super::torrent::{News, Phase, Torrent, Wish};
 use crate::api::{DiskError, Opened, Reason, Report, Saved, Spec, State, TorrentId, Why};
@@ -16,6 +17,7 @@ use crate::base::rate::Rate;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::limits::TORRENT_TICK;
+use crate::proto::mse::request_name;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,6 +50,7 @@ impl Session {
             fetch: None,
             introduced: true,
             peers: Vec::new(),
+            roll: Roll::default(),
             places: 0,
             turns: VecDeque::new(),
             before: Saved::default(),
@@ -83,7 +86,11 @@ impl Session {
             let reason = Some(format!("more than {} torrents in one process", crate::limits::TORRENTS_MAX));
             return self.note(Report::State { number, state: State::Error, reason });
         };
+        if let Some(t) = self.torrents.get_mut(id) {
+            self.own.known().for_each(|ip| t.known.set_own(SocketAddr::new(ip, self.config.port)));
+        }
         self.by_hash.insert(info_hash, id);
+        self.by_request.insert(request_name(info_hash), info_hash);
         self.by_number.insert(number, id);
         log::info!("{id} {info_hash} {name}");
         self.open_torrent(id, now);
@@ -172,6 +179,7 @@ impl Session {
         self.resolve(id, peers, now);
         self.arm_torrent(id, now);
         self.join_dht(id, now);
+        self.join_lsd(id, now);
     }
 
     /// Every wanted piece is verified.
@@ -224,6 +232,7 @@ impl Session {
             next = next.min(due.max(now + TORRENT_TICK));
         }
         next = next.min(self.super_seed_due(id, now)).min(self.goal_due(id, now));
+        next = next.min(self.pex_due(id, now));
         self.arm_torrent(id, next);
     }
 

@@ -6,6 +6,7 @@ use super::torrent::{Phase, Torrent, Wish};
 use crate::api::{Action, Call, Job, Report, Spec, State, TorrentId};
 use crate::base::time::Time;
 use crate::limits::{STOP_BUDGET, TORRENTS_MAX};
+use crate::proto::mse::request_name;
 
 impl Torrent {
     /// Whether its files are closed and shall be open.
@@ -57,6 +58,7 @@ impl Session {
         let info_hash = t.spec.meta.info_hash;
         self.by_number.remove(&number);
         self.by_hash.remove(&info_hash);
+        self.by_request.remove(&request_name(info_hash));
         self.removed.push(id);
         self.stop(id, now);
         self.arm_torrent(id, now + STOP_BUDGET);

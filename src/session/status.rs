@@ -78,6 +78,7 @@ fn peer_status(id: PeerId, p: &Peer, number: Option<u32>, now: Time) -> PeerStat
         number,
         addr: p.addr,
         outgoing: p.outgoing,
+        encrypted: p.encrypted,
         connected: p.stage != Stage::Connecting,
         open: p.stage == Stage::Open,
         client: if p.stage == Stage::Open { client_name(&p.id) } else { String::new() },

@@ -27,6 +27,8 @@ pub(super) enum Key {
     Udp,
     /// The same with the DHT.
     Dht,
+    /// Something is to be announced on the local network.
+    Lsd,
 }
 
 #[derive(Default)]

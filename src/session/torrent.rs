@@ -7,6 +7,7 @@ use super::full::Full;
 use super::goal::Goal;
 use super::known::Known;
 use super::metadata::Fetch;
+use super::pex::Roll;
 use super::picker::Picker;
 use super::super_seed::SuperSeed;
 use crate::api::{PeerId, Progress, Reason, Report, Saved, Spec, State};
@@ -103,6 +104,8 @@ pub(super) struct Torrent {
     /// Its peers know what it has; not so those that it had before its metadata.
     pub(super) introduced: bool,
     pub(super) peers: Vec<PeerId>,
+    /// What they are told of each other.
+    pub(super) roll: Roll,
     /// Places of the table that it has: its peers, and those that are being called.
     pub(super) places: usize,
     /// Its peers in the upload round, in turn.

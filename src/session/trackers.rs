@@ -86,8 +86,8 @@ impl Session {
         for addr in outcome.peers {
             t.known.add(addr, Source::Tracker, now);
         }
-        if let Some(ip) = outcome.external_ip.filter(|ip| self.external_ip.replace(*ip) != Some(*ip)) {
-            log::info!("trackers see us as {ip}");
+        if let Some(ip) = outcome.external_ip {
+            self.on_external_ip(ip);
         }
     }
 

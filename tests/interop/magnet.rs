@@ -11,10 +11,6 @@ fn content() -> Content {
     Content::single(300 << 20)
 }
 
-fn link(torrent: &Torrent) -> String {
-    format!("magnet:?xt=urn:btih:{}", torrent.info_hash)
-}
-
 /// ptorrent gets the metadata, and the file, from this client.
 fn from(name: &str, seeder: Client) {
     if !can(&[seeder, Client::Libtorrent]) {
@@ -25,8 +21,8 @@ fn from(name: &str, seeder: Client) {
     let mut seed = lab.start(seeder, Role::Seed, &torrent, &[]);
     seed.wait_ready(Role::Seed);
     let data = lab.folder("data");
-    let link = format!("{}&x.pe={}", link(&torrent), seed.listen);
-    lab.ptorrent_link(&["-x", "-p", "0"], &data, address().ip(), &link).wait_success();
+    let link = torrent.link(&format!("&x.pe={}", seed.listen));
+    lab.ptorrent(&["-x", "-p", "0"], &data, address().ip(), &link).wait_success();
     torrent.content.assert_only_in(&data);
 }
 
@@ -64,8 +60,8 @@ fn to(name: &str, leecher: Client) {
     let mut ptorrent = lab.ptorrent(&["-s", "--json", "-p", &port], &data, seeder.ip(), &torrent);
     ptorrent.wait_until("it seeds", |process| process.stdout().contains("\"seeding\""));
     let tracker = one_peer::start(address(), &[seeder]).unwrap();
-    let link = format!("{}&tr={tracker}", link(&torrent));
-    lab.start_link(leecher, &torrent, &link, &[seeder]).wait_complete(&torrent.content);
+    let link = torrent.link(&format!("&tr={tracker}"));
+    lab.start(leecher, Role::Leech, &link, &[seeder]).wait_complete(&torrent.content);
     ptorrent.terminate();
     ptorrent.wait_success();
 }
@@ -93,7 +89,7 @@ fn metadata_to_transmission() {
     }
     let lab = Lab::new("magnet-to-transmission");
     let torrent = Torrent::new(&lab, Maker::Libtorrent, content(), None);
-    let mut leecher = lab.start_link(Client::Transmission, &torrent, &link(&torrent), &[]);
+    let mut leecher = lab.start(Client::Transmission, Role::Leech, &torrent.link(""), &[]);
     let listen = leecher.listen;
     leecher.process.wait_until("it listens", |_| TcpStream::connect(listen).is_ok());
     let data = lab.folder("data");

@@ -3,6 +3,7 @@
 
 pub mod handshake;
 pub mod metadata;
+pub mod pex;
 
 pub use handshake::Handshake;
 
