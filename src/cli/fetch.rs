@@ -104,6 +104,7 @@ fn spec(found: &Found, options: &Show, state_dir: Option<&Path>) -> Spec {
         seed_ratio: None,
         seed_time: None,
         trackers: urls.chain(options.trackers.iter().cloned()).map(|url| vec![url]).collect(),
+        web_seeds: Vec::new(),
         peers: peers.chain(&options.peers).cloned().collect(),
         state_dir: state_dir.map(Path::to_path_buf),
     }
