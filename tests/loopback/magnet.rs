@@ -139,7 +139,7 @@ fn ctrl_c_ends_a_link_that_leads_nowhere() {
 fn show_fetches_what_a_link_leads_to() {
     let seed = Seed::new("shown", &[]);
     let folder = Folder::new("shown-here");
-    let args = ["show", "--json", "--no-dht", "-b", "127.0.0.1", "--state-dir", "state"];
+    let args = ["show", "--json", "--no-dht", "--no-lsd", "-b", "127.0.0.1", "--state-dir", "state"];
     let output = run(&folder, &[&args[..], &["--peer", &seed.addr, &seed.hash]].concat());
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{text} {:?}", output.stderr);
