@@ -48,11 +48,13 @@ pub const EARLY_HAVES_MAX: usize = 1024;
 /// Pieces of metadata that may be with the disk workers to be read for peers.
 pub const METADATA_READS_OUT: usize = 4;
 /// Requests for metadata that a peer may have waiting; more are refused.
-pub const METADATA_REQUESTS_MAX: usize = 64;
+pub const METADATA_REQUESTS_MAX: usize = 32;
 /// Bytes of metadata that all peers get a second: nothing beside payload, and a common dictionary in no time.
 pub const METADATA_RATE: u64 = 1 << 20;
 /// How often one connection may have the whole of it; then it is refused.
 pub const METADATA_COPIES: u32 = 3;
+/// Requests for metadata of one connection that are refused; then it is closed. Others wait a minute after each.
+pub const METADATA_REFUSALS_MAX: u32 = 256;
 /// The longest that a .torrent may take to come from its URL: 100 KB a second of the largest that are common.
 pub const TORRENT_URL_TIMEOUT: Duration = Duration::from_secs(90);
 /// The longest magnet link: as many trackers and web seeds as are kept, of common length.
