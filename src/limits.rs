@@ -338,6 +338,8 @@ pub const LOG_LINE_MAX: usize = 4096;
 /// Bytes read ahead of what a connection is known to bring, into one buffer for all of them: fewer calls a block, yet
 /// small enough to stay in the cache until they are sorted.
 pub const SCRATCH: usize = 128 << 10;
+/// Blocks of one connection that are read at a time, each to a buffer of its own: a burst.
+pub const LOOK_AHEAD: usize = BURST / BLOCK as usize;
 /// The same while a connection waits for the disk: what was read ahead must be kept when it has to wait as well.
 pub const SCRATCH_SMALL: usize = 2 << 10;
 /// Bytes that all sockets together may bring in a turn; a burst shrinks to keep to it, down to [`BURST_MIN`].

@@ -17,7 +17,7 @@ pub use signals::{Hangup, Signals, no_hurry};
 pub use sockets::{ListenError, Listener, Poll, listen};
 
 use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, Why};
-use crate::base::buf::Pool;
+use crate::base::buf::{BLOCK, Pool};
 use crate::base::time::Time;
 use crate::base::wake::Wake;
 use crate::limits;
@@ -26,7 +26,7 @@ use crate::session::Config;
 use crate::session::Session;
 use crate::sys::guard;
 use crate::sys::socket::Route;
-use conn::Conns;
+use conn::{Conns, Landing};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use signals::Wish;
 use sockets::{Key, Ready};
@@ -100,7 +100,7 @@ pub struct Reactor {
     links: Links,
     conns: Conns,
     /// Where bytes of all connections are read to that have no better place.
-    scratch: Vec<u8>,
+    landing: Landing,
     /// What is ready in this turn.
     ready: Vec<Ready>,
     /// Connections with something to say.
@@ -149,7 +149,7 @@ impl Reactor {
             pool: setup.pool,
             links: setup.links,
             conns: Conns::default(),
-            scratch: vec![0; limits::SCRATCH],
+            landing: Landing::new(),
             ready: Vec::new(),
             dirty: Vec::new(),
             resumed: Vec::new(),
@@ -187,7 +187,7 @@ impl Reactor {
         self.end_stalls();
         self.flush();
         self.report();
-        debug_assert!(self.came <= limits::TURN_BYTES + limits::READY_MAX * crate::base::buf::BLOCK as usize);
+        debug_assert!(self.came <= limits::TURN_BYTES + limits::READY_MAX * 2 * BLOCK as usize);
         Ok(())
     }
 
