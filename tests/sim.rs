@@ -9,10 +9,16 @@ mod commands;
 mod datagrams;
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "sim/encryption.rs"]
+mod encryption;
 #[path = "sim/hostile.rs"]
 mod hostile;
 #[path = "sim/many.rs"]
 mod many;
+#[path = "sim/metadata.rs"]
+mod metadata;
+#[path = "sim/peers.rs"]
+mod peers;
 #[path = "sim/rates.rs"]
 mod rates;
 #[path = "sim/udp.rs"]

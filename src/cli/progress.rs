@@ -34,6 +34,7 @@ pub(crate) fn bar(part: u64, whole: u64, columns: usize) -> String {
 /// A state as people read it.
 pub(crate) fn state_word(state: State) -> &'static str {
     match state {
+        State::Metadata => "metadata",
         State::Checking => "checking",
         State::Downloading => "downloading",
         State::Seeding => "seeding",
@@ -78,6 +79,7 @@ impl View {
     /// Done and whole, in bytes: of the check while that runs.
     fn share(&self) -> (u64, u64) {
         match (self.state, self.progress.checked) {
+            (Some(State::Metadata), _) => self.progress.metadata.unwrap_or((0, 1)),
             (Some(State::Checking), Some(checked)) => checked,
             _ => (self.progress.have, self.progress.total),
         }
@@ -101,6 +103,11 @@ impl View {
         let p = &self.progress;
         let mut facts = Vec::new();
         match self.state {
+            Some(State::Metadata) => {
+                facts.push("metadata".into());
+                facts.extend(self.why().map(str::to_string));
+                facts.push(self.peers());
+            }
             Some(State::Downloading) => {
                 match self.why() {
                     Some(why) => facts.push(why.to_string()),
@@ -173,6 +180,9 @@ impl View {
     pub(crate) fn progress_line(&self) -> String {
         let (part, whole) = self.share();
         let facts = self.facts().join(", ");
+        if self.state == Some(State::Metadata) && self.progress.metadata.is_none() {
+            return format!("{}: {facts}\n", self.name);
+        }
         format!("{}: {} of {}, {facts}\n", self.name, percent(part, whole), size(whole))
     }
 
@@ -277,6 +287,7 @@ pub(crate) mod tests {
     fn states_and_reasons_are_those_that_programs_rely_on() {
         let mut view = view("x", State::Checking);
         for (state, word) in [
+            (State::Metadata, "metadata"),
             (State::Checking, "checking"),
             (State::Downloading, "downloading"),
             (State::Seeding, "seeding"),
@@ -299,6 +310,22 @@ pub(crate) mod tests {
             let json = view.error_json(reason, "m");
             assert!(json.ends_with(&format!(r#""message":"m","reason":"{word}"}}"#)), "{json}");
         }
+    }
+
+    #[test]
+    fn metadata_has_its_own_percentage() {
+        let mut view = view("x", State::Metadata);
+        (view.progress.total, view.progress.have, view.progress.seeds) = (0, 0, 0);
+        assert_eq!(view.progress_line(), "x: metadata, 12 peers\n");
+        view.progress.stuck = Some("no peer has the metadata".into());
+        assert!(
+            view.status_line(80).ends_with("   0.0%  metadata  no peer has the metadata  12 peers"),
+            "{}",
+            view.status_line(80)
+        );
+        (view.progress.stuck, view.progress.metadata) = (None, Some((1 << 14, 1 << 15)));
+        assert_eq!(view.progress_line(), "x: 50.0% of 32.0 KiB, metadata, 12 peers\n");
+        assert!(view.status_line(80).ends_with("]  50.0%  metadata  12 peers"), "{}", view.status_line(80));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use super::progress::{View, ratio, state_word};
 use super::text::{count, fit, percent, rate, size, span, width};
 use crate::api::{PeerStatus, Status, TorrentStatus};
+use crate::proto::mse::Method;
 use std::fmt::Write;
 
 /// What the letters of a peer mean.
 const LEGEND: &str = "  flags: I came in, D d gives us (d: would, but chokes us), U u we give (u: it wants, we choke it), \
-    K ? unchoked without use,\n         S snubs us, W waits for the disk, C connecting, H shaking hands\n";
+    K ? unchoked without use,\n         E encrypted (e: its handshake only), S snubs us, W waits for the disk, C connecting, H shaking hands\n";
 
 /// The table; every line ends with a line end. `views` are the torrents by their numbers.
 pub(crate) fn table(status: &Status, views: &[View]) -> String {
@@ -146,9 +147,10 @@ fn flags(p: &PeerStatus) -> String {
         (false, false) => Some('?'),
         (false, true) => None,
     };
+    let encrypted = p.encrypted.map(|method| if method == Method::Rc4 { 'E' } else { 'e' });
     let others = [(!p.outgoing, 'I'), (p.snubbed, 'S'), (p.waiting, 'W')];
     let [came, snubs, waits] = others.map(|(is, letter)| is.then_some(letter));
-    [came, stage, down, up, snubs, waits].into_iter().flatten().collect()
+    [came, stage, down, up, encrypted, snubs, waits].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -165,6 +167,7 @@ mod tests {
             number,
             addr: ([127, 0, 0, 1], port).into(),
             outgoing: true,
+            encrypted: None,
             connected: true,
             open: true,
             client: "qBittorrent 4.6.5".into(),

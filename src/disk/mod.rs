@@ -10,11 +10,13 @@ mod digest;
 mod due;
 mod error;
 mod files;
+mod info;
 mod journal;
 mod open;
 mod partfile;
 mod piece;
 mod plain;
+mod read;
 mod resume;
 mod room;
 mod sigbus;
@@ -26,10 +28,10 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use due::{keep, sweep};
+pub use due::{keep, kept, sweep};
 pub use sync::{SyncJob, Syncer};
 
-use crate::api::{DiskError, Done, Job, PeerId, Saved, TorrentId};
+use crate::api::{Done, Job, PeerId, Saved, TorrentId};
 use crate::base::buf::Buf;
 use crate::base::wake::Wake;
 use crate::limits::{DISK_BATCH, HOLD_REST, LANES_MAX, READ_CHUNK};
@@ -38,14 +40,13 @@ use check::{Check, Zeros};
 use claims::Claims;
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError};
 use due::Due;
-use error::fail;
 use files::Files;
 use piece::{Held, Piece};
+use read::read;
 use std::collections::BTreeMap;
-use std::io::{Error, ErrorKind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use storage::{Place, Storage, locked};
+use storage::{Storage, locked};
 use sync::Stored;
 use window::Windows;
 use write::{Key, closed};
@@ -76,6 +77,12 @@ impl Shared {
     fn find(&self, torrent: TorrentId, lane: u8) -> Option<Arc<Storage>> {
         let storage = locked(&self.torrents).get(&torrent)?.clone();
         (storage.closed.load(Ordering::Acquire) & 1 << lane == 0).then_some(storage)
+    }
+
+    /// Bytes of a file system in memory that are promised to open torrents and not taken yet.
+    fn promised(&self, device: u64) -> u64 {
+        let torrents: Vec<Arc<Storage>> = locked(&self.torrents).values().cloned().collect();
+        torrents.iter().filter(|storage| storage.promised == Some(device)).map(|s| s.still_due()).sum()
     }
 
     /// One lane closes it. The last one gets it: its files have to be given free.
@@ -284,10 +291,17 @@ impl Worker {
                     }
                     self.answer(Done::Opened { torrent, result });
                 }
-                Job::Read { torrent, peer, block, buf } => self.read(torrent, peer, block, buf),
+                Job::Read { torrent, peer, blocks } => self.read(torrent, peer, blocks),
                 Job::Save { torrent, saved } => self.save(torrent, saved),
                 Job::Room { torrent, bytes } => self.room(torrent, bytes),
                 Job::Close { torrent } => self.close(torrent),
+                Job::Digest { torrent, spec, info } => {
+                    self.answer(Done::Digested { torrent, result: info::digest(&spec, info) });
+                }
+                Job::Info { torrent, spec, peer, piece } => {
+                    let result = self.shared.due.piece(&spec, piece);
+                    self.answer(Done::Info { torrent, peer, piece, result });
+                }
                 Job::Forget { spec, .. } => due::drop_copy(&spec),
                 Job::Check { torrent, first, count } => {
                     debug_assert!(false, "a check among the urgent jobs");
@@ -299,23 +313,12 @@ impl Worker {
         self.settle_ripe();
     }
 
-    fn read(&mut self, torrent: TorrentId, peer: PeerId, block: Block, mut buf: Buf) {
-        let result = match self.storage(torrent) {
-            None => Err(closed()),
-            Some(storage) if !storage.spec.meta.layout.contains(block) => {
-                let source = Error::new(ErrorKind::InvalidInput, "not a block of this torrent");
-                Err(fail("read", storage.path(Place::Part), source))
-            }
-            Some(storage) => {
-                let space = &mut buf.space()[..block.len as usize];
-                let result = read(&mut self.hands.files, &storage, block.piece, block.begin, space);
-                if result.is_err() {
-                    storage.set_in_doubt(block.piece);
-                }
-                result
-            }
+    fn read(&mut self, torrent: TorrentId, peer: PeerId, mut blocks: Vec<(Block, Buf)>) {
+        let failed = match self.storage(torrent) {
+            None => Some((0, closed())),
+            Some(storage) => read::blocks(&mut self.hands.files, &storage, &mut blocks),
         };
-        self.answer(Done::Read { torrent, peer, block, buf, result });
+        self.answer(Done::Read { torrent, peer, blocks, failed });
     }
 
     fn close(&mut self, torrent: TorrentId) {
@@ -406,33 +409,4 @@ impl Worker {
             }
         }
     }
-}
-
-/// Reads bytes of a piece, across files. A file that ends too early is an error.
-fn read(
-    files: &mut Files,
-    storage: &Storage,
-    piece: u32,
-    begin: u32,
-    buf: &mut [u8],
-) -> Result<(), DiskError> {
-    let mut rest = buf;
-    for run in storage.runs(piece, begin, rest.len() as u32) {
-        let (now, later) = rest.split_at_mut(run.len as usize);
-        match run.place {
-            Place::Zeros => now.fill(0),
-            Place::Nowhere(_) => {
-                let source = Error::new(ErrorKind::NotFound, "the file is not selected");
-                return Err(fail("read", storage.path(run.place), source));
-            }
-            Place::File(_) | Place::Part => {
-                let fd = files.get(storage, run.place, false)?;
-                plain::read_exact(fd, now, run.offset)
-                    .map_err(|e| fail("read", storage.path(run.place), e))?;
-            }
-        }
-        rest = later;
-    }
-    debug_assert!(rest.is_empty(), "a read past the end of the torrent");
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! One connection: its socket, the decoder, the block that is coming in and the outbox; and the table of them all.
 
+use super::crypt::Crypt;
 use super::outbox::Outbox;
 use crate::api::PeerId;
 use crate::base::arena::Handle;
@@ -80,6 +81,7 @@ pub(super) struct Conn {
     pub(super) stream: TcpStream,
     pub(super) decoder: Decoder,
     pub(super) outbox: Outbox,
+    pub(super) crypt: Crypt,
     /// The connection is not made yet.
     pub(super) connecting: bool,
     /// The socket takes no more: the poller tells when it does.
@@ -114,6 +116,7 @@ impl Conn {
             stream,
             decoder: Decoder::new(),
             outbox: Outbox::default(),
+            crypt: Crypt::Plain,
             connecting,
             blocked: false,
             dirty: false,
@@ -220,6 +223,7 @@ impl Conn {
             used += 1;
         }
         let n = (&self.stream).read_vectored(&mut slices[..used])?;
+        self.decrypt(n, left, landing);
         let block = if left > 0 { self.advance(n.min(left)) } else { None };
         Ok(Got { bytes: n, beyond: n.saturating_sub(left), spread, block, short: n < left + room })
     }
@@ -240,6 +244,27 @@ impl Conn {
     pub(super) fn keep(&mut self, bytes: &[u8]) {
         if self.waiting {
             self.stash.extend_from_slice(bytes);
+        }
+    }
+
+    /// Decrypts the `n` bytes that were read where they lie: `left` at most in the block that is coming in, the others in
+    /// `landing`.
+    fn decrypt(&mut self, n: usize, left: usize, landing: &mut Landing) {
+        let within = n.min(left);
+        if let Some((payload, buf)) = self.decoder.payload().zip(self.buf.as_mut()).filter(|_| within > 0) {
+            let at = payload.filled as usize;
+            self.crypt.decrypt(&mut buf.space()[at..at + within]);
+        }
+        if landing.bufs.is_empty() {
+            return self.crypt.decrypt(&mut landing.scratch[..n - within]);
+        }
+        let mut beyond = n - within;
+        for (head, buf) in landing.scratch.chunks_exact_mut(HEAD).zip(&mut landing.bufs) {
+            for part in [head, buf.space()] {
+                let now = beyond.min(part.len());
+                self.crypt.decrypt(&mut part[..now]);
+                beyond -= now;
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::Reactor;
 use super::conn::{Conn, Found, HEAD, Landing};
+use super::crypt::Crypt;
 use super::outbox::Outbox;
 use super::sockets::{Accepted, Key, Ready};
 use crate::api::{Event, Intake, PeerId, Why};
@@ -40,7 +41,9 @@ impl Reactor {
         // What it closed to make room may have had the same slot.
         self.carry_out();
         if let Some(id) = id {
-            self.watch(Conn::new(id, from, stream, false));
+            let mut conn = Conn::new(id, from, stream, false);
+            conn.crypt = Crypt::of_incoming(self.answers);
+            self.watch(conn);
             self.carry_out();
         }
     }
@@ -108,7 +111,7 @@ impl Reactor {
     }
 
     /// Forgets a connection that ended by itself, and tells the session.
-    fn lose(&mut self, id: PeerId, why: Why) {
+    pub(super) fn lose(&mut self, id: PeerId, why: Why) {
         self.drop_peer(id, why);
         self.tell(Event::Closed { peer: id, why });
     }
@@ -165,6 +168,7 @@ impl Reactor {
                 true => landing.supply(left / BLOCK as usize, &mut self.pool),
                 false => landing.clear(&mut self.pool),
             }
+            let shaking = conn.crypt.is_shaking();
             let got = match conn.read(&mut landing, ahead.min(left)) {
                 Ok(got) => got,
                 Err(error)
@@ -186,9 +190,12 @@ impl Reactor {
             if let Some((block, buf)) = got.block {
                 self.tell(Event::Block { peer: id, block, buf });
             }
-            let goes_on = match got.spread {
-                true => self.sort(id, &mut landing, got.beyond),
-                false => self.digest(id, &landing.scratch[..got.beyond]),
+            let goes_on = if got.spread {
+                self.sort(id, &mut landing, got.beyond)
+            } else if shaking {
+                self.greet(id, &mut landing.scratch[..got.beyond])
+            } else {
+                self.digest(id, &landing.scratch[..got.beyond])
             };
             if !goes_on || got.short {
                 break;
@@ -242,7 +249,7 @@ impl Reactor {
     }
 
     /// Tells the session all that is in `input`. False: the connection is gone, or has to wait and keeps the rest.
-    fn digest(&mut self, id: PeerId, mut input: &[u8]) -> bool {
+    pub(super) fn digest(&mut self, id: PeerId, mut input: &[u8]) -> bool {
         loop {
             let Some(conn) = self.conns.get_mut(id) else { return false };
             match conn.next(&mut input) {
@@ -308,7 +315,11 @@ impl Reactor {
         if conn.outbox.is_empty() {
             conn.moved = self.now;
         }
+        let from = conn.outbox.end();
         push(&mut conn.outbox);
+        if let Some(cipher) = conn.crypt.writes() {
+            conn.outbox.encrypt(from, cipher);
+        }
         if conn.outbox.small() > limits::OUTBOX_MAX {
             self.drop_peer(id, Why::Stalled);
             self.lost.push_back((id, Why::Stalled));
@@ -374,7 +385,7 @@ impl Reactor {
 }
 
 /// What a peer did wrong, for the one who remembers it.
-fn fault(error: Error) -> &'static str {
+pub(super) fn fault(error: Error) -> &'static str {
     match error {
         Error::NotBitTorrent => "not a BitTorrent handshake",
         Error::Length { .. } => "a message of the wrong length",

@@ -1,6 +1,7 @@
 //! What peers have, what we ask of them, and what becomes of the blocks that come.
 
 use super::Session;
+use super::metadata::Told;
 use super::peer::{Incoming, Stage};
 use super::picker::{Arrival, Asker};
 use crate::api::{Action, DiskError, Intake, Job, PeerId, Reason, TorrentId, Verdict, Why};
@@ -20,6 +21,9 @@ const RESUME_AT_ONCE: usize = 4;
 
 impl Session {
     pub(super) fn on_have(&mut self, peer: PeerId, piece: u32, now: Time) -> Checked {
+        if self.is_early(peer) {
+            return self.keep_early(peer, Told::Have(piece));
+        }
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         if piece >= p.has.len() {
             return Err("have of a piece that is none");
@@ -39,6 +43,9 @@ impl Session {
     }
 
     pub(super) fn on_bitfield(&mut self, peer: PeerId, bits: &[u8], now: Time) -> Checked {
+        if self.is_early(peer) {
+            return self.keep_early(peer, Told::Bits(bits));
+        }
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         p.bitfields += 1;
         if p.bitfields > BITFIELDS_MAX {
@@ -350,7 +357,7 @@ impl Session {
     }
 
     /// Who sent bytes that are not the torrent's is not spoken to again.
-    fn punish(&mut self, torrent: TorrentId, guilty: &[SocketAddr], now: Time) {
+    pub(super) fn punish(&mut self, torrent: TorrentId, guilty: &[SocketAddr], now: Time) {
         for addr in guilty {
             let Some(t) = self.torrents.get_mut(torrent) else { return };
             // One that lied a lot is found out more than once.

@@ -35,8 +35,10 @@ impl Session {
     pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
         self.cancel_udp(id, now);
         self.leave_dht(id);
+        self.leave_lsd(id);
         let Some(t) = self.torrents.get_mut(id) else { return };
-        t.halted = true;
+        // Whoever it meets next begins with a handshake.
+        (t.halted, t.introduced) = (true, true);
         if let Some(why) = t.goal.parted() {
             t.news.ended(why);
         }
@@ -55,6 +57,11 @@ impl Session {
         waiting.into_iter().for_each(|tracker| t.announcer.withdraw(tracker));
         let checks = match &t.phase {
             Phase::Closing { .. } | Phase::Closed => None,
+            // There is nothing to be closed.
+            Phase::Fetching => {
+                t.phase = Phase::Closed;
+                None
+            }
             // The worker's answer comes first.
             Phase::Opening => {
                 t.phase = Phase::Closing { workers: 0 };

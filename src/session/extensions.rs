@@ -30,6 +30,10 @@ pub(super) struct Spoken {
     pub(super) metadata_size: Option<u32>,
     /// It wants nothing more (BEP 21).
     pub(super) upload_only: bool,
+    /// The port that it listens at.
+    pub(super) port: Option<u16>,
+    /// It prefers encryption.
+    pub(super) encrypts: bool,
 }
 
 impl Spoken {
@@ -42,18 +46,24 @@ impl Spoken {
         self.reqq = told.reqq.or(self.reqq);
         self.metadata_size = told.metadata_size.or(self.metadata_size);
         self.upload_only = told.upload_only.unwrap_or(self.upload_only);
+        self.port = told.p.or(self.port);
+        self.encrypts = told.e.unwrap_or(self.encrypts);
+    }
+
+    /// Whether it takes messages of this extension.
+    pub(super) fn takes(&self, extension: Extension) -> bool {
+        self.on && self.ids.get(extension).is_some()
     }
 }
 
 impl Session {
     /// Whether peers of this torrent may send us messages of this extension; what comes of others is passed over.
     pub(super) fn offers(&self, torrent: TorrentId, extension: Extension) -> bool {
-        if self.torrents.get(torrent).is_none() {
-            return false;
-        }
+        let Some(t) = self.torrents.get(torrent) else { return false };
         match extension {
-            Extension::UploadOnly => true,
-            Extension::Pex | Extension::Metadata | Extension::DontHave => false,
+            Extension::UploadOnly | Extension::Metadata => true,
+            Extension::Pex => self.config.pex && !t.spec.meta.private,
+            Extension::DontHave => false,
         }
     }
 
@@ -78,6 +88,7 @@ impl Session {
             p: Some(self.config.port).filter(|port| *port != 0),
             yourip: Some(p.addr.ip().to_canonical()),
             reqq: Some(REQUESTS_IN_TOLD),
+            metadata_size: Some(t.spec.meta.info_len).filter(|len| *len != 0),
             upload_only: Some(t.upload_only()),
             ..Handshake::default()
         };
@@ -114,7 +125,9 @@ impl Session {
             return Err("a message of extensions, which were not agreed on");
         }
         if id == HANDSHAKE {
-            return self.on_extended_handshake(peer, body);
+            self.on_extended_handshake(peer, body, now)?;
+            self.on_metadata_offer(peer, now);
+            return Ok(());
         }
         match Extension::of(id).filter(|extension| self.offers(torrent, *extension)) {
             Some(extension) if body.len() > extension.max() => {
@@ -125,21 +138,30 @@ impl Session {
         }
     }
 
-    fn dispatch(&mut self, peer: PeerId, extension: Extension, body: &[u8], _now: Time) -> Checked {
+    fn dispatch(&mut self, peer: PeerId, extension: Extension, body: &[u8], now: Time) -> Checked {
         match extension {
             Extension::UploadOnly => self.on_upload_only(peer, body),
-            Extension::Pex | Extension::Metadata | Extension::DontHave => Ok(()),
+            Extension::Pex => self.on_pex(peer, body, now),
+            Extension::Metadata => self.on_metadata(peer, body, now),
+            Extension::DontHave => Ok(()),
         }
     }
 
-    fn on_extended_handshake(&mut self, peer: PeerId, body: &[u8]) -> Checked {
+    fn on_extended_handshake(&mut self, peer: PeerId, body: &[u8], now: Time) -> Checked {
         let Some((_, p)) = self.swarm(peer) else { return Ok(()) };
         p.spoken.handshakes += 1;
         if p.spoken.handshakes > EXTENDED_HANDSHAKES_MAX {
             return Err("handshakes of extensions over and over");
         }
         match Handshake::decode(body) {
-            Ok(told) => p.spoken.update(&told),
+            Ok(told) => {
+                p.spoken.update(&told);
+                let by = p.addr.ip();
+                if let Some(ip) = told.yourip {
+                    self.on_your_ip(by, ip);
+                }
+                self.begin_pex(peer, now);
+            }
             // Nothing hangs on it: it is as if none had come.
             Err(error) => log::debug!("{peer} {} sent a bad handshake of extensions: {error}", p.addr),
         }

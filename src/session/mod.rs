@@ -18,8 +18,12 @@ mod goal;
 mod known;
 mod lanes;
 mod lifecycle;
+mod lsd;
+mod metadata;
+mod own;
 mod pause;
 mod peer;
+mod pex;
 pub mod picker;
 mod places;
 mod report;
@@ -36,7 +40,7 @@ mod trackers;
 mod udp_tracker;
 mod upload;
 
-use crate::api::{Action, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
+use crate::api::{Action, Command, Done, Encryption, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
 use crate::base::arena::Arena;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
@@ -49,7 +53,7 @@ use checks::Line;
 use lanes::Lanes;
 use peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use throttle::Throttle;
 use timers::{Key, Timers};
 use torrents::Torrents;
@@ -70,12 +74,18 @@ pub struct Config {
     pub max_download_rate: u64,
     /// Payload bytes a second that go out at most; 0: no limit.
     pub max_upload_rate: u64,
+    /// Whether connections are encrypted.
+    pub encryption: Encryption,
     /// How many disk workers there are.
     pub lanes: u8,
     /// Torrents whose files are open at a time; more wait for one to be closed.
     pub max_open: usize,
     /// Blocks that may be received or wait for the disk at a time. The pool holds these and `limits::SEND_BUFS`.
     pub receive_bufs: usize,
+    /// Find and tell peers on the local network (BEP 14); needs somebody to carry out [`Action::Lsd`].
+    pub lsd: bool,
+    /// Exchange addresses of peers with peers (BEP 11).
+    pub pex: bool,
 }
 
 /// Every torrent and every peer of the process.
@@ -89,6 +99,8 @@ pub struct Session {
     /// Those that were not removed, by the program's number and by hash.
     by_number: BTreeMap<u32, TorrentId>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// The same by the names that encrypted handshakes have for them.
+    by_request: BTreeMap<[u8; 20], InfoHash>,
     /// Those that were removed and are not forgotten.
     removed: Vec<TorrentId>,
     /// Those whose files are open, or being opened or closed.
@@ -101,6 +113,10 @@ pub struct Session {
     line: Line,
     round: Round,
     throttle: Throttle,
+    /// Metadata for peers.
+    serving: metadata::Serving,
+    /// Bytes of bitfields that wait for metadata.
+    early: usize,
     timers: Timers,
     actions: VecDeque<Action>,
     /// For picks; kept so that none of them allocates.
@@ -127,8 +143,10 @@ pub struct Session {
     /// How often it was decided whom to serve.
     #[cfg(test)]
     choices: u64,
-    /// Our address as a tracker saw it last (BEP 24).
-    external_ip: Option<IpAddr>,
+    /// Our addresses as others see them.
+    own: own::Own,
+    /// Local service discovery, if it is wanted.
+    lsd: Option<Box<lsd::Lsd>>,
     /// Somebody asked what goes on.
     status_due: bool,
     stopping: Option<Stopping>,
@@ -152,6 +170,7 @@ impl Session {
     /// A session without torrents. All its chance comes from `seed`.
     pub fn new(config: Config, seed: [u8; 32], now: Time) -> Session {
         let mut rng = Rng::new(seed);
+        let lsd = config.lsd.then(|| Box::new(lsd::Lsd::new(&mut rng)));
         Session {
             key: rng.u32(),
             udp: udp_tracker::UdpTrackers::new(Rng::new(rng.seed())),
@@ -161,6 +180,7 @@ impl Session {
             torrents: Torrents::new(),
             by_number: BTreeMap::new(),
             by_hash: BTreeMap::new(),
+            by_request: BTreeMap::new(),
             removed: Vec::new(),
             open: 0,
             openers: VecDeque::new(),
@@ -169,6 +189,8 @@ impl Session {
             line: Line::default(),
             round: Round::default(),
             throttle: Throttle::new(config.max_download_rate, config.max_upload_rate, now),
+            serving: metadata::Serving::new(now),
+            early: 0,
             timers: Timers::default(),
             actions: VecDeque::new(),
             picked: Vec::new(),
@@ -183,7 +205,8 @@ impl Session {
             refills: 0,
             #[cfg(test)]
             choices: 0,
-            external_ip: None,
+            own: own::Own::default(),
+            lsd,
             status_due: false,
             stopping: None,
             config,
@@ -203,20 +226,31 @@ impl Session {
         self.on_piece_header(peer, block, now)
     }
 
+    /// An encrypted handshake asks for a torrent by its [`request_name`](crate::proto::mse::request_name): which is it?
+    /// None: we have none of that name, or it takes no connections.
+    pub fn requested(&self, name: &[u8; 20]) -> Option<InfoHash> {
+        let info_hash = self.by_request.get(name)?;
+        let torrent = self.torrents.get(*self.by_hash.get(info_hash)?)?;
+        torrent.welcomes().then_some(*info_hash)
+    }
+
     /// Takes one event in; what is to be done about it comes from [`Session::poll`].
     pub fn handle(&mut self, event: Event<'_>, now: Time) {
         match event {
             Event::Connected { peer } => self.on_connected(peer, now),
             Event::Closed { peer, why } => self.on_closed(peer, why, now),
+            Event::Encrypted { peer, method } => self.on_encrypted(peer, method),
             Event::Handshake { peer, handshake } => self.on_handshake(peer, &handshake, now),
             Event::Message { peer, message } => self.on_message(peer, &message, now),
             Event::Block { peer, block, buf } => self.on_block(peer, block, buf, now),
             Event::Sent { peer, blocks, bytes } => self.on_sent(peer, blocks, bytes, now),
             Event::Done { lane, done } => self.on_done(lane, done, now),
             Event::Datagram { from, data } => self.on_datagram(from, data, now),
+            Event::Lsd { from, data } => self.on_lsd(from, data, now),
             Event::Unreachable { to, why } => self.udp.on_unreachable(to, why, now),
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
+            Event::Command(Command::Adopt { number, spec }) => self.on_adopt(number, spec, now),
             Event::Command(Command::Dht(setup)) => self.on_dht(*setup, now),
             Event::Command(Command::DhtLookUp(info_hash)) => self.on_dht_look_up(info_hash, now),
             Event::Command(Command::DhtStatus) => self.on_dht_status(now),
@@ -274,12 +308,14 @@ impl Session {
                 Key::Requests => self.on_requests_timer(at, now),
                 Key::Reads => self.on_reads_timer(at, now),
                 Key::Calls => self.on_calls_timer(at, now),
+                Key::Metadata => self.on_metadata_timer(at, now),
                 Key::Stop => self.check_finished(now),
                 Key::Udp => {
                     self.udp_armed = Time::NEVER;
                     self.udp.on_tick(now);
                 }
                 Key::Dht => self.on_dht_timer(now),
+                Key::Lsd => self.on_lsd_timer(now),
                 // Dialling comes with every event.
                 Key::Dial => self.dial_armed = Time::NEVER,
             }
@@ -290,7 +326,15 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
-                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial | Key::Udp | Key::Dht => true,
+                Key::Requests
+                | Key::Reads
+                | Key::Metadata
+                | Key::Calls
+                | Key::Stop
+                | Key::Dial
+                | Key::Udp
+                | Key::Dht
+                | Key::Lsd => true,
             });
         }
     }
@@ -353,13 +397,15 @@ impl Session {
             Done::Checked { torrent, first, count, result } => {
                 self.on_checked(lane, torrent, (first, count), result, now);
             }
-            Done::Read { torrent, peer, block, buf, result } => {
-                self.lanes.read_done(lane);
-                self.on_read(torrent, peer, block, buf, result, now);
+            Done::Read { torrent, peer, blocks, failed } => {
+                self.lanes.read_done(lane, blocks.len());
+                self.on_read(torrent, peer, blocks, failed, now);
             }
             Done::Saved { torrent } => self.on_saved(torrent),
             Done::Room { torrent, result } => self.on_room(torrent, result, now),
             Done::Unsynced { torrent, error, lost } => self.on_unsynced(torrent, &error, &lost, now),
+            Done::Digested { torrent, result } => self.on_digested(torrent, result, now),
+            Done::Info { torrent, peer, piece, result } => self.on_info(torrent, peer, piece, result, now),
             Done::Closed { torrent } => self.on_worker_closed(torrent, now),
         }
     }

@@ -73,6 +73,9 @@ impl Session {
         {
             return Some("waits for the check of others".to_owned());
         }
+        if t.fetching() {
+            return self.stuck_without_metadata(t);
+        }
         if !t.downloading() || t.down.per_second(5, now) > 0 {
             return None;
         }

@@ -5,8 +5,8 @@
 use super::datagrams::{Host, Weather};
 use super::disk::Disk;
 use ptorrent::api::{
-    Action, Call, Command, Done, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State, TorrentId,
-    Why,
+    Action, Call, Command, Done, Encryption, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State,
+    TorrentId, Why,
 };
 use ptorrent::base::buf::{Buf, Pool};
 use ptorrent::base::rng::Rng;
@@ -14,12 +14,14 @@ use ptorrent::base::time::Time;
 use ptorrent::limits::{OUTBOX_MAX, SEND_BUFS};
 use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::layout::Block;
+use ptorrent::proto::metainfo::Metainfo;
+use ptorrent::proto::mse::{Method, Methods};
 use ptorrent::proto::tracker;
 use ptorrent::proto::wire::decoder::{Decoder, Fate, Step};
 use ptorrent::proto::wire::message::Message;
 use ptorrent::session::{Config, Session};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
@@ -68,6 +70,7 @@ enum Mind {
 /// One host.
 pub(crate) struct Node {
     mind: Mind,
+    encryption: Encryption,
     pub(crate) addr: SocketAddr,
     pub(crate) link: Link,
     pub(crate) disk: Disk,
@@ -81,6 +84,8 @@ pub(crate) struct Node {
     pub(crate) alive: bool,
     pub(crate) exited: bool,
     wake: Time,
+    /// How its program wants a torrent whose metadata has come.
+    pub(crate) adopts: Option<Box<dyn Fn(Metainfo) -> Arc<Spec>>>,
     /// The link to the world is busy until then, out and in.
     busy: [Time; 2],
     pub(crate) seen: Seen,
@@ -104,10 +109,28 @@ pub(crate) struct Seen {
     pub(crate) peers_max: usize,
     pub(crate) announces: Vec<(tracker::Event, u64)>,
     pub(crate) closed: Vec<Why>,
+    /// Connections whose handshake was encrypted.
+    pub(crate) encrypted: u32,
+    /// How often each address was called.
+    pub(crate) calls: BTreeMap<SocketAddr, u32>,
     /// Payload that went to its links, and that came whole.
     pub(crate) sent: u64,
     pub(crate) got: u64,
     pub(crate) messages: BTreeMap<&'static str, u64>,
+    /// Messages of extensions that it sent, with their ids.
+    pub(crate) extended: Vec<(u8, Vec<u8>)>,
+    /// What it said in handshakes that it can do.
+    pub(crate) reserved: [u8; 8],
+    /// Announces to the local network.
+    pub(crate) local: u64,
+    /// Where its datagrams went.
+    pub(crate) datagrams: BTreeSet<SocketAddr>,
+    /// Whom it called, how many calls are out, and were at most.
+    pub(crate) dialled: BTreeSet<SocketAddr>,
+    pub(crate) calling: usize,
+    pub(crate) calling_max: usize,
+    /// Of messages, blocks apart, in bytes.
+    pub(crate) bytes: u64,
     /// By the number of the torrent.
     pub(crate) each: BTreeMap<u32, Each>,
 }
@@ -135,6 +158,21 @@ struct Half {
     /// Bytes of messages, blocks apart, that wait in it.
     small: usize,
     script: Option<Box<dyn Script>>,
+    greeting: Greeting,
+}
+
+/// Stands for an encrypted handshake: a byte that no handshake in the clear begins with, and the methods.
+const OFFER: u8 = 0xe0;
+
+/// What a connection begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Greeting {
+    /// What comes is the stream.
+    Over,
+    /// An offer, or the handshake in the clear.
+    Either(Methods),
+    /// The answer to our offer.
+    Answer,
 }
 
 struct Segment {
@@ -158,6 +196,8 @@ enum What {
     Deliver(usize, usize, Rc<[u8]>, Range<usize>),
     /// From whom, to whom, what.
     Datagram(SocketAddr, SocketAddr, Rc<[u8]>),
+    /// What was said to the group of the local network, as one of it hears it.
+    Local(SocketAddr, SocketAddr, Rc<[u8]>),
     Closed(usize, usize),
     Done(NodeId, u8, Done),
     Reply(NodeId, Reply),
@@ -186,6 +226,8 @@ pub(crate) struct World {
     /// Who hears datagrams, sessions apart.
     hosts: BTreeMap<SocketAddr, Box<dyn Host>>,
     pub(crate) weather: Weather,
+    /// What the tracker names to everybody besides those who are there.
+    pub(crate) ghosts: Vec<SocketAddr>,
     /// What a connection holds on its way at most.
     pub(crate) window: usize,
     /// A digest of all that happened.
@@ -210,6 +252,7 @@ impl World {
             swarm: Vec::new(),
             hosts: BTreeMap::new(),
             weather: Weather::default(),
+            ghosts: Vec::new(),
             window: WINDOW,
             trace: 0,
             events: 0,
@@ -227,16 +270,22 @@ impl World {
             max_upload: 4,
             max_download_rate: 0,
             max_upload_rate: 0,
+            encryption: Encryption::Disabled,
             lanes: 2,
             max_open: 10_000,
             receive_bufs: 512,
+            lsd: false,
+            pex: false,
         };
         config(&mut c);
         let mut seed = [0; 32];
         self.rng.fill(&mut seed);
         let pool = Pool::new(c.receive_bufs + SEND_BUFS).expect("memory");
+        let encryption = c.encryption;
         let mind = Mind::Session(Box::new(Session::new(c, seed, self.now)));
-        self.push(mind, link, disk, pool)
+        let node = self.push(mind, link, disk, pool);
+        self.nodes[node].encryption = encryption;
+        node
     }
 
     /// Adds a peer that runs a script on each connection.
@@ -256,6 +305,7 @@ impl World {
         self.by_addr.insert(addr, id);
         self.nodes.push(Node {
             mind,
+            encryption: Encryption::Disabled,
             addr,
             link,
             disk,
@@ -267,6 +317,7 @@ impl World {
             alive: true,
             exited: false,
             wake: Time::NEVER,
+            adopts: None,
             busy: [Time::ZERO; 2],
             seen: Seen::default(),
         });
@@ -383,12 +434,17 @@ impl World {
             }
             What::Reply(node, reply) => self.tell(node, Event::Reply(reply)),
             What::Refused(node, peer) => {
+                self.nodes[node].seen.calling -= 1;
                 let why = Why::Unreachable(std::io::ErrorKind::ConnectionRefused);
                 self.tell(node, Event::Closed { peer, why });
             }
             What::Arrive(conn) => self.arrive(conn),
             What::Deliver(conn, side, bytes, range) => self.deliver(conn, side, &bytes[range]),
             What::Datagram(from, to, data) => self.datagram(from, to, &data),
+            What::Local(from, to, data) => {
+                let node = self.by_addr[&to];
+                self.tell(node, Event::Lsd { from, data: &data });
+            }
             What::Closed(conn, side) => self.hang_up(conn, side, Why::Eof),
             What::Cut(node) => self.cut_all(node),
             What::Kill(node) => {
@@ -443,6 +499,7 @@ impl World {
         let now = self.now;
         let n = &mut self.nodes[node];
         let Mind::Session(session) = &mut n.mind else { return };
+        let mut adopted = Vec::new();
         while let Some(report) = session.report(now) {
             match report {
                 Report::Complete { number } => {
@@ -468,15 +525,25 @@ impl World {
                     assert!(progress.have <= progress.total);
                 }
                 Report::Finished { .. } => n.seen.finished = true,
+                Report::Metadata { number, meta } => {
+                    let spec = n.adopts.as_ref().expect("somebody who wants it")(*meta);
+                    adopted.push(Command::Adopt { number, spec });
+                }
                 _ => {}
             }
         }
+        adopted.into_iter().for_each(|command| self.command(node, command));
     }
 
     fn act(&mut self, node: NodeId, action: Action) {
         match action {
             Action::Connect { peer, addr } => self.connect(node, peer, addr),
-            Action::Handshake { peer, handshake } => self.say(node, peer, &handshake.encode(), None),
+            Action::Encrypt { peer, methods } => self.offer(node, peer, methods),
+            Action::Handshake { peer, handshake } => {
+                let reserved = &mut self.nodes[node].seen.reserved;
+                reserved.iter_mut().zip(handshake.reserved).for_each(|(all, byte)| *all |= byte);
+                self.say(node, peer, &handshake.encode(), None);
+            }
             Action::Expect { peer, max } => {
                 if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
                     half.decoder.set_max(max);
@@ -484,8 +551,12 @@ impl World {
             }
             Action::Send { peer, message } => {
                 *self.nodes[node].seen.messages.entry(name(&message)).or_default() += 1;
+                if let Message::Extended { id, body } = &message {
+                    self.nodes[node].seen.extended.push((*id, body.to_vec()));
+                }
                 let mut bytes = Vec::new();
                 message.encode(&mut bytes);
+                self.nodes[node].seen.bytes += bytes.len() as u64;
                 self.say(node, peer, &bytes, None);
             }
             Action::SendBlock { peer, block, buf } => {
@@ -514,18 +585,21 @@ impl World {
                     self.at(at, What::Done(node, lane, done));
                 }
             }
-            Action::Read { lane, torrent, peer, block } => {
+            Action::Read { lane, torrent, peer, blocks } => {
                 let n = &mut self.nodes[node];
-                let buf = n.pool.take().expect("the session keeps the quota");
-                let job = Job::Read { torrent, peer, block, buf };
+                let take = |block| (block, n.pool.take().expect("the session keeps the quota"));
+                let blocks = blocks.into_iter().map(take).collect();
+                let job = Job::Read { torrent, peer, blocks };
                 for (at, done) in n.disk_for(&job).job(lane, job, self.now) {
                     self.at(at, What::Done(node, lane, done));
                 }
             }
             Action::Datagram { to, data } => {
+                self.nodes[node].seen.datagrams.insert(to);
                 let from = self.nodes[node].addr;
                 self.send_datagram(from, to, &data);
             }
+            Action::Lsd { v6, data } => self.announce_locally(node, v6, &data),
             Action::Call(call) => self.call(node, *call),
             Action::Release(buf) => self.nodes[node].pool.put(buf),
             Action::Exit => {
@@ -540,6 +614,18 @@ impl World {
         let data: Rc<[u8]> = data.into();
         for delay in self.weather.copies(&mut self.rng) {
             self.later(delay, What::Datagram(from, to, data.clone()));
+        }
+    }
+
+    /// All nodes are one house, of IPv4.
+    fn announce_locally(&mut self, node: NodeId, v6: bool, data: &[u8]) {
+        self.nodes[node].seen.local += 1;
+        let from = self.nodes[node].addr;
+        if !v6 {
+            for to in self.by_addr.keys().copied().collect::<Vec<_>>() {
+                let data: Rc<[u8]> = data.into();
+                self.later(Duration::from_millis(1), What::Local(from, to, data));
+            }
         }
     }
 
@@ -568,6 +654,7 @@ impl World {
                 let mut peers: Vec<SocketAddr> = self.swarm.iter().copied().filter(|a| *a != own).collect();
                 self.rng.shuffle(&mut peers);
                 peers.truncate(request.numwant.min(50) as usize);
+                peers.extend(&self.ghosts);
                 self.swarm.retain(|a| *a != own);
                 if request.event != tracker::Event::Stopped {
                     self.swarm.push(own);
@@ -584,8 +671,13 @@ impl World {
     }
 
     fn connect(&mut self, node: NodeId, peer: PeerId, addr: SocketAddr) {
+        let seen = &mut self.nodes[node].seen;
+        seen.dialled.insert(addr);
+        seen.calling += 1;
+        seen.calling_max = seen.calling_max.max(seen.calling);
         let target =
             self.by_addr.get(&addr).copied().filter(|t| self.nodes[*t].alive && !self.nodes[*t].exited);
+        *self.nodes[node].seen.calls.entry(addr).or_default() += 1;
         let delay = self.nodes[node].link.delay;
         let Some(target) = target else { return self.later(2 * delay, What::Refused(node, peer)) };
         let conn = self.conns.len();
@@ -602,6 +694,9 @@ impl World {
         side: usize,
         script: Option<Box<dyn Script>>,
     ) {
+        let n = &mut self.nodes[node];
+        let incoming = n.encryption.methods().filter(|_| side == 1);
+        let greeting = incoming.map_or(Greeting::Over, Greeting::Either);
         let half = Half {
             conn,
             side,
@@ -612,14 +707,17 @@ impl World {
             outbox: VecDeque::new(),
             small: 0,
             script,
+            greeting,
         };
-        let n = &mut self.nodes[node];
         n.halves.insert(peer, half);
         n.seen.peers_max = n.seen.peers_max.max(n.halves.len());
     }
 
     /// A connection reaches the other side.
     fn arrive(&mut self, conn: usize) {
+        let caller = &mut self.nodes[self.conns[conn].ends[0].0].seen;
+        // Those of scripts are not counted.
+        caller.calling = caller.calling.saturating_sub(1);
         if !self.conns[conn].open {
             return;
         }
@@ -652,6 +750,37 @@ impl World {
         if let (caller, Some(peer)) = self.conns[conn].ends[0] {
             self.tell(caller, Event::Connected { peer });
         }
+    }
+
+    /// We dialled, and begin with an encrypted handshake.
+    fn offer(&mut self, node: NodeId, peer: PeerId, methods: Methods) {
+        if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
+            half.greeting = Greeting::Answer;
+        }
+        self.say(node, peer, &[OFFER | u8::from(methods == Methods::ANY)], None);
+    }
+
+    /// The first byte of a connection that may be encrypted. Tells whether it was an encrypted handshake, or None when
+    /// there must be one and is not.
+    fn greet(&mut self, node: NodeId, peer: PeerId, greeting: Greeting, first: u8) -> Option<bool> {
+        let half = self.nodes[node].halves.get_mut(&peer)?;
+        half.greeting = Greeting::Over;
+        let any = first & 1 == 1;
+        let method = match greeting {
+            Greeting::Over => return Some(false),
+            Greeting::Either(_) if first & 0xf0 != OFFER => return Some(false),
+            Greeting::Either(ours) => {
+                let method = if any && ours == Methods::ANY { Method::Plain } else { Method::Rc4 };
+                self.say(node, peer, &[OFFER | u8::from(method == Method::Plain)], None);
+                method
+            }
+            Greeting::Answer if first & 0xf0 != OFFER => return None,
+            Greeting::Answer if any => Method::Plain,
+            Greeting::Answer => Method::Rc4,
+        };
+        self.nodes[node].seen.encrypted += 1;
+        self.tell(node, Event::Encrypted { peer, method });
+        Some(true)
     }
 
     fn say(&mut self, node: NodeId, peer: PeerId, bytes: &[u8], block: Option<(u32, Option<Buf>)>) {
@@ -746,6 +875,19 @@ impl World {
         loop {
             let n = &mut self.nodes[node];
             let Some(half) = n.halves.get_mut(&peer) else { return };
+            if half.greeting != Greeting::Over
+                && let Some(first) = input.first()
+            {
+                let greeting = half.greeting;
+                match self.greet(node, peer, greeting, *first) {
+                    Some(encrypted) => input = &input[usize::from(encrypted)..],
+                    None => {
+                        self.close(node, peer);
+                        return self.tell(node, Event::Closed { peer, why: Why::Protocol("no answer") });
+                    }
+                }
+                continue;
+            }
             if let Some(script) = &mut half.script {
                 // It says no more while its last words are still on their way.
                 let bytes = if half.outbox.is_empty() { script.bytes(input) } else { Vec::new() };
@@ -868,6 +1010,8 @@ impl Node {
             | Job::Read { torrent, .. }
             | Job::Save { torrent, .. }
             | Job::Room { torrent, .. }
+            | Job::Digest { torrent, .. }
+            | Job::Info { torrent, .. }
             | Job::Forget { torrent, .. }
             | Job::Close { torrent } => torrent,
         };
@@ -892,6 +1036,8 @@ fn torrent_of(done: &Done) -> TorrentId {
         | Done::Saved { torrent }
         | Done::Room { torrent, .. }
         | Done::Unsynced { torrent, .. }
+        | Done::Digested { torrent, .. }
+        | Done::Info { torrent, .. }
         | Done::Closed { torrent } => *torrent,
     }
 }
@@ -899,7 +1045,7 @@ fn torrent_of(done: &Done) -> TorrentId {
 fn kind(action: &Action) -> u64 {
     match action {
         Action::Connect { .. } => 1,
-        Action::Handshake { .. } => 2,
+        Action::Handshake { .. } | Action::Encrypt { .. } => 2,
         Action::Expect { .. } => 3,
         Action::Send { message: Message::Request(b), .. } => {
             1000 + u64::from(b.piece) * 77 + u64::from(b.begin)
@@ -914,6 +1060,7 @@ fn kind(action: &Action) -> u64 {
         Action::Release(_) => 11,
         Action::Exit => 12,
         Action::Datagram { data, .. } => 3000 + data.len() as u64,
+        Action::Lsd { v6, .. } => 13 + u64::from(*v6),
     }
 }
 
@@ -928,6 +1075,7 @@ fn name(message: &Message<'_>) -> &'static str {
         Message::Bitfield(_) => "bitfield",
         Message::Request(_) => "request",
         Message::Cancel(_) => "cancel",
+        Message::Port(_) => "port",
         _ => "other",
     }
 }

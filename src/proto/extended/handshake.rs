@@ -41,6 +41,8 @@ pub struct Handshake<'a> {
     pub ids: Ids,
     /// What the sender calls its program, as it came (`v`); see [`Handshake::client`].
     pub v: Option<&'a [u8]>,
+    /// The sender prefers encrypted connections (`e`).
+    pub e: Option<bool>,
     /// The port that the sender listens at (`p`); never 0.
     pub p: Option<u16>,
     /// The receiver's address, as the sender sees it.
@@ -64,9 +66,9 @@ impl<'a> Handshake<'a> {
             return Err(Error::TooLong(body.len()));
         }
         let (value, _) = bencode::decode_prefix(body).map_err(Error::Bencode)?;
-        let keys = ["m", "v", "p", "yourip", "ipv4", "ipv6", "reqq", "metadata_size", "upload_only"];
+        let keys = ["e", "m", "v", "p", "yourip", "ipv4", "ipv6", "reqq", "metadata_size", "upload_only"];
         let dict = value.as_dict().ok_or(Error::NoDictionary)?;
-        let [m, v, p, yourip, ipv4, ipv6, reqq, size, upload_only] =
+        let [e, m, v, p, yourip, ipv4, ipv6, reqq, size, upload_only] =
             dict.fields(keys).map_err(Error::Bencode)?;
         let int = |value: Option<bencode::Value<'a>>| value.and_then(bencode::Value::as_int);
         let bytes = |value: Option<bencode::Value<'a>>| value.and_then(bencode::Value::as_bytes);
@@ -74,6 +76,7 @@ impl<'a> Handshake<'a> {
         Ok(Handshake {
             ids: m.and_then(bencode::Value::as_dict).map(ids).transpose()?.unwrap_or_default(),
             v: bytes(v),
+            e: int(e).map(|told| told != 0),
             p: int(p).and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0),
             yourip: bytes(yourip).and_then(compact::ip),
             ipv4: bytes(ipv4).and_then(|b| b.try_into().ok()).map(|b: [u8; 4]| b.into()),
@@ -88,6 +91,9 @@ impl<'a> Handshake<'a> {
     pub fn encode(&self) -> Vec<u8> {
         bencode::encode(|e| {
             e.dict(|d| {
+                if let Some(encrypts) = self.e {
+                    d.entry("e").int(encrypts.into());
+                }
                 if let Some(ip) = self.ipv4 {
                     d.entry("ipv4").bytes(&ip.octets());
                 }
@@ -176,6 +182,7 @@ mod tests {
         Handshake {
             ids,
             v: Some(b"ptorrent 0.1.0"),
+            e: Some(true),
             p: Some(6881),
             yourip: Some([1, 2, 3, 4].into()),
             ipv4: Some([5, 6, 7, 8].into()),
@@ -189,7 +196,7 @@ mod tests {
     #[test]
     fn a_handshake_is_canonical_and_survives_the_wire() {
         let bytes = full().encode();
-        let expected = b"d4:ipv44:\x05\x06\x07\x084:ipv616:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\
+        let expected = b"d1:ei1e4:ipv44:\x05\x06\x07\x084:ipv616:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\
             1:md11:upload_onlyi0e11:ut_metadatai3e6:ut_pexi1ee13:metadata_sizei31235e1:pi6881e\
             4:reqqi500e11:upload_onlyi1e1:v14:ptorrent 0.1.06:yourip4:\x01\x02\x03\x04e";
         assert_eq!(bytes.escape_ascii().to_string(), expected.escape_ascii().to_string());
