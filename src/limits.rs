@@ -252,7 +252,8 @@ pub const HELD_MAX: u64 = LANE_LOW;
 pub const HOLD_REST: Duration = Duration::from_millis(5);
 /// Descriptors that one disk worker keeps open at most; fewer where RLIMIT_NOFILE is low.
 pub const DESCRIPTORS: usize = 64;
-/// Bytes of one read while hashing: large enough that the call costs nothing, small enough for the second cache.
+/// Bytes that are read at a time while hashing, of all pieces that are hashed side by side: large enough that the calls cost
+/// nothing, small enough for the second cache.
 pub const READ_CHUNK: usize = 256 << 10;
 /// Bytes of info dictionaries that are held for their piece hashes, besides the one used last: those of the torrents
 /// that are downloaded or checked just now, some GiB each.

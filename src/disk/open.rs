@@ -205,13 +205,11 @@ impl<'a> Opening<'a> {
             let reserved = self.there[*file].as_ref().map_or(0, |there| there.reserved);
             self.spec.meta.files[*file].len.saturating_sub(reserved)
         };
-        let mut needed: u64 = files.iter().map(missing).sum();
+        let needed: u64 = files.iter().map(missing).sum();
         let dir = &self.spec.dir;
-        if let Some(device) = self.in_memory {
-            needed = needed.saturating_add(self.shared.promised(device));
-        }
         let stat: StatVfs = fstatvfs(&self.folders.root).map_err(|e| fail("look at", dir, e))?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let promised = self.in_memory.map_or(0, |device| self.shared.promised(device));
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize).saturating_sub(promised);
         // A file system that tells nothing (0 blocks in all) is believed to have room.
         if stat.f_blocks == 0 || needed <= free {
             return Ok(());
