@@ -15,9 +15,6 @@ impl Session {
             return Err("lt_donthave of the wrong length");
         };
         let piece = u32::from_be_bytes(*piece);
-        if self.is_early(peer) {
-            return Ok(());
-        }
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         if piece >= p.has.len() {
             return Err("lt_donthave of a piece that is none");

@@ -4,7 +4,6 @@
 
 use super::Session;
 use super::download::Checked;
-use super::metadata::Told;
 use super::peer::Peer;
 use super::torrent::Torrent;
 use crate::api::{PeerId, TorrentId};
@@ -12,7 +11,7 @@ use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
     ALLOWED_FAST_BYTES, ALLOWED_FAST_IN_MAX, ALLOWED_FAST_PIECES, ALLOWED_FAST_SHARE, ALLOWED_FAST_START,
-    REFUSED_FOR, REFUSED_MAX, REFUSED_REST,
+    PIPELINE_START, REFUSED_FOR, REFUSED_MAX, REFUSED_REST,
 };
 use crate::proto::layout::Block;
 use crate::proto::wire::allowed_fast::allowed_fast;
@@ -133,9 +132,6 @@ impl Session {
             return Err(NOT_AGREED);
         }
         let len = p.has.len();
-        if self.is_early(peer) {
-            return self.keep_early(peer, if all { Told::All } else { Told::Bits(&[]) });
-        }
         self.set_has(peer, if all { Bitfield::full(len) } else { Bitfield::new(len) }, now)
     }
 
@@ -172,18 +168,13 @@ impl Session {
     }
 
     pub(super) fn on_allowed_fast(&mut self, peer: PeerId, piece: u32, now: Time) -> Checked {
-        let Some((_, p)) = self.swarm(peer) else { return Ok(()) };
+        let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         if !p.fast.on {
             return Err(NOT_AGREED);
         }
-        let pieces = p.has.len();
-        if self.is_early(peer) {
-            return Ok(());
-        }
-        if piece >= pieces {
+        if piece >= p.has.len() {
             return Err("a piece that is none is allowed");
         }
-        let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         // It may come before we know what it has, and of pieces that it has not got.
         let room = p.fast.allowed.len() < ALLOWED_FAST_IN_MAX;
         if room && !p.fast.allowed.contains(&piece) && !t.picker.have().get(piece) {
@@ -195,18 +186,13 @@ impl Session {
 
     /// A hint: of pieces that nobody has begun, this one is taken when it is this peer's turn. Only the last one counts.
     pub(super) fn on_suggest(&mut self, peer: PeerId, piece: u32) -> Checked {
-        let Some((_, p)) = self.swarm(peer) else { return Ok(()) };
+        let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         if !p.fast.on {
             return Err(NOT_AGREED);
         }
-        let pieces = p.has.len();
-        if self.is_early(peer) {
-            return Ok(());
-        }
-        if piece >= pieces {
+        if piece >= p.has.len() {
             return Err("a piece that is none is suggested");
         }
-        let Some((t, _)) = self.swarm(peer) else { return Ok(()) };
         if t.downloading() {
             t.picker.suggest(peer, piece);
         }
@@ -230,7 +216,10 @@ impl Session {
         t.picker.release(peer, block);
         match p.choking {
             true => p.fast.allowed.retain(|piece| *piece != block.piece),
-            false => p.fast.refuse(block.piece, now),
+            false => {
+                p.fast.refuse(block.piece, now);
+                p.depth = p.depth.min(PIPELINE_START);
+            }
         }
         let torrent = p.torrent;
         self.throttle.give_back(block.len.into());

@@ -4,6 +4,7 @@ mod dht;
 mod encryption;
 mod extensions;
 mod fast;
+mod metadata;
 mod trackers;
 
 use super::*;

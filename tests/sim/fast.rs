@@ -17,9 +17,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How a peer that has everything treats requests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manner {
-    /// It takes them, then chokes and rejects each.
+    /// It chokes at the first ones and rejects them, then unchokes and serves.
     ChokesAndRejects,
-    /// It takes them, chokes and says nothing more, as without the extension.
+    /// The same, but of the first ones it says nothing, as without the extension.
     ChokesSilently,
     /// It never unchokes, but allows one piece and serves that.
     Allows(u32),
@@ -50,21 +50,30 @@ impl Fast {
         let serves = match self.manner {
             Manner::Allows(piece) => block.piece == piece,
             Manner::RejectsOdd => block.piece.is_multiple_of(2),
-            Manner::ChokesAndRejects | Manner::ChokesSilently => {
-                if !std::mem::replace(&mut self.choked, true) {
-                    Message::Choke.encode(out);
-                }
-                false
-            }
+            Manner::ChokesAndRejects | Manner::ChokesSilently => true,
         };
         if serves {
             Message::Piece(block).encode(out);
             let at = out.len();
             out.resize(at + block.len as usize, 0);
             fill(block, &mut out[at..]);
-        } else if self.manner != Manner::ChokesSilently {
+        } else {
             Message::Reject(block).encode(out);
         }
+    }
+
+    fn choke_once(&mut self, requests: &mut Vec<Block>, out: &mut Vec<u8>) {
+        let chokes = matches!(self.manner, Manner::ChokesAndRejects | Manner::ChokesSilently);
+        if !chokes || requests.is_empty() || std::mem::replace(&mut self.choked, true) {
+            return;
+        }
+        Message::Choke.encode(out);
+        for block in requests.drain(..) {
+            if self.manner == Manner::ChokesAndRejects {
+                Message::Reject(block).encode(out);
+            }
+        }
+        Message::Unchoke.encode(out);
     }
 }
 
@@ -84,6 +93,7 @@ impl Script for Fast {
                 Step::Piece(_) => self.decoder.decide(Fate::Skip),
             }
         }
+        self.choke_once(&mut requests, &mut out);
         for block in requests {
             self.on_request(block, &mut out);
         }
@@ -98,19 +108,18 @@ fn fast(w: &mut World, spec: &Arc<Spec>, manner: Manner) -> NodeId {
     node
 }
 
-/// Seconds until a leecher is complete that has a peer of this manner and a slow seed.
+/// Seconds until a leecher is complete that has only a peer of this manner.
 fn takes(manner: Manner) -> u64 {
     let mut w = World::new(seed());
     let spec = spec(16, 64 << 10, |_| {});
     fast(&mut w, &spec, manner);
-    seeder(&mut w, &spec, Link { rate: 1 << 20, ..Link::default() });
     let leech = leecher(&mut w, &spec, Link::default());
     finish(&mut w, &[leech], 5 * MINUTE);
     w.nodes[leech].seen.complete.map_or(u64::MAX, |at| at.secs())
 }
 
 #[test]
-fn requests_that_are_rejected_are_asked_elsewhere_at_once() {
+fn requests_that_are_rejected_are_made_again_at_once() {
     let (rejected, silent) = (takes(Manner::ChokesAndRejects), takes(Manner::ChokesSilently));
     assert!(rejected < 8 && silent >= 30, "{rejected} s, and {silent} s where nothing is said");
 }
