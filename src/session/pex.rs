@@ -307,7 +307,7 @@ mod tests {
         for seed in 0..20 {
             let mut rng = Rng::new([seed; 32]);
             let (mut roll, mut told, mut numbers) = (Roll::default(), Told::default(), BTreeMap::new());
-            let mut believed = BTreeSet::new();
+            let (mut believed, mut behind) = (BTreeSet::new(), false);
             let mut hear = |roll: &Roll, told: &mut Told| {
                 let (added, dropped) = roll.news(told, |_| true);
                 let names: BTreeSet<_> = added.iter().map(|(addr, _)| *addr).collect();

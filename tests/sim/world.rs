@@ -703,6 +703,12 @@ impl World {
             self.say(node, peer, &bytes, None);
         }
         if let (caller, Some(peer)) = self.conns[conn].ends[0] {
+            if let Some(script) =
+                self.nodes[caller].halves.get_mut(&peer).and_then(|half| half.script.as_mut())
+            {
+                let bytes = script.open();
+                return self.say(caller, peer, &bytes, None);
+            }
             self.tell(caller, Event::Connected { peer });
         }
     }
