@@ -185,7 +185,7 @@ pub enum Action {
         /// What.
         job: Job,
     },
-    /// Read a block that a peer asked for: a [`Job::Read`], to which the reactor adds an empty buffer.
+    /// Read blocks that a peer asked for: a [`Job::Read`], to which the reactor adds empty buffers.
     Read {
         /// Which worker.
         lane: u8,
@@ -193,8 +193,8 @@ pub enum Action {
         torrent: TorrentId,
         /// Who asked.
         peer: PeerId,
-        /// Which block.
-        block: Block,
+        /// Which blocks, in its order; `limits::READ_BATCH` at most.
+        blocks: Vec<Block>,
     },
     /// Send a datagram from the port that we listen on. It may be lost; [`Event::Unreachable`] tells when there is no
     /// way at all.
@@ -366,16 +366,14 @@ pub enum Job {
         /// How many.
         count: u32,
     },
-    /// Read a block that a peer asked for, of a verified piece.
+    /// Read blocks that a peer asked for, of verified pieces.
     Read {
         /// Whose.
         torrent: TorrentId,
         /// Who asked.
         peer: PeerId,
-        /// Which block.
-        block: Block,
-        /// Where to put it.
-        buf: Buf,
+        /// Which blocks, and where to put each.
+        blocks: Vec<(Block, Buf)>,
     },
     /// Keep this in the resume record.
     Save {
@@ -454,12 +452,11 @@ pub enum Done {
         torrent: TorrentId,
         /// Who asked.
         peer: PeerId,
-        /// Which block.
-        block: Block,
-        /// The bytes, if it went well; the buffer in any case.
-        buf: Buf,
-        /// Whether it did.
-        result: Result<(), DiskError>,
+        /// The blocks with their bytes; all buffers, however it went.
+        blocks: Vec<(Block, Buf)>,
+        /// Which of them could not be read, by its place, and why: those before it are there, those after it were not
+        /// tried.
+        failed: Option<(usize, DiskError)>,
     },
     /// Of [`Job::Save`].
     Saved {

@@ -155,6 +155,9 @@ pub const LANE_LOW: u64 = LANE_HIGH / 2;
 pub const LANES_MAX: usize = 8;
 /// Blocks that may be on their way from disk to peers, all together: 4 MiB.
 pub const SEND_BUFS: usize = 256;
+/// Blocks of one read job: half of what may be under way to one peer, so that the next half is read while this one is
+/// sent, and a whole piece of the common kind with room to spare, so that a disk seeks once for it.
+pub const READ_BATCH: usize = 32;
 /// Requests of one peer that may wait; the one past that closes it. Others pipeline up to 500 (libtorrent) or 2,000.
 pub const REQUESTS_IN_MAX: usize = 2048;
 /// How many that is as we tell it (BEP 10, `reqq`): a little less, as the two sides may count apart for a moment.
@@ -204,6 +207,14 @@ const _: () = assert!(TORRENTS_MAX < u16::MAX as usize);
 
 /// Blocks that a disk worker takes from its queue at a time, to store neighbours in one call: half of `LANE_HIGH`.
 pub const DISK_BATCH: usize = 64;
+/// Bytes of a piece that are worth a store of their own: a call then costs little beside the copy, and they are still in
+/// the second cache from being hashed.
+pub const STORE_RUN: u32 = 256 << 10;
+/// Bytes that one worker holds until there is enough of their pieces for a store. When no more came, this must let the
+/// peers in line go on.
+pub const HELD_MAX: u64 = LANE_LOW;
+/// What is held is stored when nothing came for so long: at rates of which stores in small parts are no burden.
+pub const HOLD_REST: Duration = Duration::from_millis(5);
 /// Descriptors that one disk worker keeps open at most; fewer where RLIMIT_NOFILE is low.
 pub const DESCRIPTORS: usize = 64;
 /// Bytes of one read while hashing: large enough that the call costs nothing, small enough for the second cache.

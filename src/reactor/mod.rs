@@ -332,13 +332,14 @@ impl Reactor {
             Action::Resume { peer } => self.resumed.push(peer),
             Action::Close { peer, why } => self.drop_peer(peer, why),
             Action::Job { lane, job } => self.give(lane, job),
-            Action::Read { lane, torrent, peer, block } => {
+            Action::Read { lane, torrent, peer, blocks } => {
                 #[expect(
                     clippy::expect_used,
                     reason = "our own count: the pool holds what the session may ask for"
                 )]
-                let buf = self.pool.take().expect("a buffer for each read");
-                self.give(lane, Job::Read { torrent, peer, block, buf });
+                let with_buf = |block| (block, self.pool.take().expect("a buffer for each read"));
+                let blocks = blocks.into_iter().map(with_buf).collect();
+                self.give(lane, Job::Read { torrent, peer, blocks });
             }
             Action::Datagram { to, data } => self.send_datagram(to, &data),
             Action::Lsd { v6, data } => self.announce_locally(v6, &data),

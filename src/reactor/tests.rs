@@ -514,20 +514,22 @@ fn other_threads_wake_it_and_are_heard_in_order() {
 }
 
 #[test]
-fn jobs_go_to_their_channel_and_a_read_gets_a_buffer() {
-    let mut b = bench(1, |_, _| {});
+fn jobs_go_to_their_channel_and_a_read_gets_its_buffers() {
+    let mut b = bench(2, |_, _| {});
     let (torrent, block) = (TorrentId::from_bits(0), Block { piece: 1, begin: 0, len: 5 });
     b.reactor.session.actions = [
         Action::Job { lane: 0, job: Job::Check { torrent, first: 0, count: 1 } },
         Action::Job { lane: 0, job: Job::Close { torrent } },
-        Action::Read { lane: 0, torrent, peer: peer(0), block },
+        Action::Read { lane: 0, torrent, peer: peer(0), blocks: vec![block, block] },
     ]
     .into();
     b.reactor.carry_out();
     assert!(matches!(b.jobs[1].try_recv(), Ok(Job::Check { .. })));
     assert!(matches!(b.jobs[0].try_recv(), Ok(Job::Close { .. })));
-    let Ok(Job::Read { buf, .. }) = b.jobs[0].try_recv() else { panic!("no read") };
-    b.reactor.session.actions.push_back(Action::SendBlock { peer: peer(7), block, buf });
+    let Ok(Job::Read { blocks, .. }) = b.jobs[0].try_recv() else { panic!("no read") };
+    assert_eq!(blocks.len(), 2);
+    let send = |(block, buf)| Action::SendBlock { peer: peer(7), block, buf };
+    b.reactor.session.actions.extend(blocks.into_iter().map(send));
     b.reactor.carry_out();
     assert_eq!(b.reactor.pool.out(), 0, "a block for a peer that is gone");
 }

@@ -373,9 +373,9 @@ impl Session {
             Done::Checked { torrent, first, count, result } => {
                 self.on_checked(lane, torrent, (first, count), result, now);
             }
-            Done::Read { torrent, peer, block, buf, result } => {
-                self.lanes.read_done(lane);
-                self.on_read(torrent, peer, block, buf, result, now);
+            Done::Read { torrent, peer, blocks, failed } => {
+                self.lanes.read_done(lane, blocks.len());
+                self.on_read(torrent, peer, blocks, failed, now);
             }
             Done::Saved { torrent } => self.on_saved(torrent),
             Done::Room { torrent, result } => self.on_room(torrent, result, now),

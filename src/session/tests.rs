@@ -188,7 +188,7 @@ fn the_buffers_of_a_closed_peer_are_home_before_others_are_read_into() {
     let mut b = Bench::new();
     let torrent = b.seed("a");
     let mut pool = Pool::new(SEND_BUFS).unwrap();
-    let mut peers = Vec::new();
+    let (mut peers, mut next) = (Vec::new(), 0);
     for n in 1..=6 {
         let peer = b.peer(torrent, n);
         b.tell(Event::Message { peer, message: Message::Interested });
@@ -196,18 +196,17 @@ fn the_buffers_of_a_closed_peer_are_home_before_others_are_read_into() {
         for at in 0..256 {
             let block = Block { piece: u32::from(n), begin: at * BLOCK, len: BLOCK };
             b.tell(Event::Message { peer, message: Message::Request(block) });
+            // All that may be read is read, and stands in outboxes.
+            while next < b.done.len() {
+                if let Action::Read { lane, torrent, peer, ref blocks } = b.done[next] {
+                    let blocks = blocks.iter().map(|block| (*block, pool.take().unwrap())).collect();
+                    let done = Done::Read { torrent, peer, blocks, failed: None };
+                    b.tell(Event::Done { lane, done });
+                }
+                next += 1;
+            }
         }
         peers.push(peer);
-    }
-    // All that may be read is read, and stands in outboxes.
-    let mut next = 0;
-    while next < b.done.len() {
-        if let Action::Read { lane, torrent, peer, block } = b.done[next] {
-            let buf = pool.take().unwrap();
-            let done = Done::Read { torrent, peer, block, buf, result: Ok(()) };
-            b.tell(Event::Done { lane, done });
-        }
-        next += 1;
     }
     assert_eq!(pool.out(), SEND_BUFS);
     let from = b.tell(Event::Message { peer: peers[0], message: Message::Have(PIECES) });

@@ -1,9 +1,8 @@
 //! ptorrent against the clients that users have, on the same work in one run: `make bench`.
 //!
-//! One file in 256 KiB pieces from one fast seeder on loopback, to a disk and to memory. Every round runs every
-//! client once, so that what else the machine does meets all alike; ratios are taken within a round. Each run is
-//! timed from the start of the process to all data complete, and every byte is compared. A client that is not
-//! installed is left out.
+//! Every round runs every client once, each time another one first, so that what else the machine does meets all
+//! alike; ratios are taken within a round. What is written is compared, byte for byte. What the machine itself can do
+//! is measured in the same run, and each row says how far from that it is. A client that is not installed is left out.
 
 #![allow(
     clippy::disallowed_methods,
@@ -11,38 +10,48 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
+mod calls;
 #[allow(dead_code, reason = "the interop tests use the rest")]
 #[path = "../interop/clients.rs"]
 mod clients;
+mod content;
+mod contestant;
+mod guard;
+mod json;
+mod limits;
 mod machine;
 #[path = "../interop/one_peer.rs"]
 mod one_peer;
 mod options;
+mod place;
+mod process;
 mod report;
-mod run;
+mod result;
+mod rows;
 #[allow(dead_code, reason = "the other benchmarks use the rest")]
 mod seeder;
+mod sink;
 mod usage;
+mod warm;
+mod wire;
 
 use std::error::Error;
 use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 
-use sha1::{Digest, Sha1};
-
-use machine::Warm;
+use calls::Counter;
+use contestant::Contestant;
+use limits::Limits;
 use options::Options;
-use report::{Limits, Place};
-use run::{Bench, Contestant};
+use place::Place;
+use result::{Entry, Outcome, median};
+use rows::{Kind, Lab, Race, Row};
+use warm::Warm;
 
-const PIECE_LENGTH: usize = 256 << 10;
-const NAME: &str = "bench.bin";
-const TRACKER: &str = "127.0.0.1:0";
-const SEEDER: &str = "127.66.0.1:0";
+/// Who takes longer is run once a row: everybody else would wait for it.
+const SLOW: f64 = 20.0;
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -56,7 +65,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match compare(&options) {
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -65,105 +74,141 @@ fn main() -> ExitCode {
     }
 }
 
-fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
-    let contestants: Vec<Contestant> = run::all(&options.ptorrent)
-        .into_iter()
-        .filter(|each| options.wants(each.name) && each.is_there())
-        .collect();
-    let data = Arc::new(random(options.size));
-    let pieces = hash(&data);
-    let info = info(data.len(), &pieces);
-    let info_hash = Sha1::digest(&info).into();
-    let seeder = seeder::Seeder::start(SEEDER.parse()?, info_hash, PIECE_LENGTH, Arc::clone(&data))?;
-    let announce = one_peer::start(TRACKER.parse()?, &[seeder.listen])?;
+fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    guard::watch()?;
+    let places = places(options);
+    let result = compare(options, &places);
+    for place in &places {
+        guard::remove(&place.dir)?;
+    }
+    result
+}
 
-    // Only what the clients write matters: their torrents and their settings lie beside it.
-    let mut places = Vec::new();
-    for (name, parent) in [("disk", options.dir.clone()), ("memory", PathBuf::from("/dev/shm"))] {
-        let dir = parent.join("ptorrent-bench");
-        // A run that was interrupted may have left some.
-        let _ = fs::remove_dir_all(&dir);
-        if let Err(error) = fs::create_dir_all(&dir) {
-            println!("left out: {name}, {}: {error}", dir.display());
+/// Folders on the file systems that are asked for.
+fn places(options: &Options) -> Vec<Place> {
+    let mut places: Vec<Place> = Vec::new();
+    for parent in [Path::new("/dev/shm"), &options.dir] {
+        let place = Place::new(parent);
+        if !options.wants_place(place.name) || places.iter().any(|other| other.name == place.name) {
             continue;
         }
-        fs::write(dir.join("plain.torrent"), torrent(None, &info))?;
-        fs::write(dir.join("tracker.torrent"), torrent(Some(&announce), &info))?;
-        places.push(Place::new(name, dir));
+        match guard::make(&place.dir) {
+            Ok(()) => places.push(place),
+            Err(error) => println!("left out: {}, {}: {error}", place.name, place.dir.display()),
+        }
     }
+    places
+}
 
+fn compare(options: &Options, places: &[Place]) -> Result<(), Box<dyn Error>> {
+    let mut who = contestant::all(&options.ptorrent, options.against.as_deref());
+    who.retain(|each| options.wants(each.name));
+    for missing in who.iter().filter(|each| !each.is_there()) {
+        println!("left out: {} is not there (scripts/setup-peers.sh)", missing.name);
+    }
+    who.retain(Contestant::is_there);
+    let counter = if options.calls { Counter::find() } else { None };
+    // The small files take some 200 MiB.
+    let all = Arc::new(content::random(options.size));
+    let lab = Lab::new(&all, options.size)?;
     let mut warm = Warm::new(3 * options.size + (1 << 30));
     warm.hold();
-    let limits = limits(&data, &places, &mut warm)?;
-    let bench = Bench { data, seeder };
-    for round in 1..=options.rounds {
-        for place in &mut places {
-            for contestant in &contestants {
-                if place.failed(contestant.name) {
-                    continue;
+    println!("measuring the machine");
+    let limits = Limits::measure(&lab.plain, &lab.many, places, &mut warm)?;
+    print!("{}", report::limits(&limits));
+    let mut bench = Bench { options, who, lab, limits, counter, warm };
+    let mut outcomes = Vec::new();
+    for row in options.rows() {
+        match row.kind {
+            Kind::Race(race) => {
+                for place in places {
+                    let outcome = bench.race(row, race, place)?;
+                    print!("{}", report::outcome(&outcome)?);
+                    outcomes.push(outcome);
                 }
-                warm.let_go();
-                let result = bench.run(contestant, &place.dir);
-                warm.hold();
-                match &result {
-                    Ok(sample) => println!("round {round}, {}: {}: {sample}", place.name, contestant.name),
-                    Err(error) => println!("left out: {}, {}: {error}", contestant.name, place.name),
-                }
-                place.add(contestant.name, result.ok());
             }
         }
     }
-    // Ptorrent is the first of them.
-    let base = contestants.iter().find(|each| places.iter().all(|place| place.has(each.name)));
-    let base = base.map_or("", |each| each.name);
-    print!("{}", report::table(options, &limits, &places, base));
-    fs::write(&options.json, report::json(options, &limits, &places))?;
-    println!("also in {}", options.json.display());
-    for place in &places {
-        fs::remove_dir_all(&place.dir)?;
+    print!("\n{}", report::limits(&bench.limits));
+    for outcome in &outcomes {
+        print!("{}", report::outcome(outcome)?);
     }
+    print!("{}", report::legend(counter));
+    fs::write(&options.json, json::json(options, &bench.limits, &outcomes, counter))?;
+    println!("also in {}", options.json.display());
     Ok(())
 }
 
-fn limits(data: &[u8], places: &[Place], warm: &mut Warm) -> io::Result<Limits> {
-    let mut rows = vec![("loopback copy".to_string(), machine::loopback(data)?)];
-    rows.push(("SHA-1, one core".to_string(), machine::sha1(data)?));
-    for place in places {
-        warm.let_go();
-        rows.push((format!("pwrite, {}", place.name), machine::store(data, &place.dir)?));
-        warm.hold();
+struct Bench<'a> {
+    options: &'a Options,
+    who: Vec<Contestant>,
+    lab: Lab,
+    limits: Limits,
+    counter: Option<Counter>,
+    warm: Warm,
+}
+
+impl Bench<'_> {
+    /// All rounds of a row on one file system.
+    fn race(&mut self, row: &'static Row, race: Race, place: &Place) -> Result<Outcome, Box<dyn Error>> {
+        race.prepare(&self.lab, place)?;
+        let mut outcome = Outcome {
+            row,
+            place: place.name,
+            bytes: race.bytes(&self.lab),
+            limit: race.limit(&self.limits, place),
+            entries: self.who.iter().map(|who| Entry::new(who.name)).collect(),
+        };
+        let mut checks = Vec::new();
+        for round in 1..=self.options.rounds {
+            // Its limit is measured among the clients: it is what they are compared with.
+            if matches!(race, Race::Check) {
+                checks.push(machine::check(
+                    &place.full().join(self.lab.plain.name),
+                    self.lab.plain.piece_length,
+                )?);
+            }
+            for turn in 0..self.who.len() {
+                let number = (turn + round - 1) % self.who.len();
+                self.turn(race, place, round, number, &mut outcome.entries[number]);
+            }
+        }
+        if !checks.is_empty() {
+            outcome.limit.wall = median(checks.iter().map(|cost| cost.wall).collect());
+            outcome.limit.cpu = median(checks.iter().map(|cost| cost.cpu).collect());
+        }
+        if let Some(counter) = self.counter.filter(|_| race.is_counted()) {
+            for (who, entry) in self.who.iter().zip(&mut outcome.entries) {
+                if entry.failed.is_none() {
+                    println!("{}, {}: {}: counting its system calls", row.name, place.name, who.name);
+                    entry.calls = race.run(&self.lab, who, place, Some(counter))?.calls;
+                }
+            }
+        }
+        race.clean_up(place)?;
+        Ok(outcome)
     }
-    Ok(rows)
-}
 
-/// Content without repetition.
-fn random(size: usize) -> Vec<u8> {
-    let mut data = vec![0; size];
-    let mut state: u64 = 1;
-    for word in data.chunks_mut(8) {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        word.copy_from_slice(&(state ^ (state >> 29)).to_le_bytes()[..word.len()]);
+    /// One run of one client, unless it has shown that it cannot, or not in a reasonable time.
+    fn turn(&mut self, race: Race, place: &Place, round: usize, number: usize, entry: &mut Entry) {
+        let who = &self.who[number];
+        let slow = entry.samples.iter().any(|(_, sample)| sample.wall > SLOW);
+        if slow || entry.failed.is_some() {
+            return;
+        }
+        self.warm.let_go();
+        let result = race.run(&self.lab, who, place, None);
+        self.warm.hold();
+        print!("round {round}, {}: {}: ", place.name, who.name);
+        match result {
+            Ok(sample) => {
+                println!("{sample}");
+                entry.samples.push((round, sample));
+            }
+            Err(error) => {
+                println!("left out: {error}");
+                entry.failed = Some(error.to_string());
+            }
+        }
     }
-    data
-}
-
-/// The hashes of all pieces, on two cores.
-fn hash(data: &[u8]) -> Vec<u8> {
-    let half = data.len() / 2 / PIECE_LENGTH * PIECE_LENGTH;
-    let hash = |part: &[u8]| part.chunks(PIECE_LENGTH).flat_map(Sha1::digest).collect::<Vec<u8>>();
-    thread::scope(|scope| {
-        let first = scope.spawn(|| hash(&data[..half]));
-        let second = hash(&data[half..]);
-        [first.join().unwrap(), second].concat()
-    })
-}
-
-fn info(length: usize, pieces: &[u8]) -> Vec<u8> {
-    let head = format!("d6:lengthi{length}e4:name{}:{NAME}12:piece lengthi{PIECE_LENGTH}e", NAME.len());
-    [head.as_bytes(), format!("6:pieces{}:", pieces.len()).as_bytes(), pieces, b"e"].concat()
-}
-
-fn torrent(announce: Option<&str>, info: &[u8]) -> Vec<u8> {
-    let announce = announce.map_or(String::new(), |url| format!("8:announce{}:{url}", url.len()));
-    [b"d", announce.as_bytes(), b"4:info", info, b"e"].concat()
 }

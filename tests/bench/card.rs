@@ -17,12 +17,12 @@ const DIRTY: u64 = 8 << 20;
 const THROTTLE: &str = "/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device";
 
 /// Downloads to it, as often as there are rounds.
-pub(crate) fn measure(options: &Options, content: &Arc<Vec<u8>>, dir: &Path) -> Result<(), Box<dyn Error>> {
+pub(crate) fn measure(options: &Options, part: &Arc<Vec<u8>>, dir: &Path) -> Result<(), Box<dyn Error>> {
     if !Path::new(THROTTLE).exists() {
         println!("left out: card: this needs {THROTTLE}");
         return Ok(());
     }
-    let source = Source::start(content, SIZE, dir)?;
+    let source = Source::start(part, SIZE, dir)?;
     let card = Card::make(dir)?;
     for round in 1..=options.rounds {
         let port = TcpListener::bind((crate::LISTEN, 0))?.local_addr()?.port();

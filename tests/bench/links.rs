@@ -11,6 +11,8 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
+#[allow(dead_code, reason = "the other benchmarks use the rest")]
+mod content;
 mod link;
 
 use std::error::Error;
@@ -103,7 +105,7 @@ fn main() -> ExitCode {
 
 fn measure(options: &Options, dir: &Path) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(dir.join("seed"))?;
-    fs::write(dir.join("seed/file.bin"), content(options.size << 20))?;
+    fs::write(dir.join("seed/file.bin"), content::random(options.size << 20))?;
     let torrent = dir.join("link.torrent");
     let mut create = Command::new(&options.ptorrent);
     create.args(["create", "-l", "256K", "-o"]).arg(&torrent).arg(dir.join("seed/file.bin"));
@@ -196,14 +198,4 @@ impl Drop for Reaped {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Content without repetition.
-fn content(size: usize) -> Vec<u8> {
-    let mut state: u64 = 1;
-    let mut word = || {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        (state ^ (state >> 29)).to_le_bytes()
-    };
-    (0..size / 8).flat_map(|_| word()).collect()
 }

@@ -16,9 +16,13 @@
 mod card;
 mod cgroup;
 #[allow(dead_code, reason = "the other benchmarks use the rest")]
+mod content;
+#[allow(dead_code, reason = "the other benchmarks use the rest")]
 mod seeder;
 #[allow(dead_code, reason = "the other benchmarks use the rest")]
 mod usage;
+#[allow(dead_code, reason = "the other benchmarks use the rest")]
+mod wire;
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -32,13 +36,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cgroup::Cgroup;
+use content::Content;
 use seeder::Seeder;
-use sha1::{Digest, Sha1};
 use usage::Memory;
 
 const PIECE: usize = 256 << 10;
-/// The content, again and again: a download of any size needs no more memory on the seeder's side.
-const CONTENT: usize = 64 << 20;
+/// Of content, again and again: a download of any size needs no more memory on the seeder's side.
+const PART: usize = 64 << 20;
 const SEEDER: &str = "127.66.0.1:0";
 const LISTEN: &str = "127.66.0.2";
 /// Nothing takes longer.
@@ -81,7 +85,7 @@ impl Options {
                 "--bench" => {}
                 "--only" => options.only = value()?,
                 "--rounds" => options.rounds = number(value()?)?.max(1),
-                "--size" => options.size = number(value()?)?.next_multiple_of(CONTENT >> 20),
+                "--size" => options.size = number(value()?)?.next_multiple_of(PART >> 20),
                 "--limit" => options.limit = number(value()?)? as u64,
                 "--dir" => options.dir = value()?.into(),
                 "--ptorrent" => options.ptorrent = value()?.into(),
@@ -120,16 +124,16 @@ fn main() -> ExitCode {
 
 fn measure(options: &Options, dir: &Path) -> Result<(), Box<dyn Error>> {
     let wants = |name: &str| options.only.split(',').any(|each| each == name);
-    let content = Arc::new(content());
+    let part = Arc::new(content::random(PART));
     if wants("memory") {
-        let source = Source::start(&content, options.size << 20, dir)?;
+        let source = Source::start(&part, options.size << 20, dir)?;
         let group = Cgroup::memory(options.limit << 20)?;
         let name = format!("{} MiB of memory", options.limit);
         pairs(options, &source, &name, &|command| group.enter(command))?;
         println!("{name}: the most that was charged: {} MiB", group.peak()? >> 20);
     }
     if wants("core") {
-        let source = Source::start(&content, 1 << 30, dir)?;
+        let source = Source::start(&part, 1 << 30, dir)?;
         pairs(options, &source, "one core", &|command| {
             let mut pinned = Command::new("taskset");
             pinned.args(["-c", "0"]).arg(command.get_program()).args(command.get_args());
@@ -137,7 +141,7 @@ fn measure(options: &Options, dir: &Path) -> Result<(), Box<dyn Error>> {
         })?;
     }
     if wants("card") {
-        card::measure(options, &content, dir)?;
+        card::measure(options, &part, dir)?;
     }
     Ok(())
 }
@@ -181,24 +185,18 @@ impl std::fmt::Display for Sample {
 /// A torrent, its seeder and where it is downloaded to.
 pub(crate) struct Source {
     seeder: Arc<Seeder>,
-    content: Arc<Vec<u8>>,
-    size: usize,
-    info_hash: [u8; 20],
+    content: Arc<Content>,
+    part: Arc<Vec<u8>>,
     dir: PathBuf,
 }
 
 impl Source {
-    pub(crate) fn start(content: &Arc<Vec<u8>>, size: usize, dir: &Path) -> Result<Source, Box<dyn Error>> {
+    pub(crate) fn start(part: &Arc<Vec<u8>>, size: usize, dir: &Path) -> Result<Source, Box<dyn Error>> {
         fs::create_dir_all(dir)?;
-        let once: Vec<u8> = content.chunks(PIECE).flat_map(Sha1::digest).collect();
-        let pieces = once.repeat(size / content.len());
-        let head =
-            format!("d6:lengthi{size}e4:name8:file.bin12:piece lengthi{PIECE}e6:pieces{}:", pieces.len());
-        let info = [head.as_bytes(), &pieces, b"e"].concat();
-        fs::write(dir.join("small.torrent"), [b"d4:info", &info[..], b"e"].concat())?;
-        let info_hash = Sha1::digest(&info).into();
-        let seeder = Seeder::repeating(SEEDER.parse()?, info_hash, PIECE, Arc::clone(content), size)?;
-        Ok(Source { seeder, content: Arc::clone(content), size, info_hash, dir: dir.to_path_buf() })
+        let content = Arc::new(Content::repeated("file.bin", part, size / part.len(), PIECE));
+        content.save(&dir.join("small.torrent"), None)?;
+        let seeder = Seeder::start(SEEDER.parse()?, vec![Arc::clone(&content)])?;
+        Ok(Source { seeder, content, part: Arc::clone(part), dir: dir.to_path_buf() })
     }
 
     /// One download, from the start of the process to its end.
@@ -223,7 +221,7 @@ impl Source {
     ) -> Result<(Sample, Duration), Box<dyn Error>> {
         fs::create_dir_all(data)?;
         rustix::fs::syncfs(File::open(data)?)?;
-        let connections = self.seeder.connections();
+        let connections = self.seeder.answered();
         let mut command = Command::new(&options.ptorrent);
         command
             .args([
@@ -267,8 +265,8 @@ impl Source {
             if !ended.success {
                 return Err(Box::<dyn Error>::from("the download failed or was killed"));
             }
-            let peers = self.seeder.connections() - connections;
-            Ok((Sample { wall, cpu: ended.cpu.0.as_secs_f64(), memory, peers }, waited))
+            let peers = self.seeder.answered() - connections;
+            Ok((Sample { wall, cpu: ended.cpu.as_secs_f64(), memory, peers }, waited))
         })?;
         self.verify(&data.join("file.bin"))?;
         fs::remove_dir_all(data)?;
@@ -283,7 +281,7 @@ impl Source {
         while !over.load(Ordering::Relaxed) {
             let start = Instant::now();
             id += 1;
-            if let Ok(true) = handshake(address, &self.info_hash, id) {
+            if let Ok(true) = handshake(address, &self.content.info_hash, id) {
                 longest = longest.max(start.elapsed());
                 knocks += 1;
             }
@@ -296,8 +294,8 @@ impl Source {
     fn verify(&self, path: &Path) -> Result<(), Box<dyn Error>> {
         let mut file = File::open(path)?;
         let mut found = vec![0; 1 << 20];
-        for _ in 0..self.size / self.content.len() {
-            for wanted in self.content.chunks(1 << 20) {
+        for _ in 0..self.content.len() / self.part.len() {
+            for wanted in self.part.chunks(1 << 20) {
                 file.read_exact(&mut found)?;
                 if found != wanted {
                     return Err("what it wrote differs".into());
@@ -318,15 +316,4 @@ fn handshake(address: SocketAddr, info_hash: &[u8; 20], id: u64) -> std::io::Res
     let mut answer = [0; 68];
     stream.read_exact(&mut answer)?;
     Ok(answer[28..48] == info_hash[..])
-}
-
-/// Content without repetition.
-fn content() -> Vec<u8> {
-    let mut data = vec![0; CONTENT];
-    let mut state: u64 = 1;
-    for word in data.chunks_mut(8) {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        word.copy_from_slice(&(state ^ (state >> 29)).to_le_bytes()[..word.len()]);
-    }
-    data
 }

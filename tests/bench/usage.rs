@@ -1,4 +1,4 @@
-//! What a process used: processor time when it ends, memory while it runs.
+//! What a process used: processor time, memory.
 
 use std::fs;
 use std::io;
@@ -6,14 +6,11 @@ use std::mem::MaybeUninit;
 use std::process::Child;
 use std::time::Duration;
 
-/// User and system time.
-#[derive(Clone, Copy)]
-pub(crate) struct Cpu(pub(crate) Duration);
-
 /// A child that has ended.
 pub(crate) struct Ended {
     pub(crate) success: bool,
-    pub(crate) cpu: Cpu,
+    /// User and system time of it all.
+    pub(crate) cpu: Duration,
 }
 
 /// Waits for a child's end, or looks whether it has ended. To be called in place of `Child::wait`, which would lose
@@ -34,21 +31,47 @@ pub(crate) fn wait(child: &Child, block: bool) -> io::Result<Option<Ended>> {
     }
 }
 
-/// What this process has used so far.
+/// What this process, or this thread alone, has used so far.
 #[expect(unsafe_code, reason = "std and rustix have no getrusage")]
-pub(crate) fn own_cpu() -> Cpu {
+fn used(who: libc::c_int) -> Duration {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is to a live variable of the right type; all zeroes is a valid rusage.
     let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        libc::getrusage(who, usage.as_mut_ptr());
         usage.assume_init()
     };
     cpu(&usage)
 }
 
-fn cpu(usage: &libc::rusage) -> Cpu {
+/// What this process has used so far.
+pub(crate) fn own_cpu() -> Duration {
+    used(libc::RUSAGE_SELF)
+}
+
+/// What this thread has used so far.
+pub(crate) fn thread_cpu() -> Duration {
+    used(libc::RUSAGE_THREAD)
+}
+
+fn cpu(usage: &libc::rusage) -> Duration {
     let time = |value: libc::timeval| Duration::new(value.tv_sec as u64, value.tv_usec as u32 * 1000);
-    Cpu(time(usage.ru_utime) + time(usage.ru_stime))
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// What a child that runs has used so far, with the threads that have ended.
+#[expect(unsafe_code, reason = "std and rustix have no clock of another process")]
+pub(crate) fn cpu_of(child: &Child) -> io::Result<Duration> {
+    let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
+    let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: the pointers are to live variables of the right types.
+    let found = unsafe {
+        libc::clock_getcpuclockid(pid, &mut clock) == 0 && libc::clock_gettime(clock, &mut time) == 0
+    };
+    if found {
+        Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }
 
 /// Peaks of memory, in KiB.
@@ -64,11 +87,18 @@ impl Memory {
     /// Looks once more. A process that has just ended has nothing to show.
     pub(crate) fn sample(&mut self, child: &Child) {
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-        };
-        self.anonymous = self.anonymous.max(field("RssAnon:"));
-        self.resident = self.resident.max(field("VmHWM:"));
+        self.anonymous = self.anonymous.max(field(&status, "RssAnon:"));
+        self.resident = self.resident.max(field(&status, "VmHWM:"));
     }
+
+    /// The larger of each.
+    pub(crate) fn most(self, other: Memory) -> Memory {
+        Memory { anonymous: self.anonymous.max(other.anonymous), resident: self.resident.max(other.resident) }
+    }
+}
+
+/// The number behind a name in a file of `/proc`; 0 when it is not there.
+pub(crate) fn field(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

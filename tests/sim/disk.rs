@@ -4,6 +4,7 @@
 use ptorrent::api::{DiskError, Done, Job, Opened, Spec, TorrentId, Verdict};
 use ptorrent::base::bits::Bitfield;
 use ptorrent::base::time::Time;
+use ptorrent::limits::READ_BATCH;
 use ptorrent::proto::layout::{Block, Layout};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -135,7 +136,8 @@ impl Disk {
     /// Does a job; the answers come at their times.
     pub(crate) fn job(&mut self, lane: u8, job: Job, now: Time) -> Vec<(Time, Done)> {
         let bytes = match &job {
-            Job::Write { block, .. } | Job::Read { block, .. } => u64::from(block.len),
+            Job::Write { block, .. } => u64::from(block.len),
+            Job::Read { blocks, .. } => blocks.iter().map(|(block, _)| u64::from(block.len)).sum(),
             Job::Check { count, .. } => u64::from(*count) * u64::from(self.layout().piece_length()),
             _ => 0,
         };
@@ -190,18 +192,23 @@ impl Disk {
                 self.open = (closed < self.busy.len()).then_some((torrent, closed));
                 vec![Done::Closed { torrent }]
             }
-            Job::Read { torrent, peer, block, mut buf } => {
+            Job::Read { torrent, peer, mut blocks } => {
                 self.assert_open(torrent);
-                if self.bad.contains(&block.piece) {
-                    self.good.clear(block.piece);
-                    return vec![Done::Read { torrent, peer, block, buf, result: Err(unreadable()) }];
+                assert!(blocks.len() <= READ_BATCH, "a read of {} blocks", blocks.len());
+                let mut failed = None;
+                for (at, (block, buf)) in blocks.iter_mut().enumerate() {
+                    if self.bad.contains(&block.piece) {
+                        self.good.clear(block.piece);
+                        failed = Some((at, unreadable()));
+                        break;
+                    }
+                    let out = &mut buf.space()[..block.len as usize];
+                    fill(*block, out);
+                    if (self.lies)(*block) {
+                        out[0] ^= 0xff;
+                    }
                 }
-                let out = &mut buf.space()[..block.len as usize];
-                fill(block, out);
-                if (self.lies)(block) {
-                    out[0] ^= 0xff;
-                }
-                vec![Done::Read { torrent, peer, block, buf, result: Ok(()) }]
+                vec![Done::Read { torrent, peer, blocks, failed }]
             }
             Job::Write { torrent, block, buf } => {
                 self.assert_open(torrent);

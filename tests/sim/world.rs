@@ -545,10 +545,11 @@ impl World {
                     self.at(at, What::Done(node, lane, done));
                 }
             }
-            Action::Read { lane, torrent, peer, block } => {
+            Action::Read { lane, torrent, peer, blocks } => {
                 let n = &mut self.nodes[node];
-                let buf = n.pool.take().expect("the session keeps the quota");
-                let job = Job::Read { torrent, peer, block, buf };
+                let take = |block| (block, n.pool.take().expect("the session keeps the quota"));
+                let blocks = blocks.into_iter().map(take).collect();
+                let job = Job::Read { torrent, peer, blocks };
                 for (at, done) in n.disk_for(&job).job(lane, job, self.now) {
                     self.at(at, What::Done(node, lane, done));
                 }

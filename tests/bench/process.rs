@@ -1,0 +1,182 @@
+//! A client that runs: started, looked at, ended.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::calls::{Count, Counter};
+use crate::guard;
+use crate::usage::{self, Ended, Memory};
+
+/// Nothing takes longer, not even on a slow machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) start: Instant,
+    pub(crate) memory: Memory,
+    home: PathBuf,
+    over: bool,
+    count: Option<Count>,
+}
+
+impl Process {
+    /// Starts it, its words into files below `home`. With a counter, its system calls are counted from the first.
+    pub(crate) fn start(
+        command: &mut Command,
+        home: &Path,
+        counter: Option<Counter>,
+    ) -> Result<Process, Box<dyn Error>> {
+        let mut held = counter.map(|_| hold_back(command));
+        let command = held.as_mut().unwrap_or(command);
+        command
+            .stdin(Stdio::null())
+            .stdout(File::create(home.join("stdout"))?)
+            .stderr(File::create(home.join("stderr"))?);
+        let start = Instant::now();
+        let child = guard::spawn(command)?;
+        let (memory, home) = (Memory::default(), home.to_path_buf());
+        let mut process = Process { child, start, memory, home, over: false, count: None };
+        if let Some(counter) = counter {
+            process.wait_for_stop()?;
+            process.attach(counter)?;
+            process.signal(Signal::CONT)?;
+        }
+        Ok(process)
+    }
+
+    /// Counts its system calls from here on.
+    pub(crate) fn attach(&mut self, counter: Counter) -> Result<(), Box<dyn Error>> {
+        self.count = Some(counter.attach(self.child.id(), &self.home)?);
+        Ok(())
+    }
+
+    /// How many there were, since then.
+    pub(crate) fn calls(&mut self) -> Option<u64> {
+        self.count.take()?.end()
+    }
+
+    fn wait_for_stop(&self) -> io::Result<()> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        for _ in 0..1000 {
+            // Behind the name in brackets stands the state; T: stopped.
+            if fs::read_to_string(&path)?.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T")) {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Err(io::Error::other("it does not wait for its counter"))
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        Ok(kill_process(pid.ok_or(io::ErrorKind::NotFound)?, signal)?)
+    }
+
+    pub(crate) fn child(&self) -> &Child {
+        &self.child
+    }
+
+    /// Whether these words are in its output by now.
+    pub(crate) fn said(&self, words: &str) -> bool {
+        fs::read_to_string(self.home.join("stdout")).is_ok_and(|out| out.contains(words))
+    }
+
+    /// What it complained of last.
+    pub(crate) fn last_words(&self) -> String {
+        let text = |name| fs::read_to_string(self.home.join(name)).unwrap_or_default();
+        let last = |text: String| text.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_string);
+        last(text("stderr")).or_else(|| last(text("stdout"))).unwrap_or_default()
+    }
+
+    /// Processor time so far.
+    pub(crate) fn cpu(&self) -> io::Result<Duration> {
+        usage::cpu_of(&self.child)
+    }
+
+    /// Looks at its memory, and whether it has ended.
+    pub(crate) fn look(&mut self) -> Result<Option<Ended>, Box<dyn Error>> {
+        self.memory.sample(&self.child);
+        self.ended(false)
+    }
+
+    fn ended(&mut self, block: bool) -> Result<Option<Ended>, Box<dyn Error>> {
+        let ended = usage::wait(&self.child, block)?;
+        if ended.is_some() {
+            self.over = true;
+            guard::ended(&self.child);
+        }
+        Ok(ended)
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) -> Result<Ended, Box<dyn Error>> {
+        self.memory.sample(&self.child);
+        self.child.kill()?;
+        self.ended(true)?.ok_or("it did not end".into())
+    }
+
+    /// Follows it until it is complete by its own end or by `complete`, which is asked every few milliseconds; then
+    /// ends it. Returns when it was complete.
+    pub(crate) fn watch(
+        &mut self,
+        mut complete: impl FnMut(&Process, u32) -> bool,
+    ) -> Result<(Ended, Instant), Box<dyn Error>> {
+        let mut polls = 0;
+        loop {
+            if let Some(ended) = self.ended(false)? {
+                let end = Instant::now();
+                return if ended.success { Ok((ended, end)) } else { Err(self.failed()) };
+            }
+            if polls % 4 == 0 {
+                self.memory.sample(&self.child);
+            }
+            let done = complete(self, polls);
+            let now = Instant::now();
+            if done || now - self.start > PATIENCE {
+                let ended = self.kill()?;
+                return if done { Ok((ended, now)) } else { Err("it did not finish in time".into()) };
+            }
+            polls += 1;
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn failed(&self) -> Box<dyn Error> {
+        format!("it failed: {}", self.last_words()).into()
+    }
+}
+
+impl Drop for Process {
+    /// A row that went wrong leaves nothing running.
+    fn drop(&mut self) {
+        if !self.over {
+            let _ = self.kill();
+        }
+        let _ = self.calls();
+    }
+}
+
+/// The same command, but it stops itself before it begins.
+fn hold_back(command: &Command) -> Command {
+    let mut held = Command::new("/bin/sh");
+    held.args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => held.env(name, value),
+            None => held.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        held.current_dir(dir);
+    }
+    held
+}
