@@ -291,4 +291,5 @@ impl Session {
     }
 }
 
-const _: () = assert!(AHEAD_MAX as usize <= SEND_BUFS && AHEAD_MAX as usize / 2 <= READ_BATCH && AHEAD_MIN >= 2);
+const _: () =
+    assert!(AHEAD_MAX as usize <= SEND_BUFS && AHEAD_MAX as usize / 2 <= READ_BATCH && AHEAD_MIN >= 2);
