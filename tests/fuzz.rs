@@ -11,7 +11,7 @@ mod mutate;
 
 use ptorrent::base::rng::Rng;
 use ptorrent::proto::{
-    bencode, compact, extended, http, http_server, krpc, lsd, metainfo, resume, tracker, wire,
+    bencode, compact, extended, http, http_server, krpc, lsd, magnet, metainfo, mse, resume, tracker, wire,
 };
 use ptorrent::tracker as serve;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +23,10 @@ type Target = fn(&[u8]);
 const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode::fuzz_bencode), //
     ("metainfo", metainfo::fuzz_metainfo),
+    ("magnet", magnet::fuzz_magnet),
+    ("metadata", extended::metadata::fuzz_metadata),
     ("wire", wire::decoder::fuzz_wire),
+    ("mse", mse::fuzz_mse),
     ("compact", compact::fuzz_compact),
     ("announce", tracker::http::fuzz_announce),
     ("scrape", tracker::http::fuzz_scrape),

@@ -14,6 +14,7 @@ mod interop {
     mod content;
     mod dht;
     mod download;
+    mod encryption;
     mod lab;
     mod lsd;
     mod node;

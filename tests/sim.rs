@@ -9,16 +9,22 @@ mod commands;
 mod datagrams;
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "sim/encryption.rs"]
+mod encryption;
 #[path = "sim/hostile.rs"]
 mod hostile;
 #[path = "sim/many.rs"]
 mod many;
+#[path = "sim/metadata.rs"]
+mod metadata;
 #[path = "sim/peers.rs"]
 mod peers;
 #[path = "sim/rates.rs"]
 mod rates;
 #[path = "sim/udp.rs"]
 mod udp;
+#[path = "sim/web.rs"]
+mod web;
 #[path = "sim/world.rs"]
 mod world;
 
@@ -77,6 +83,7 @@ fn spec(pieces: u32, piece_length: u32, change: impl FnOnce(&mut Spec)) -> Arc<S
         seed_ratio: None,
         seed_time: None,
         trackers: vec![vec![Url::parse("http://tracker.sim/announce").expect("a URL")]],
+        web_seeds: vec![],
         peers: vec![],
         state_dir: None,
     };

@@ -10,6 +10,7 @@ mod digest;
 mod due;
 mod error;
 mod files;
+mod info;
 mod journal;
 mod open;
 mod partfile;
@@ -27,7 +28,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use due::{keep, sweep};
+pub use due::{keep, kept, sweep};
 pub use sync::{SyncJob, Syncer};
 
 use crate::api::{Done, Job, PeerId, Saved, TorrentId};
@@ -288,6 +289,13 @@ impl Worker {
                 Job::Save { torrent, saved } => self.save(torrent, saved),
                 Job::Room { torrent, bytes } => self.room(torrent, bytes),
                 Job::Close { torrent } => self.close(torrent),
+                Job::Digest { torrent, spec, info } => {
+                    self.answer(Done::Digested { torrent, result: info::digest(&spec, info) });
+                }
+                Job::Info { torrent, spec, peer, piece } => {
+                    let result = self.shared.due.piece(&spec, piece);
+                    self.answer(Done::Info { torrent, peer, piece, result });
+                }
                 Job::Forget { spec, .. } => due::drop_copy(&spec),
                 Job::Check { torrent, first, count } => {
                     debug_assert!(false, "a check among the urgent jobs");

@@ -4,6 +4,7 @@
 //! One event goes in, all actions are carried out, then the next event.
 
 mod conn;
+mod crypt;
 mod lsd;
 mod outbox;
 pub mod serve;
@@ -18,11 +19,13 @@ pub use lsd::join_groups;
 pub use signals::{Hangup, Signals, no_hurry};
 pub use sockets::{ListenError, Listener, Poll, listen};
 
-use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, Why};
+use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, WebOrder, WebSaid, Why};
 use crate::base::buf::Pool;
+use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::base::wake::Wake;
 use crate::limits;
+use crate::proto::mse::{self, Methods, Power};
 use crate::session::Config;
 #[cfg(not(test))]
 use crate::session::Session;
@@ -61,6 +64,14 @@ pub struct Links {
     pub call: Box<dyn FnMut(Call) + Send>,
     /// From the helpers.
     pub replies: Receiver<Reply>,
+    /// To the thread of the key exchanges, [`limits::MSE_POWERS_OUT`] at a time. It must not block.
+    pub raise: Box<dyn FnMut(PeerId, Power) + Send>,
+    /// From it.
+    pub powers: Receiver<(PeerId, mse::Key)>,
+    /// To the threads of web seeds, each by its number. It must not block.
+    pub web: Box<dyn FnMut(u8, WebOrder) + Send>,
+    /// From these.
+    pub said: Receiver<(u8, WebSaid)>,
     /// From the program.
     pub commands: Receiver<Command>,
     /// To the program.
@@ -94,6 +105,12 @@ pub struct Setup {
 /// The net thread's state.
 pub struct Reactor {
     session: Session,
+    /// For encrypted handshakes.
+    rng: Rng,
+    /// What is answered to an encrypted handshake; None: it is taken for nonsense.
+    answers: Option<Methods>,
+    /// Powers that are being computed.
+    powers_out: usize,
     start: Instant,
     now: Time,
     poll: Poll,
@@ -147,6 +164,9 @@ impl Reactor {
             setup.poll.add(signals.as_fd(), Key::Signals, (true, false))?;
         }
         Ok(Reactor {
+            rng: Rng::new(setup.seed).fork(b"encryption"),
+            answers: setup.config.encryption.methods(),
+            powers_out: 0,
             session: Session::new(setup.config, setup.seed, Time::ZERO),
             start: Instant::now(),
             now: Time::ZERO,
@@ -210,7 +230,11 @@ impl Reactor {
     fn sleep(&mut self) -> io::Result<()> {
         self.wake.doze();
         let links = &self.links;
-        let mail = !(links.done.is_empty() && links.replies.is_empty() && links.commands.is_empty());
+        let quiet = links.done.is_empty()
+            && links.replies.is_empty()
+            && links.powers.is_empty()
+            && links.said.is_empty();
+        let mail = !(quiet && links.commands.is_empty());
         let until = if mail || !self.dirty.is_empty() || !self.resumed.is_empty() {
             Some(Time::ZERO)
         } else {
@@ -241,6 +265,14 @@ impl Reactor {
         for _ in 0..limits::MAIL_MAX {
             let Ok(reply) = self.links.replies.try_recv() else { break };
             self.tell(Event::Reply(reply));
+        }
+        for _ in 0..limits::MAIL_MAX {
+            let Ok((peer, power)) = self.links.powers.try_recv() else { break };
+            self.on_power(peer, &power);
+        }
+        for _ in 0..limits::MAIL_MAX {
+            let Ok((slot, said)) = self.links.said.try_recv() else { break };
+            self.tell(Event::Web { slot, said });
         }
         for _ in 0..limits::MAIL_MAX {
             let Ok(command) = self.links.commands.try_recv() else { break };
@@ -313,9 +345,8 @@ impl Reactor {
     fn act(&mut self, action: Action) {
         match action {
             Action::Connect { peer, addr } => self.connect(peer, addr),
-            Action::Handshake { peer, handshake } => {
-                self.say(peer, |outbox| outbox.push(&handshake.encode()));
-            }
+            Action::Encrypt { peer, methods } => self.encrypt(peer, methods),
+            Action::Handshake { peer, handshake } => self.say_handshake(peer, &handshake),
             Action::Expect { peer, max } => {
                 if let Some(conn) = self.conns.get_mut(peer) {
                     conn.decoder.set_max(max);
@@ -344,8 +375,22 @@ impl Reactor {
             Action::Datagram { to, data } => self.send_datagram(to, &data),
             Action::Lsd { v6, data } => self.announce_locally(v6, &data),
             Action::Call(call) => (self.links.call)(*call),
+            Action::Web { slot, order } => (self.links.web)(slot, order),
+            Action::Lend { slot, count } => self.lend(slot, count),
             Action::Release(buf) => self.pool.put(buf),
             Action::Exit => self.ending = true,
+        }
+    }
+
+    /// Lends buffers to a thread of web seeds.
+    fn lend(&mut self, slot: u8, count: u32) {
+        for _ in 0..count {
+            #[expect(
+                clippy::expect_used,
+                reason = "our own count: the pool holds what the session may let in"
+            )]
+            let buf = self.pool.take().expect("a buffer for each block that is let in");
+            (self.links.web)(slot, WebOrder::Lend(buf));
         }
     }
 

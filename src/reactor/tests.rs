@@ -1,7 +1,9 @@
 //! The turn, over real sockets, against a session that answers as each test says.
 
+mod crypt;
+
 use super::*;
-use crate::api::{Intake, TorrentId};
+use crate::api::{Encryption, Intake, TorrentId};
 use crate::base::arena::Handle;
 use crate::base::buf::BLOCK;
 use crate::proto::id::InfoHash;
@@ -16,7 +18,9 @@ pub(super) mod script {
     use crate::api::{Action, Event, Intake, PeerId, Report};
     use crate::base::arena::Handle;
     use crate::base::time::Time;
+    use crate::proto::id::InfoHash;
     use crate::proto::layout::Block;
+    use crate::proto::mse::request_name;
     use crate::session::Config;
     use std::collections::VecDeque;
     use std::net::SocketAddr;
@@ -64,6 +68,11 @@ pub(super) mod script {
             let intake = self.intakes.pop_front().unwrap_or(Intake::Take);
             self.heard.push(format!("{peer} {} {intake:?}", block.piece));
             intake
+        }
+
+        pub(crate) fn requested(&self, name: &[u8; 20]) -> Option<InfoHash> {
+            let ours = InfoHash([1; 20]);
+            (*name == request_name(ours)).then_some(ours)
         }
 
         pub(crate) fn handle(&mut self, event: Event<'_>, now: Time) {
@@ -131,11 +140,17 @@ fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer)
     let (reports_tx, reports) = crossbeam_channel::bounded(2);
     let (urgent, urgent_rx) = crossbeam_channel::bounded(8);
     let (checks, checks_rx) = crossbeam_channel::bounded(8);
+    let (powers_tx, powers) = crossbeam_channel::bounded(limits::MSE_POWERS_OUT);
+    let raise = Box::new(move |peer, power: Power| powers_tx.send((peer, power.raise())).unwrap());
     let links = Links {
         lanes: vec![Lane { urgent, checks }],
         done: done_rx,
         call: Box::new(|_| {}),
         replies: replies_rx,
+        raise,
+        powers,
+        web: Box::new(|_, _| {}),
+        said: crossbeam_channel::never(),
         commands: commands_rx,
         reports: reports_tx,
     };
@@ -146,6 +161,7 @@ fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer)
         max_upload: 4,
         max_download_rate: 0,
         max_upload_rate: 0,
+        encryption: Encryption::Disabled,
         lanes: 1,
         max_open: 10,
         receive_bufs: bufs,

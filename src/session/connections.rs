@@ -1,19 +1,23 @@
 //! Making, keeping and ending connections. Who has a place among them is decided in [`super::places`].
 
+use super::known::Known;
 use super::peer::{Peer, Stage};
 use super::torrent::Torrent;
 use super::{Key, Session};
-use crate::api::{Action, PeerId, TorrentId, Why};
+use crate::api::{Action, Encryption, PeerId, TorrentId, Why};
+use crate::base::arena::Arena;
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
-    ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, INACTIVITY, KEEPALIVE,
+    ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, INACTIVITY, KEEPALIVE, MESSAGE_MAX,
     MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
 };
+use crate::proto::mse::Method;
 use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, Handshake};
 use crate::proto::wire::message::Message;
 use std::borrow::Cow;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 impl Session {
@@ -49,7 +53,7 @@ impl Session {
                 .callers
                 .iter()
                 .enumerate()
-                .min_by_key(|(_, id)| self.torrents.get(**id).map(|t| (!t.downloading(), t.places)));
+                .min_by_key(|(_, id)| self.torrents.get(**id).map(|t| (!t.hungry(), t.places)));
             let Some(torrent) = poorest.map(|(at, _)| at).and_then(|at| self.callers.remove(at)) else {
                 return;
             };
@@ -64,7 +68,9 @@ impl Session {
             return;
         }
         let Some(addr) = t.known.next(now) else { return self.join_callers(torrent, now) };
-        let Some(peer) = self.peers.insert(Peer::new(addr, true, Some(torrent), now)) else {
+        let mut call = Peer::new(addr, true, Some(torrent), now);
+        call.offers = offers(self.config.encryption, &t.known, addr);
+        let Some(peer) = self.peers.insert(call) else {
             return t.known.on_closed(addr, Why::Replaced, false, now);
         };
         if let Some(t) = self.torrents.get_mut(torrent) {
@@ -87,8 +93,18 @@ impl Session {
         else {
             return self.close(peer, Why::Stopping, now);
         };
+        let patience = p.patience();
+        if let Some(methods) = self.config.encryption.methods().filter(|_| p.offers) {
+            self.actions.push_back(Action::Encrypt { peer, methods });
+        }
         self.send_handshake(peer, info_hash);
-        self.arm_peer(peer, now + HANDSHAKE_TIMEOUT);
+        self.arm_peer(peer, now + patience);
+    }
+
+    pub(super) fn on_encrypted(&mut self, peer: PeerId, method: Method) {
+        if let Some(p) = self.peers.get_mut(peer) {
+            p.encrypted = Some(method);
+        }
     }
 
     fn send_handshake(&mut self, peer: PeerId, info_hash: crate::proto::id::InfoHash) {
@@ -104,6 +120,9 @@ impl Session {
     pub(super) fn on_handshake(&mut self, peer: PeerId, handshake: &Handshake, now: Time) {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.heard = now;
+        if refuses(self.config.encryption, p) {
+            return self.close(peer, Why::Unencrypted, now);
+        }
         let found = self.by_hash.get(&handshake.info_hash).copied();
         let Some(torrent) = found.filter(|id| self.torrents.get(*id).is_some_and(Torrent::welcomes)) else {
             return self.close(peer, Why::UnknownTorrent, now);
@@ -112,7 +131,7 @@ impl Session {
             return self.close(peer, Why::Protocol("the handshake is of another torrent"), now);
         }
         if handshake.peer_id == self.config.peer_id {
-            return self.close(peer, Why::Myself, now);
+            return self.on_myself(torrent, peer, now);
         }
         let (addr, outgoing) = (p.addr, p.outgoing);
         if !outgoing && self.torrents.get(torrent).is_some_and(|t| t.known.is_banned(addr.ip())) {
@@ -153,6 +172,20 @@ impl Session {
         t.peers.iter().copied().find(same)
     }
 
+    /// We called ourselves. The end that was called hears of it first: the one that calls would see no more than that it
+    /// is closed, and call again.
+    fn on_myself(&mut self, torrent: TorrentId, peer: PeerId, now: Time) {
+        let Some(ip) = self.peers.get(peer).map(|p| p.addr.ip()) else { return };
+        let ours = std::net::SocketAddr::new(ip, self.config.port);
+        let calls = |p: &Peer| {
+            p.outgoing && p.torrent == Some(torrent) && p.stage == Stage::Handshaking && p.addr == ours
+        };
+        let caller = self.peers.iter().find(|(_, p)| calls(p)).map(|(id, _)| id);
+        for end in caller.into_iter().chain([peer]) {
+            self.close(end, Why::Myself, now);
+        }
+    }
+
     /// One connection an address: of two the one that is to go, the new one unless the old one seems dead. But each port
     /// of the loopback device is another client, and whom the user named is welcome.
     fn same_address(&self, torrent: TorrentId, peer: PeerId, now: Time) -> Option<PeerId> {
@@ -183,7 +216,9 @@ impl Session {
     /// Both handshakes are through: the peer joins the swarm.
     fn open(&mut self, torrent: TorrentId, peer: PeerId, id: [u8; 20], now: Time) {
         let (Some(t), Some(p)) = (self.torrents.get_mut(torrent), self.peers.get_mut(peer)) else { return };
-        if !p.outgoing {
+        if p.outgoing {
+            t.known.on_way(p.addr, p.encrypted.is_some());
+        } else {
             t.places += 1;
             t.known.occupy(p.addr.ip());
             self.strangers.retain(|other| *other != peer);
@@ -196,7 +231,9 @@ impl Session {
         t.known.on_connected(p.addr);
         let client = crate::proto::wire::handshake::client_name(&id);
         log::debug!("{torrent} {peer} {} open: {client}", p.addr);
-        let max = (t.spec.meta.layout.pieces().div_ceil(8) + 1).max(MESSAGE_SMALL);
+        let bits_max =
+            if t.spec.meta.is_known() { t.spec.meta.layout.pieces().div_ceil(8) + 1 } else { MESSAGE_MAX };
+        let max = bits_max.max(MESSAGE_SMALL);
         let have = t.picker.have();
         let bits = (have.count() > 0).then(|| have.as_bytes().to_vec());
         self.actions.push_back(Action::Expect { peer, max });
@@ -215,7 +252,7 @@ impl Session {
         let Some(p) = self.peers.get(peer) else { return };
         let next = match p.stage {
             Stage::Connecting => p.since + CONNECT_TIMEOUT,
-            Stage::Handshaking => p.since + HANDSHAKE_TIMEOUT,
+            Stage::Handshaking => p.since + p.patience(),
             Stage::Open => {
                 if now >= p.said + KEEPALIVE {
                     self.send(peer, Message::KeepAlive, now);
@@ -267,6 +304,7 @@ impl Session {
         }
         self.leave_round(&p, now);
         self.throttle.give_back(p.owes());
+        self.early -= p.early.as_ref().map_or(0, |early| early.bytes());
         let Some(torrent) = p.torrent else { return self.strangers.retain(|other| *other != peer) };
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.places = t.places.saturating_sub(1);
@@ -281,6 +319,11 @@ impl Session {
             }
             t.picker.on_lost(peer, p.asked.iter().copied());
             t.news.moved = true;
+            if let Some(fetch) = &mut t.fetch {
+                fetch.lost(peer);
+                self.arm_torrent(torrent, now);
+            }
+            let Some(t) = self.torrents.get_mut(torrent) else { return };
             if let Some(shown) = &mut t.super_seed {
                 shown.on_left(&p);
             }
@@ -289,7 +332,13 @@ impl Session {
             }
         }
         let Some(t) = self.torrents.get_mut(torrent) else { return };
-        if p.outgoing || why == Why::Corrupt || p.stage == Stage::Open && t.known.has(p.addr) {
+        let required = self.config.encryption == Encryption::Required;
+        if required && p.outgoing && p.stage == Stage::Handshaking {
+            log::info!("{torrent} {}: no encrypted handshake, and --encryption is required: {why}", p.addr);
+        }
+        if self.config.encryption == Encryption::Enabled && calls_again(t, &self.peers, &p, why) {
+            log::debug!("{torrent} {} is called again, in the clear", p.addr);
+        } else if p.outgoing || why == Why::Corrupt || p.stage == Stage::Open && t.known.has(p.addr) {
             let useful = p.downloaded + p.uploaded > 0;
             // What answers no handshake may be no peer at all, at an address that somebody made up: its host, which
             // may be that of real peers, is not to blame.
@@ -311,4 +360,35 @@ impl Session {
             self.arm_torrent(torrent, due);
         }
     }
+}
+
+/// Whether the call to this address begins with an encrypted handshake.
+fn offers(encryption: Encryption, known: &Known, addr: SocketAddr) -> bool {
+    match encryption {
+        Encryption::Disabled => false,
+        Encryption::Enabled => known.encrypts(addr),
+        Encryption::Required => true,
+    }
+}
+
+/// Whether this connection, whose handshake is in, is not encrypted as the user wants it.
+fn refuses(encryption: Encryption, p: &Peer) -> bool {
+    let refuses = encryption == Encryption::Required && p.encrypted != Some(Method::Rc4);
+    if refuses {
+        log::info!("{} is not encrypted and --encryption is required: refused", p.addr);
+    }
+    refuses
+}
+
+/// A connection is gone: if we dialled it and its encrypted handshake has failed, it is called in the clear, and tells
+/// whether that is at once. Who could not be reached is not called twice.
+fn calls_again(t: &mut Torrent, peers: &Arena<PeerId, Peer>, p: &Peer, why: Why) -> bool {
+    let failed = matches!(why, Why::Eof | Why::Io(_) | Why::Timeout | Why::Protocol(_));
+    if !failed || !p.outgoing || p.stage != Stage::Handshaking {
+        return false;
+    }
+    // If it is connected already, that may be why: no hurry.
+    let same = |other: &PeerId| peers.get(*other).is_some_and(|other| other.addr.ip() == p.addr.ip());
+    let connected = t.peers.iter().any(same);
+    t.known.on_failed_way(p.addr, p.offers, !connected)
 }

@@ -61,9 +61,9 @@ impl Session {
     pub(super) fn offers(&self, torrent: TorrentId, extension: Extension) -> bool {
         let Some(t) = self.torrents.get(torrent) else { return false };
         match extension {
-            Extension::UploadOnly => true,
+            Extension::UploadOnly | Extension::Metadata => true,
             Extension::Pex => self.config.pex && !t.spec.meta.private,
-            Extension::Metadata | Extension::DontHave => false,
+            Extension::DontHave => false,
         }
     }
 
@@ -88,6 +88,7 @@ impl Session {
             p: Some(self.config.port).filter(|port| *port != 0),
             yourip: Some(p.addr.ip().to_canonical()),
             reqq: Some(REQUESTS_IN_TOLD),
+            metadata_size: Some(t.spec.meta.info_len).filter(|len| *len != 0),
             upload_only: Some(t.upload_only()),
             ..Handshake::default()
         };
@@ -124,7 +125,9 @@ impl Session {
             return Err("a message of extensions, which were not agreed on");
         }
         if id == HANDSHAKE {
-            return self.on_extended_handshake(peer, body, now);
+            self.on_extended_handshake(peer, body, now)?;
+            self.on_metadata_offer(peer, now);
+            return Ok(());
         }
         match Extension::of(id).filter(|extension| self.offers(torrent, *extension)) {
             Some(extension) if body.len() > extension.max() => {
@@ -139,7 +142,8 @@ impl Session {
         match extension {
             Extension::UploadOnly => self.on_upload_only(peer, body),
             Extension::Pex => self.on_pex(peer, body, now),
-            Extension::Metadata | Extension::DontHave => Ok(()),
+            Extension::Metadata => self.on_metadata(peer, body, now),
+            Extension::DontHave => Ok(()),
         }
     }
 

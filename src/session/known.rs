@@ -75,9 +75,23 @@ enum Place {
 /// their priority (BEP 40), or by chance as long as we do not know our own address.
 type Key = (u32, u8, u32);
 
+/// How an address is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// With an encrypted handshake; if that fails, in the clear next.
+    Untried,
+    /// With one: it did well the last time.
+    Encrypted,
+    /// In the clear: the encrypted handshake has just failed.
+    Second,
+    /// In the clear: it did well the last time.
+    Plain,
+}
+
 #[derive(Debug)]
 struct Candidate {
     source: Source,
+    way: Way,
     place: Place,
     attempts: u32,
     failures: u32,
@@ -191,7 +205,8 @@ impl Known {
         }
         let place = Place::Waiting(Time::NEVER);
         let (attempts, failures, resting, closed) = (0, 0, false, Time::ZERO);
-        self.all.insert(addr, Candidate { source, place, attempts, failures, resting, closed });
+        let way = Way::Untried;
+        self.all.insert(addr, Candidate { source, way, place, attempts, failures, resting, closed });
         self.sides[source as usize].count += 1;
         self.make_ready(addr);
         true
@@ -252,6 +267,34 @@ impl Known {
         let mut best_first = Source::WORST_FIRST;
         best_first.reverse();
         best_first.into_iter().filter(ready).min_by_key(|source| self.sides[*source as usize].spent)
+    }
+
+    /// Whether the next call to this address begins with an encrypted handshake.
+    pub(super) fn encrypts(&self, addr: SocketAddr) -> bool {
+        let way = self.all.get(&canonical(addr)).map(|candidate| candidate.way);
+        !matches!(way, Some(Way::Second | Way::Plain))
+    }
+
+    /// A call to this address went through its handshake, an encrypted one or not.
+    pub(super) fn on_way(&mut self, addr: SocketAddr, encrypted: bool) {
+        if let Some(candidate) = self.all.get_mut(&canonical(addr)) {
+            candidate.way = if encrypted { Way::Encrypted } else { Way::Plain };
+        }
+    }
+
+    /// A call reached this address and failed in its handshake, an encrypted one or not. True: it is called the other
+    /// way before that counts, if `at_once`; else it is yet to be told that the connection ended.
+    pub(super) fn on_failed_way(&mut self, addr: SocketAddr, encrypted: bool, at_once: bool) -> bool {
+        let addr = canonical(addr);
+        let banned = self.bans.has(addr);
+        let Some(candidate) = self.all.get_mut(&addr) else { return false };
+        let untried = candidate.way == Way::Untried && encrypted;
+        candidate.way = if untried { Way::Second } else { Way::Untried };
+        let again = untried && at_once && !banned;
+        if again {
+            self.make_ready(addr);
+        }
+        again
     }
 
     /// How many addresses there are.
@@ -345,7 +388,8 @@ impl Known {
         let Some(candidate) = self.all.get_mut(&addr) else { return };
         candidate.closed = now;
         candidate.resting = why == Why::BothSeeds;
-        let blameless = matches!(why, Why::Replaced | Why::Duplicate | Why::BothSeeds | Why::Stopping);
+        let blameless =
+            matches!(why, Why::Replaced | Why::Duplicate | Why::BothSeeds | Why::Stopping | Why::Busy);
         candidate.failures = match (useful, blameless) {
             (true, _) => 0,
             (false, true) => candidate.failures,
@@ -423,6 +467,14 @@ impl Known {
         }
     }
 
+    /// Forgets the addresses that no tracker and no user named. Those that are connected are gone when they are closed.
+    pub(super) fn keep_private(&mut self) {
+        let foreign = |c: &Candidate| !matches!(c.source, Source::User | Source::Tracker);
+        let gone: Vec<SocketAddr> =
+            self.all.iter().filter(|(_, c)| foreign(c)).map(|(addr, _)| *addr).collect();
+        gone.into_iter().for_each(|addr| self.forget(addr));
+    }
+
     /// Another source named it: it moves there.
     fn set_source(&mut self, addr: SocketAddr, source: Source) {
         let Some(candidate) = self.all.get_mut(&addr).filter(|c| c.source != source) else { return };
@@ -486,7 +538,8 @@ impl Known {
         let known = self.own[usize::from(addr.is_ipv6())].is_some();
         let tie = if known { !self.priority(addr) } else { chance };
         let Some(candidate) = self.all.get(&addr) else { return };
-        let tried = u8::from(candidate.attempts > 0);
+        // Somebody is there for sure who failed in one way only.
+        let tried = u8::from(candidate.attempts > 0 && candidate.way != Way::Second);
         self.place(addr, Place::Ready((candidate.failures, tried, tie)));
     }
 

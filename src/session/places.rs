@@ -16,7 +16,7 @@ use std::cmp::Reverse;
 
 impl Session {
     pub(super) fn on_incoming(&mut self, from: std::net::SocketAddr, now: Time) -> Option<PeerId> {
-        if self.stopping.is_some() || !self.torrents.iter().any(|(_, t)| t.running()) {
+        if self.stopping.is_some() || !self.torrents.iter().any(|(_, t)| t.swarming()) {
             return None;
         }
         if self.peers.len() >= self.config.max_conn {
@@ -60,7 +60,7 @@ impl Session {
     pub(super) fn make_room(&mut self, torrent: TorrentId, now: Time) {
         let wants = self.torrents.get(torrent).is_some_and(|t| {
             let calls = t.places.saturating_sub(t.peers.len());
-            t.downloading() && calls < CLAIMS_OUT && t.known.deadline().is_some_and(|due| due <= now)
+            t.hungry() && calls < CLAIMS_OUT && t.known.deadline().is_some_and(|due| due <= now)
         });
         if wants && self.is_full() {
             self.free_place(torrent, now);

@@ -1,11 +1,12 @@
 //! Hand-made events, for what a simulated swarm does too rarely.
 
 mod dht;
+mod encryption;
 mod extensions;
 mod trackers;
 
 use super::*;
-use crate::api::{Job, Opened, Spec};
+use crate::api::{Encryption, Job, Opened, Spec};
 use crate::base::bits::Bitfield;
 use crate::base::buf::{BLOCK, Pool};
 use crate::limits::{CHECKS_OUT, CHOKE_REST, SEND_BUFS};
@@ -35,6 +36,7 @@ fn spec(name: &str) -> Arc<Spec> {
         seed_ratio: None,
         seed_time: None,
         trackers: vec![vec![Url::parse("http://tracker.sim/announce").unwrap()]],
+        web_seeds: vec![],
         peers: vec![],
         state_dir: None,
     })
@@ -62,6 +64,7 @@ impl Bench {
             max_upload: 10,
             max_download_rate,
             max_upload_rate: 0,
+            encryption: Encryption::Disabled,
             lanes: 2,
             max_open: 1000,
             receive_bufs: 1000,

@@ -17,6 +17,8 @@ pub(super) enum Key {
     Requests,
     /// The rate limit lets reads begin again.
     Reads,
+    /// More metadata may go out.
+    Metadata,
     /// A call to a tracker has become slow.
     Calls,
     Stop,

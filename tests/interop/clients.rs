@@ -38,8 +38,17 @@ pub(crate) struct Start<'a> {
     /// Peers to dial; aria2, rtorrent and Transmission know them by a tracker only.
     pub(crate) peers: &'a [SocketAddr],
     /// Settings of libtorrent, as `name=number`; for Transmission nodes that its DHT begins with, as `host port`, and
-    /// `lpd=1`. For both `pex=1`.
+    /// `lpd=1`. For both `pex=1`. `encryption`: aria2 and Transmission want nothing else.
     pub(crate) settings: &'a [String],
+}
+
+/// The setting of a client that wants encryption.
+const ENCRYPTION: &str = "encryption";
+
+impl Start<'_> {
+    fn encrypts(&self) -> bool {
+        self.settings.iter().any(|setting| setting == ENCRYPTION)
+    }
 }
 
 impl Client {
@@ -128,6 +137,10 @@ fn aria2(command: &mut Command, start: &Start<'_>) {
         .arg(format!("--interface={}", start.listen.ip()))
         .arg(format!("--listen-port={}", start.listen.port()))
         .arg(format!("--dir={}", start.data.display()));
+    if start.encrypts() {
+        command.args(["--bt-require-crypto=true", "--bt-force-encryption=true"]);
+        command.arg("--bt-min-crypto-level=arc4");
+    }
     match start.role {
         Role::Seed => command.args(["--bt-seed-unverified=true", "--seed-ratio=0.0"]),
         Role::Leech => command.arg("--seed-time=0"),
@@ -203,15 +216,19 @@ fn rtorrent(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
 }
 
 fn transmission(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
-    let (flags, nodes): (Vec<_>, Vec<_>) =
-        start.settings.iter().map(String::as_str).partition(|setting| setting.contains('='));
+    let (flags, nodes): (Vec<_>, Vec<_>) = start
+        .settings
+        .iter()
+        .map(String::as_str)
+        .filter(|setting| *setting != ENCRYPTION)
+        .partition(|setting| setting.contains('='));
     // It takes a path in JSON as it is: the tests use none with a quote or a backslash.
     let settings = format!(
         r#"{{"bind-address-ipv4": "{ip}", "bind-address-ipv6": "::1", "peer-port": {port},
             "rpc-bind-address": "{ip}", "rpc-port": {rpc}, "rpc-whitelist-enabled": false,
             "rpc-host-whitelist-enabled": false, "rpc-authentication-required": false,
             "dht-enabled": {dht}, "lpd-enabled": {lpd}, "pex-enabled": {pex}, "utp-enabled": false,
-            "port-forwarding-enabled": false, "encryption": 0, "rename-partial-files": false,
+            "port-forwarding-enabled": false, "encryption": {encryption}, "rename-partial-files": false,
             "incomplete-dir-enabled": false, "download-dir": "{data}"}}"#,
         ip = start.listen.ip(),
         port = start.listen.port(),
@@ -220,6 +237,7 @@ fn transmission(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
         dht = !nodes.is_empty(),
         lpd = flags.contains(&"lpd=1"),
         pex = flags.contains(&"pex=1"),
+        encryption = if start.encrypts() { 2 } else { 0 },
     );
     fs::write(start.home.join("settings.json"), settings)?;
     fs::write(start.home.join("dht.bootstrap"), nodes.join("\n"))?;

@@ -135,7 +135,8 @@ impl Lab {
         let home = self.folder("ptorrent");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
         command
-            .args(["--encryption", "disabled", "-b", &bind.to_string()])
+            .args(["-b", &bind.to_string()])
+            .args(if args.contains(&"--encryption") { &[][..] } else { &["--encryption", "disabled"] })
             .args(args)
             .arg("-d")
             .arg(data)

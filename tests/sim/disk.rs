@@ -1,11 +1,14 @@
 //! A disk of the simulator: it keeps a fingerprint of each block and knows what each should be from a content function
 //! of piece and offset. It answers late, and can be slow, full or broken.
 
-use ptorrent::api::{DiskError, Done, Job, Opened, Spec, TorrentId, Verdict};
+use ptorrent::api::{BadInfo, DiskError, Done, Job, Opened, Spec, TorrentId, Verdict};
 use ptorrent::base::bits::Bitfield;
 use ptorrent::base::time::Time;
 use ptorrent::limits::READ_BATCH;
+use ptorrent::proto::extended::metadata::PIECE;
+use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::layout::{Block, Layout};
+use ptorrent::proto::metainfo::Metainfo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
@@ -69,6 +72,8 @@ pub(crate) struct Disk {
     pub(crate) full_at_open: bool,
     /// Serves wrong bytes in blocks where this says so.
     pub(crate) lies: fn(Block) -> bool,
+    /// Serves wrong metadata.
+    pub(crate) lies_of_info: bool,
     pub(crate) stored: u64,
     /// The most bytes that waited for one worker.
     pub(crate) queue_max: u64,
@@ -96,6 +101,7 @@ impl Disk {
             broken: false,
             full_at_open: false,
             lies: |_| false,
+            lies_of_info: false,
             stored: 0,
             queue_max: 0,
         }
@@ -182,6 +188,21 @@ impl Disk {
                     good.set(piece);
                 }
                 vec![Done::Checked { torrent, first, count, result: Ok(good) }]
+            }
+            Job::Digest { torrent, spec, info } => {
+                let info = info.concat();
+                let right = InfoHash::of(&info) == spec.meta.info_hash;
+                let read = || Metainfo::from_info(&info).map_err(|error| BadInfo::Refused(error.to_string()));
+                let result = if right { read().map(Box::new) } else { Err(BadInfo::Hash) };
+                vec![Done::Digested { torrent, result }]
+            }
+            Job::Info { torrent, spec, peer, piece } => {
+                let data = spec.meta.info.chunks(PIECE as usize).nth(piece as usize).expect("a piece of it");
+                let mut data: Box<[u8]> = data.into();
+                if self.lies_of_info {
+                    data[0] ^= 1;
+                }
+                vec![Done::Info { torrent, peer, piece, result: Ok(data) }]
             }
             Job::Forget { .. } => vec![],
             Job::Save { torrent, .. } => vec![Done::Saved { torrent }],

@@ -4,9 +4,10 @@
 
 use super::datagrams::{Host, Weather};
 use super::disk::Disk;
+use super::web::{Server, Thread};
 use ptorrent::api::{
-    Action, Call, Command, Done, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State, TorrentId,
-    Why,
+    Action, Call, Command, Done, Encryption, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State,
+    TorrentId, WebOrder, WebSaid, Why,
 };
 use ptorrent::base::buf::{Buf, Pool};
 use ptorrent::base::rng::Rng;
@@ -14,6 +15,8 @@ use ptorrent::base::time::Time;
 use ptorrent::limits::{OUTBOX_MAX, SEND_BUFS};
 use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::layout::Block;
+use ptorrent::proto::metainfo::Metainfo;
+use ptorrent::proto::mse::{Method, Methods};
 use ptorrent::proto::tracker;
 use ptorrent::proto::wire::decoder::{Decoder, Fate, Step};
 use ptorrent::proto::wire::message::Message;
@@ -68,6 +71,7 @@ enum Mind {
 /// One host.
 pub(crate) struct Node {
     mind: Mind,
+    encryption: Encryption,
     pub(crate) addr: SocketAddr,
     pub(crate) link: Link,
     pub(crate) disk: Disk,
@@ -75,12 +79,16 @@ pub(crate) struct Node {
     pub(crate) disks: BTreeMap<InfoHash, Disk>,
     torrents: BTreeMap<TorrentId, InfoHash>,
     pub(crate) pool: Pool,
+    /// Its threads of web seeds.
+    pub(crate) web: BTreeMap<u8, Thread>,
     halves: BTreeMap<PeerId, Half>,
     /// Scripts have no ids of their own.
     next_id: u32,
     pub(crate) alive: bool,
     pub(crate) exited: bool,
     wake: Time,
+    /// How its program wants a torrent whose metadata has come.
+    pub(crate) adopts: Option<Box<dyn Fn(Metainfo) -> Arc<Spec>>>,
     /// The link to the world is busy until then, out and in.
     busy: [Time; 2],
     pub(crate) seen: Seen,
@@ -104,9 +112,15 @@ pub(crate) struct Seen {
     pub(crate) peers_max: usize,
     pub(crate) announces: Vec<(tracker::Event, u64)>,
     pub(crate) closed: Vec<Why>,
+    /// Connections whose handshake was encrypted.
+    pub(crate) encrypted: u32,
+    /// How often each address was called.
+    pub(crate) calls: BTreeMap<SocketAddr, u32>,
     /// Payload that went to its links, and that came whole.
     pub(crate) sent: u64,
     pub(crate) got: u64,
+    /// Payload that came from web seeds.
+    pub(crate) fetched: u64,
     pub(crate) messages: BTreeMap<&'static str, u64>,
     /// Messages of extensions that it sent, with their ids.
     pub(crate) extended: Vec<(u8, Vec<u8>)>,
@@ -120,6 +134,8 @@ pub(crate) struct Seen {
     pub(crate) dialled: BTreeSet<SocketAddr>,
     pub(crate) calling: usize,
     pub(crate) calling_max: usize,
+    /// Of messages, blocks apart, in bytes.
+    pub(crate) bytes: u64,
     /// By the number of the torrent.
     pub(crate) each: BTreeMap<u32, Each>,
 }
@@ -147,6 +163,21 @@ struct Half {
     /// Bytes of messages, blocks apart, that wait in it.
     small: usize,
     script: Option<Box<dyn Script>>,
+    greeting: Greeting,
+}
+
+/// Stands for an encrypted handshake: a byte that no handshake in the clear begins with, and the methods.
+const OFFER: u8 = 0xe0;
+
+/// What a connection begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Greeting {
+    /// What comes is the stream.
+    Over,
+    /// An offer, or the handshake in the clear.
+    Either(Methods),
+    /// The answer to our offer.
+    Answer,
 }
 
 struct Segment {
@@ -175,6 +206,8 @@ enum What {
     Closed(usize, usize),
     Done(NodeId, u8, Done),
     Reply(NodeId, Reply),
+    /// A thread of web seeds says something; None: something comes from its server.
+    Web(NodeId, u8, Option<WebSaid>),
     Wake(NodeId),
     Kill(NodeId),
     Cut(NodeId),
@@ -199,6 +232,8 @@ pub(crate) struct World {
     swarm: Vec<SocketAddr>,
     /// Who hears datagrams, sessions apart.
     hosts: BTreeMap<SocketAddr, Box<dyn Host>>,
+    /// Web servers, by the host of their URL.
+    servers: BTreeMap<String, Server>,
     pub(crate) weather: Weather,
     /// What the tracker names to everybody besides those who are there.
     pub(crate) ghosts: Vec<SocketAddr>,
@@ -225,6 +260,7 @@ impl World {
             by_addr: BTreeMap::new(),
             swarm: Vec::new(),
             hosts: BTreeMap::new(),
+            servers: BTreeMap::new(),
             weather: Weather::default(),
             ghosts: Vec::new(),
             window: WINDOW,
@@ -244,6 +280,7 @@ impl World {
             max_upload: 4,
             max_download_rate: 0,
             max_upload_rate: 0,
+            encryption: Encryption::Disabled,
             lanes: 2,
             max_open: 10_000,
             receive_bufs: 512,
@@ -254,8 +291,11 @@ impl World {
         let mut seed = [0; 32];
         self.rng.fill(&mut seed);
         let pool = Pool::new(c.receive_bufs + SEND_BUFS).expect("memory");
+        let encryption = c.encryption;
         let mind = Mind::Session(Box::new(Session::new(c, seed, self.now)));
-        self.push(mind, link, disk, pool)
+        let node = self.push(mind, link, disk, pool);
+        self.nodes[node].encryption = encryption;
+        node
     }
 
     /// Adds a peer that runs a script on each connection.
@@ -275,17 +315,20 @@ impl World {
         self.by_addr.insert(addr, id);
         self.nodes.push(Node {
             mind,
+            encryption: Encryption::Disabled,
             addr,
             link,
             disk,
             disks: BTreeMap::new(),
             torrents: BTreeMap::new(),
             pool,
+            web: BTreeMap::new(),
             halves: BTreeMap::new(),
             next_id: 0,
             alive: true,
             exited: false,
             wake: Time::NEVER,
+            adopts: None,
             busy: [Time::ZERO; 2],
             seen: Seen::default(),
         });
@@ -400,6 +443,7 @@ impl World {
                 self.nodes[node].disk_of(torrent_of(&done)).answered();
                 self.tell(node, Event::Done { lane, done });
             }
+            What::Web(node, slot, said) => self.web(node, slot, said),
             What::Reply(node, reply) => self.tell(node, Event::Reply(reply)),
             What::Refused(node, peer) => {
                 self.nodes[node].seen.calling -= 1;
@@ -467,6 +511,7 @@ impl World {
         let now = self.now;
         let n = &mut self.nodes[node];
         let Mind::Session(session) = &mut n.mind else { return };
+        let mut adopted = Vec::new();
         while let Some(report) = session.report(now) {
             match report {
                 Report::Complete { number } => {
@@ -492,14 +537,20 @@ impl World {
                     assert!(progress.have <= progress.total);
                 }
                 Report::Finished { .. } => n.seen.finished = true,
+                Report::Metadata { number, meta } => {
+                    let spec = n.adopts.as_ref().expect("somebody who wants it")(*meta);
+                    adopted.push(Command::Adopt { number, spec });
+                }
                 _ => {}
             }
         }
+        adopted.into_iter().for_each(|command| self.command(node, command));
     }
 
     fn act(&mut self, node: NodeId, action: Action) {
         match action {
             Action::Connect { peer, addr } => self.connect(node, peer, addr),
+            Action::Encrypt { peer, methods } => self.offer(node, peer, methods),
             Action::Handshake { peer, handshake } => {
                 let reserved = &mut self.nodes[node].seen.reserved;
                 reserved.iter_mut().zip(handshake.reserved).for_each(|(all, byte)| *all |= byte);
@@ -517,6 +568,7 @@ impl World {
                 }
                 let mut bytes = Vec::new();
                 message.encode(&mut bytes);
+                self.nodes[node].seen.bytes += bytes.len() as u64;
                 self.say(node, peer, &bytes, None);
             }
             Action::SendBlock { peer, block, buf } => {
@@ -561,12 +613,75 @@ impl World {
             }
             Action::Lsd { v6, data } => self.announce_locally(node, v6, &data),
             Action::Call(call) => self.call(node, *call),
+            Action::Web { slot, order } => self.web_order(node, slot, order),
+            Action::Lend { slot, count } => {
+                for _ in 0..count {
+                    let buf = self.nodes[node].pool.take().expect("the session keeps the quota");
+                    self.web_order(node, slot, WebOrder::Lend(buf));
+                }
+            }
             Action::Release(buf) => self.nodes[node].pool.put(buf),
             Action::Exit => {
                 self.nodes[node].exited = true;
                 self.hear(node);
             }
         }
+    }
+
+    fn web_order(&mut self, node: NodeId, slot: u8, order: WebOrder) {
+        let said = self.nodes[node].web.entry(slot).or_default().order(order);
+        for said in said {
+            self.later(Duration::ZERO, What::Web(node, slot, Some(said)));
+        }
+        self.web_next(node, slot, true);
+    }
+
+    /// What comes next from a server is on its way.
+    fn web_next(&mut self, node: NodeId, slot: u8, fresh: bool) {
+        let thread = self.nodes[node].web.entry(slot).or_default();
+        let Some((host, len)) = thread.next() else { return };
+        let server = &self.servers[host];
+        if !std::mem::replace(&mut thread.busy, true) {
+            let took = Duration::from_micros(u64::from(len) * 1_000_000 / server.rate);
+            let delay = if fresh && thread.idle { server.delay } else { Duration::ZERO };
+            thread.idle = false;
+            self.later(took + delay, What::Web(node, slot, None));
+        }
+    }
+
+    /// Something comes from a server, or a thread says what it had to say.
+    fn web(&mut self, node: NodeId, slot: u8, said: Option<WebSaid>) {
+        if let Some(said) = said {
+            return self.web_says(node, slot, said);
+        }
+        let thread = self.nodes[node].web.entry(slot).or_default();
+        thread.busy = false;
+        let Some(server) = thread.next().map(|(host, _)| self.servers[host].clone()) else { return };
+        for said in thread.turn(&server, &mut self.rng) {
+            // Behind what it said before.
+            self.later(Duration::ZERO, What::Web(node, slot, Some(said)));
+        }
+        if !server.is_dead(&self.nodes[node].web[&slot]) {
+            self.web_next(node, slot, false);
+        }
+    }
+
+    fn web_says(&mut self, node: NodeId, slot: u8, said: WebSaid) {
+        if let WebSaid::Block(block, _) = &said {
+            self.nodes[node].seen.fetched += u64::from(block.len);
+        }
+        self.tell(node, Event::Web { slot, said });
+    }
+
+    /// Adds a web server.
+    pub(crate) fn serve(&mut self, host: &str, server: Server) {
+        self.servers.insert(host.to_string(), server);
+    }
+
+    /// Orders that a node's threads of web seeds had, and the ranges in them.
+    pub(crate) fn orders(&self, node: NodeId) -> (u32, u32) {
+        let threads = self.nodes[node].web.values();
+        threads.fold((0, 0), |(orders, ranges), t| (orders + t.orders, ranges + t.ranges))
     }
 
     /// Copies of a datagram set out, as many as the weather lets.
@@ -637,6 +752,7 @@ impl World {
         seen.calling_max = seen.calling_max.max(seen.calling);
         let target =
             self.by_addr.get(&addr).copied().filter(|t| self.nodes[*t].alive && !self.nodes[*t].exited);
+        *self.nodes[node].seen.calls.entry(addr).or_default() += 1;
         let delay = self.nodes[node].link.delay;
         let Some(target) = target else { return self.later(2 * delay, What::Refused(node, peer)) };
         let conn = self.conns.len();
@@ -653,6 +769,9 @@ impl World {
         side: usize,
         script: Option<Box<dyn Script>>,
     ) {
+        let n = &mut self.nodes[node];
+        let incoming = n.encryption.methods().filter(|_| side == 1);
+        let greeting = incoming.map_or(Greeting::Over, Greeting::Either);
         let half = Half {
             conn,
             side,
@@ -663,8 +782,8 @@ impl World {
             outbox: VecDeque::new(),
             small: 0,
             script,
+            greeting,
         };
-        let n = &mut self.nodes[node];
         n.halves.insert(peer, half);
         n.seen.peers_max = n.seen.peers_max.max(n.halves.len());
     }
@@ -712,6 +831,37 @@ impl World {
             }
             self.tell(caller, Event::Connected { peer });
         }
+    }
+
+    /// We dialled, and begin with an encrypted handshake.
+    fn offer(&mut self, node: NodeId, peer: PeerId, methods: Methods) {
+        if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
+            half.greeting = Greeting::Answer;
+        }
+        self.say(node, peer, &[OFFER | u8::from(methods == Methods::ANY)], None);
+    }
+
+    /// The first byte of a connection that may be encrypted. Tells whether it was an encrypted handshake, or None when
+    /// there must be one and is not.
+    fn greet(&mut self, node: NodeId, peer: PeerId, greeting: Greeting, first: u8) -> Option<bool> {
+        let half = self.nodes[node].halves.get_mut(&peer)?;
+        half.greeting = Greeting::Over;
+        let any = first & 1 == 1;
+        let method = match greeting {
+            Greeting::Over => return Some(false),
+            Greeting::Either(_) if first & 0xf0 != OFFER => return Some(false),
+            Greeting::Either(ours) => {
+                let method = if any && ours == Methods::ANY { Method::Plain } else { Method::Rc4 };
+                self.say(node, peer, &[OFFER | u8::from(method == Method::Plain)], None);
+                method
+            }
+            Greeting::Answer if first & 0xf0 != OFFER => return None,
+            Greeting::Answer if any => Method::Plain,
+            Greeting::Answer => Method::Rc4,
+        };
+        self.nodes[node].seen.encrypted += 1;
+        self.tell(node, Event::Encrypted { peer, method });
+        Some(true)
     }
 
     fn say(&mut self, node: NodeId, peer: PeerId, bytes: &[u8], block: Option<(u32, Option<Buf>)>) {
@@ -806,6 +956,19 @@ impl World {
         loop {
             let n = &mut self.nodes[node];
             let Some(half) = n.halves.get_mut(&peer) else { return };
+            if half.greeting != Greeting::Over
+                && let Some(first) = input.first()
+            {
+                let greeting = half.greeting;
+                match self.greet(node, peer, greeting, *first) {
+                    Some(encrypted) => input = &input[usize::from(encrypted)..],
+                    None => {
+                        self.close(node, peer);
+                        return self.tell(node, Event::Closed { peer, why: Why::Protocol("no answer") });
+                    }
+                }
+                continue;
+            }
             if let Some(script) = &mut half.script {
                 // It says no more while its last words are still on their way.
                 let bytes = if half.outbox.is_empty() { script.bytes(input) } else { Vec::new() };
@@ -928,6 +1091,8 @@ impl Node {
             | Job::Read { torrent, .. }
             | Job::Save { torrent, .. }
             | Job::Room { torrent, .. }
+            | Job::Digest { torrent, .. }
+            | Job::Info { torrent, .. }
             | Job::Forget { torrent, .. }
             | Job::Close { torrent } => torrent,
         };
@@ -952,6 +1117,8 @@ fn torrent_of(done: &Done) -> TorrentId {
         | Done::Saved { torrent }
         | Done::Room { torrent, .. }
         | Done::Unsynced { torrent, .. }
+        | Done::Digested { torrent, .. }
+        | Done::Info { torrent, .. }
         | Done::Closed { torrent } => *torrent,
     }
 }
@@ -959,7 +1126,7 @@ fn torrent_of(done: &Done) -> TorrentId {
 fn kind(action: &Action) -> u64 {
     match action {
         Action::Connect { .. } => 1,
-        Action::Handshake { .. } => 2,
+        Action::Handshake { .. } | Action::Encrypt { .. } => 2,
         Action::Expect { .. } => 3,
         Action::Send { message: Message::Request(b), .. } => {
             1000 + u64::from(b.piece) * 77 + u64::from(b.begin)
@@ -973,6 +1140,8 @@ fn kind(action: &Action) -> u64 {
         Action::Call(_) => 10,
         Action::Release(_) => 11,
         Action::Exit => 12,
+        Action::Web { slot, .. } => 4000 + u64::from(*slot),
+        Action::Lend { slot, count } => 5000 + u64::from(*slot) * 100 + u64::from(*count),
         Action::Datagram { data, .. } => 3000 + data.len() as u64,
         Action::Lsd { v6, .. } => 13 + u64::from(*v6),
     }

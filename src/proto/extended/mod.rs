@@ -2,6 +2,7 @@
 //! them says is in a file of its own; the handshake in which both sides name them is in [`handshake`].
 
 pub mod handshake;
+pub mod metadata;
 pub mod pex;
 
 pub use handshake::Handshake;
