@@ -176,7 +176,7 @@ impl Session {
     /// is closed, and call again.
     fn on_myself(&mut self, torrent: TorrentId, peer: PeerId, now: Time) {
         let Some(ip) = self.peers.get(peer).map(|p| p.addr.ip()) else { return };
-        let ours = std::net::SocketAddr::new(ip, self.config.port);
+        let ours = SocketAddr::new(ip, self.config.port);
         let calls = |p: &Peer| {
             p.outgoing && p.torrent == Some(torrent) && p.stage == Stage::Handshaking && p.addr == ours
         };

@@ -200,10 +200,12 @@ fn thousands_of_candidates_keep_the_connections_full() {
     let leech = w.add(Link::default(), Disk::empty(40, 2), |c| c.max_conn = full);
     w.start(leech, &spec, Duration::from_secs(5));
     assert!(w.run(5 * MINUTE, |w| w.nodes[leech].seen.peers == full as u32), "{}", w.nodes[leech].seen.peers);
-    for round in 0..4 {
-        nodes[4 * round..4 * round + 4].iter().for_each(|node| w.kill(*node, NOW));
-        w.run(2 * MINUTE, |_| false);
-        assert_eq!(w.nodes[leech].seen.peers, full as u32, "after round {round}");
+    for round in 0..2 {
+        nodes[8 * round..8 * round + 8].iter().for_each(|node| w.kill(*node, NOW));
+        w.run(Duration::from_secs(5), |_| false);
+        // Who is of no use for a while may have to make room even then: it is full again, not always.
+        let refilled = w.run(5 * MINUTE, |w| w.nodes[leech].seen.peers == full as u32);
+        assert!(refilled, "{} after round {round}", w.nodes[leech].seen.peers);
     }
     let seen = &w.nodes[leech].seen;
     assert!(
