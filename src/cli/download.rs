@@ -170,10 +170,11 @@ fn wishes(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Wish>, b
 
 /// Says why nothing will move, where nobody can be asked for what a link leads to.
 fn warn_if_alone(spec: &Spec, options: &Download, console: &mut Console<'_>) {
-    if !spec.meta.is_known() && spec.trackers.is_empty() && spec.peers.is_empty() && !options.dht {
+    let alone = spec.trackers.is_empty() && spec.peers.is_empty() && !options.dht && !options.lsd;
+    if alone && !spec.meta.is_known() {
         console.warn(&format!(
-            "{}: nobody can be asked for its metadata: the link names no tracker and no peer, and the DHT is off \
-             (--no-dht); see --tracker and --peer",
+            "{}: nobody can be asked for its metadata: the link names no tracker and no peer, and the DHT and \
+             local discovery are off; see --tracker and --peer",
             spec.meta.name
         ));
     }

@@ -1,7 +1,6 @@
 //! What peers have, what we ask of them, and what becomes of the blocks that come.
 
 use super::Session;
-use super::metadata::Told;
 use super::peer::{Incoming, Stage};
 use super::picker::{Arrival, Asker};
 use super::web::slot_of;
@@ -23,9 +22,6 @@ const RESUME_AT_ONCE: usize = 4;
 
 impl Session {
     pub(super) fn on_have(&mut self, peer: PeerId, piece: u32, now: Time) -> Checked {
-        if self.is_early(peer) {
-            return self.keep_early(peer, Told::Have(piece));
-        }
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         if piece >= p.has.len() {
             return Err("have of a piece that is none");
@@ -45,9 +41,6 @@ impl Session {
     }
 
     pub(super) fn on_bitfield(&mut self, peer: PeerId, bits: &[u8], now: Time) -> Checked {
-        if self.is_early(peer) {
-            return self.keep_early(peer, Told::Bits(bits));
-        }
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         p.bitfields += 1;
         if p.bitfields > BITFIELDS_MAX {

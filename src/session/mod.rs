@@ -368,6 +368,10 @@ impl Session {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.heard = now;
         log::trace!("{peer} {message:?}");
+        if let Some(told) = metadata::Told::of(message).filter(|_| self.is_early(peer)) {
+            let kept = self.keep_early(peer, told);
+            return kept.unwrap_or_else(|what| self.close(peer, Why::Protocol(what), now));
+        }
         match message {
             Message::KeepAlive | Message::Other { .. } => Ok(()),
             Message::Port(port) => {

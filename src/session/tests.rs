@@ -3,6 +3,7 @@
 mod dht;
 mod encryption;
 mod extensions;
+mod metadata;
 mod trackers;
 
 use super::*;
