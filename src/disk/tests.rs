@@ -85,6 +85,7 @@ fn spec(dir: &Path, meta: &Metainfo) -> Spec {
         seed_ratio: None,
         seed_time: None,
         trackers: Vec::new(),
+        web_seeds: vec![],
         peers: Vec::new(),
         state_dir: None,
     }
