@@ -15,6 +15,7 @@ mod loopback {
     pub(crate) mod leecher;
     mod rates;
     pub(crate) mod seeder;
+    mod served;
 }
 
 use common::{Folder, noise};

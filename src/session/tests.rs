@@ -4,6 +4,7 @@ mod dht;
 mod encryption;
 mod extensions;
 mod trackers;
+mod upload;
 
 use super::*;
 use crate::api::{Encryption, Job, Opened, Spec};
