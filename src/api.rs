@@ -117,6 +117,13 @@ pub enum Event<'a> {
     },
     /// A helper has an answer.
     Reply(Reply),
+    /// A thread of web seeds has something.
+    Web {
+        /// Which thread.
+        slot: u8,
+        /// What it says.
+        said: WebSaid,
+    },
     /// The program wants something.
     Command(Command),
     /// A deadline of [`deadline`](crate::session::Session::deadline) has passed.
@@ -230,6 +237,20 @@ pub enum Action {
     },
     /// A call that may block, for a helper.
     Call(Box<Call>),
+    /// Work for a thread of web seeds.
+    Web {
+        /// Which thread.
+        slot: u8,
+        /// What.
+        order: WebOrder,
+    },
+    /// Lend empty buffers to a thread of web seeds: so many times [`WebOrder::Lend`], which the reactor makes.
+    Lend {
+        /// Which thread.
+        slot: u8,
+        /// How many.
+        count: u32,
+    },
     /// A buffer goes home to the pool.
     Release(Buf),
     /// All is closed: the reactor ends once the reports that are left (the last is [`Report::Finished`]) are out.
@@ -368,6 +389,8 @@ pub struct Spec {
     pub seed_time: Option<Duration>,
     /// Trackers to announce to, tiers of URLs (BEP 12): the torrent's own, then those of `--tracker`.
     pub trackers: Vec<Vec<Url>>,
+    /// Web seeds (BEP 19): HTTP servers that have the files.
+    pub web_seeds: Vec<Url>,
     /// Peers to connect to, as `HOST:PORT` was given (`--peer`).
     pub peers: Vec<(String, u16)>,
     /// Where its resume record is; None: it has none.
@@ -730,6 +753,93 @@ impl fmt::Display for TrackerFailure {
     }
 }
 
+/// What a thread of web seeds is to do, in the order of its queue.
+#[derive(Debug)]
+pub enum WebOrder {
+    /// Fetch this after what was ordered before; [`WebSaid::Done`] follows its last block.
+    Get(Box<WebGet>),
+    /// A buffer for the next block that has none.
+    Lend(Buf),
+    /// Drop everything: each buffer comes back, then [`WebSaid::Stopped`]. Due after [`WebSaid::Failed`], too.
+    Stop,
+}
+
+/// Blocks, and the ranges of files that they are made of: the bytes of the one list are those of the other.
+#[derive(Debug)]
+pub struct WebGet {
+    /// The blocks, in order.
+    pub blocks: Vec<Block>,
+    /// Where their bytes are, in order.
+    pub parts: Vec<WebPart>,
+}
+
+/// A run of the bytes of a [`WebGet`].
+#[derive(Debug)]
+pub enum WebPart {
+    /// From a server.
+    Range {
+        /// The file's URL.
+        url: Arc<Url>,
+        /// Addresses of its host.
+        addrs: Arc<[IpAddr]>,
+        /// Which file of the torrent.
+        file: usize,
+        /// How long that file is, in bytes.
+        size: u64,
+        /// The first byte.
+        from: u64,
+        /// How many bytes; never 0.
+        len: u64,
+    },
+    /// So many zeros: padding (BEP 47), which no server has.
+    Zeros(u64),
+}
+
+/// What a thread of web seeds says.
+#[derive(Debug)]
+pub enum WebSaid {
+    /// A block is whole. They come in the order of the gets.
+    Block(Block, Buf),
+    /// All blocks of a get came.
+    Done,
+    /// It cannot go on. What it has and gets before [`WebOrder::Stop`] it gives back or forgets.
+    Failed(WebFailure),
+    /// A buffer without a block.
+    Back(Buf),
+    /// Of [`WebOrder::Stop`]: it has nothing any more.
+    Stopped,
+}
+
+/// Why a web seed did not give what was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WebFailure {
+    /// The connection could not be made, broke, or was too slow: worth another try.
+    Network(String),
+    /// The server has no time for us just now.
+    Busy {
+        /// Its HTTP status.
+        status: u16,
+        /// When to come again, if it says so.
+        after: Option<Duration>,
+    },
+    /// A file is elsewhere.
+    Moved {
+        /// Which file.
+        file: usize,
+        /// Where.
+        to: Url,
+    },
+    /// A file is not there, or is another one.
+    Missing {
+        /// Which file.
+        file: usize,
+        /// What the server says.
+        why: String,
+    },
+    /// This server, or this build, cannot do it at all.
+    Useless(String),
+}
+
 /// How our node of the DHT runs.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DhtSetup {
@@ -1002,6 +1112,8 @@ pub struct Progress {
     pub peers: u32,
     /// Of these, how many have everything.
     pub seeds: u32,
+    /// Web seeds that something is fetched from.
+    pub web: u32,
     /// Why nothing moves, when nothing does.
     pub stuck: Option<String>,
 }
@@ -1050,6 +1162,21 @@ pub struct TorrentStatus {
     pub known: usize,
     /// Its trackers, each redacted and with a word on how it is; `limits::STATUS_TRACKERS_MAX` at most.
     pub trackers: Vec<(String, String)>,
+    /// Its web seeds; `limits::STATUS_TRACKERS_MAX` at most.
+    pub web_seeds: Vec<WebStatus>,
+}
+
+/// One web seed in a [`Status`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WebStatus {
+    /// Its URL, redacted.
+    pub url: String,
+    /// How it is.
+    pub word: String,
+    /// Bytes a second.
+    pub download_rate: u64,
+    /// Payload bytes received from it.
+    pub downloaded: u64,
 }
 
 /// One connection in a [`Status`].

@@ -197,14 +197,27 @@ impl Engine {
         let (workers, lanes) = start_workers(&sizes, &done_tx, &wake)?;
         let (replies_tx, replies) = bounded(limits::CALLS_OUT);
         let helpers = helper::Pool::new(options.route.clone(), replies_tx, wake.clone());
+        let (said_tx, said) = bounded(helper::web::SAID_MAX);
+        let mut web = helper::web::Web::new(options.route.clone(), said_tx, wake.clone());
         let (commands, commands_rx) = bounded(limits::COMMANDS_MAX);
         let (reports_tx, reports) = bounded(limits::REPORTS_MAX);
         let call = Box::new(move |call| helpers.call(call));
         let (powers_tx, powers) = bounded(limits::MSE_POWERS_OUT);
         let raiser = helper::powers::Powers::new(powers_tx, wake.clone());
         let raise = Box::new(move |peer, power| raiser.raise(peer, power));
-        let links =
-            Links { lanes, done, call, replies, raise, powers, commands: commands_rx, reports: reports_tx };
+        let web = Box::new(move |slot, order| web.order(slot, order));
+        let links = Links {
+            lanes,
+            done,
+            call,
+            replies,
+            raise,
+            powers,
+            web,
+            said,
+            commands: commands_rx,
+            reports: reports_tx,
+        };
         let (route, bell) = (options.route, wake.clone());
         let setup = Setup { config, seed, poll, wake: bell, route, listeners, groups, signals, pool, links };
         let reactor = Reactor::new(setup).map_err(cannot("watch a socket"))?;

@@ -48,11 +48,13 @@ pub const EARLY_HAVES_MAX: usize = 1024;
 /// Pieces of metadata that may be with the disk workers to be read for peers.
 pub const METADATA_READS_OUT: usize = 4;
 /// Requests for metadata that a peer may have waiting; more are refused.
-pub const METADATA_REQUESTS_MAX: usize = 64;
+pub const METADATA_REQUESTS_MAX: usize = 32;
 /// Bytes of metadata that all peers get a second: nothing beside payload, and a common dictionary in no time.
 pub const METADATA_RATE: u64 = 1 << 20;
 /// How often one connection may have the whole of it; then it is refused.
 pub const METADATA_COPIES: u32 = 3;
+/// Requests for metadata of one connection that are refused; then it is closed. Others wait a minute after each.
+pub const METADATA_REFUSALS_MAX: u32 = 256;
 /// The longest that a .torrent may take to come from its URL: 100 KB a second of the largest that are common.
 pub const TORRENT_URL_TIMEOUT: Duration = Duration::from_secs(90);
 /// The longest magnet link: as many trackers and web seeds as are kept, of common length.
@@ -254,7 +256,8 @@ pub const HELD_MAX: u64 = LANE_LOW;
 pub const HOLD_REST: Duration = Duration::from_millis(5);
 /// Descriptors that one disk worker keeps open at most; fewer where RLIMIT_NOFILE is low.
 pub const DESCRIPTORS: usize = 64;
-/// Bytes of one read while hashing: large enough that the call costs nothing, small enough for the second cache.
+/// Bytes that are read at a time while hashing, of all pieces that are hashed side by side: large enough that the calls cost
+/// nothing, small enough for the second cache.
 pub const READ_CHUNK: usize = 256 << 10;
 /// Bytes of info dictionaries that are held for their piece hashes, besides the one used last: those of the torrents
 /// that are downloaded or checked just now, some GiB each.
@@ -446,6 +449,8 @@ pub const LOG_LINE_MAX: usize = 4096;
 /// Bytes read ahead of what a connection is known to bring, into one buffer for all of them: fewer calls a block, yet
 /// small enough to stay in the cache until they are sorted.
 pub const SCRATCH: usize = 128 << 10;
+/// Blocks of one connection that are read at a time, each to a buffer of its own: a burst.
+pub const LOOK_AHEAD: usize = BURST / BLOCK as usize;
 /// The same while a connection waits for the disk: what was read ahead must be kept when it has to wait as well.
 pub const SCRATCH_SMALL: usize = 2 << 10;
 /// Bytes that all sockets together may bring in a turn; a burst shrinks to keep to it, down to [`BURST_MIN`].
@@ -527,6 +532,49 @@ pub const NAME_KEPT: Duration = Duration::from_secs(5 * 60);
 pub const NO_NAME_KEPT: Duration = Duration::from_secs(15 * 60);
 /// After a look-up that failed for another reason (no network, a dead name server) the next one waits.
 pub const NAME_RETRY: Duration = Duration::from_secs(30);
+/// Threads for web seeds, each of which fetches from one at a time: some mirrors of a torrent, or some torrents.
+pub const WEB_FETCHES: usize = 8;
+/// Of these, those that one torrent has at most.
+pub const WEB_FETCHES_EACH: usize = 4;
+/// Orders that a thread has at a time: one in hand, one to follow without a pause.
+pub const WEB_GETS: usize = 2;
+/// Blocks of one order at most: 8 MiB, which is in a piece or some.
+pub const WEB_BLOCKS_MAX: usize = 512;
+/// Blocks of the first order, while nothing is known of the server.
+pub const WEB_BLOCKS_START: usize = 32;
+/// Blocks of an order at least: a request is worth it.
+pub const WEB_BLOCKS_MIN: usize = 16;
+/// Buffers that one thread has at a time at most: 512 KiB.
+pub const WEB_BUFS: usize = 32;
+/// The same while its server is slow or not known.
+pub const WEB_BUFS_MIN: usize = 2;
+/// What a web seed is asked for at a time, in time at its own rate; with the one to follow it is twice that.
+pub const WEB_AHEAD: Duration = Duration::from_millis(1500);
+/// Requests on one connection that are not answered, once the server has shown that it keeps it open.
+pub const WEB_PIPELINE: usize = 4;
+/// A block that takes longer, the head of an answer likewise, is too slow: as for peers.
+pub const WEB_SLOW: Duration = SNUB_AFTER;
+/// How often a thread that waits for a server looks whether it is to stop.
+pub const WEB_LOOK: Duration = Duration::from_millis(250);
+/// A connection that nothing is fetched over is kept so long; servers keep it for 5 s to 75 s.
+pub const WEB_KEPT: Duration = Duration::from_secs(15);
+/// How long a web seed is let alone after a failure; it doubles with each.
+pub const WEB_RETRY: Duration = Duration::from_secs(10);
+/// The same after a failure that came in the middle of what was fetched.
+pub const WEB_RETRY_SOON: Duration = Duration::from_secs(1);
+/// The longest of these waits, whatever a server asks for.
+pub const WEB_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
+/// Files in a row that a web seed may lack before it counts as one that has none.
+pub const WEB_MISSES_MAX: u32 = 8;
+/// Files of a web seed whose redirects are remembered.
+pub const WEB_MOVED_MAX: usize = 64;
+/// The longest URL of a file: a web seed's URL and the longest path, three bytes each.
+pub const WEB_URL_MAX: usize = URL_MAX + 3 * (PATH_MAX + PATH_DEPTH);
+
+const _: () = assert!(WEB_BUFS_MIN >= 1 && WEB_BUFS_MIN <= WEB_BUFS && WEB_FETCHES_EACH <= WEB_FETCHES);
+// However slow all of them are, peers have buffers left.
+const _: () = assert!(WEB_FETCHES * WEB_BUFS <= COMING_BUFS_MIN);
+
 /// Redirects that one announce follows: http to https, and to another name.
 pub const HTTP_REDIRECTS_MAX: usize = 5;
 

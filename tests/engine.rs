@@ -74,6 +74,7 @@ fn spec(torrent: &[u8], dir: &Path, peer: Option<SocketAddr>) -> Arc<Spec> {
         seed_ratio: None,
         seed_time: None,
         trackers: vec![],
+        web_seeds: vec![],
         peers: peer.map(|addr| (addr.ip().to_string(), addr.port())).into_iter().collect(),
         state_dir: None,
     })

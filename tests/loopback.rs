@@ -13,9 +13,12 @@ mod loopback {
     mod encryption;
     mod hooks;
     pub(crate) mod leecher;
+    mod magnet;
     mod rates;
     pub(crate) mod seeder;
     mod served;
+    mod server;
+    mod web;
 }
 
 use common::{Folder, noise};

@@ -23,6 +23,8 @@ mod peers;
 mod rates;
 #[path = "sim/udp.rs"]
 mod udp;
+#[path = "sim/web.rs"]
+mod web;
 #[path = "sim/world.rs"]
 mod world;
 
@@ -81,6 +83,7 @@ fn spec(pieces: u32, piece_length: u32, change: impl FnOnce(&mut Spec)) -> Arc<S
         seed_ratio: None,
         seed_time: None,
         trackers: vec![vec![Url::parse("http://tracker.sim/announce").expect("a URL")]],
+        web_seeds: vec![],
         peers: vec![],
         state_dir: None,
     };

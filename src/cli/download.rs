@@ -16,6 +16,7 @@ use crate::api::{Command, Reason, Report, Spec, State};
 use crate::engine::{self, Engine, Hangup, no_hurry};
 use crate::proto::magnet::Magnet;
 use crate::proto::metainfo::Metainfo;
+use crate::proto::tracker::Scheme;
 use crate::proto::tracker::url::Url;
 use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, after, never, select};
@@ -169,10 +170,11 @@ fn wishes(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Wish>, b
 
 /// Says why nothing will move, where nobody can be asked for what a link leads to.
 fn warn_if_alone(spec: &Spec, options: &Download, console: &mut Console<'_>) {
-    if !spec.meta.is_known() && spec.trackers.is_empty() && spec.peers.is_empty() && !options.dht {
+    let alone = spec.trackers.is_empty() && spec.peers.is_empty() && !options.dht && !options.lsd;
+    if alone && !spec.meta.is_known() {
         console.warn(&format!(
-            "{}: nobody can be asked for its metadata: the link names no tracker and no peer, and the DHT is off \
-             (--no-dht); see --tracker and --peer",
+            "{}: nobody can be asked for its metadata: the link names no tracker and no peer, and the DHT and \
+             local discovery are off; see --tracker and --peer",
             spec.meta.name
         ));
     }
@@ -206,6 +208,14 @@ fn spec(
     let more: Vec<_> =
         options.trackers.iter().filter(|url| !known(url)).map(|url| vec![url.clone()]).collect();
     trackers.extend(more);
+    let mut web_seeds = Vec::new();
+    for text in &meta.web_seeds {
+        match Url::parse(text) {
+            Ok(url) if url.scheme() != Scheme::Udp => web_seeds.push(url),
+            Ok(_) => console.warn(&format!("{}: left out a web seed: URL is of no web server", meta.name)),
+            Err(why) => console.warn(&format!("{}: left out a web seed: {why}", meta.name)),
+        }
+    }
     Ok(Spec {
         dir: console.resolve(&options.dir),
         wanted,
@@ -218,6 +228,7 @@ fn spec(
         seed_ratio: options.seed_ratio,
         seed_time: options.seed_time,
         trackers,
+        web_seeds,
         peers: options.peers.iter().chain(magnet.map_or(&[][..], |magnet| &magnet.peers)).cloned().collect(),
         state_dir: None,
         meta,

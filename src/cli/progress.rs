@@ -86,11 +86,12 @@ impl View {
     }
 
     fn peers(&self) -> String {
-        let Progress { peers, seeds, .. } = self.progress;
-        match seeds {
+        let Progress { peers, seeds, web, .. } = self.progress;
+        let peers = match seeds {
             0 => count(peers, "peer"),
             _ => format!("{} ({})", count(peers, "peer"), count(seeds, "seed")),
-        }
+        };
+        if web == 0 { peers } else { format!("{peers} + {}", count(web, "web seed")) }
     }
 
     /// Why nothing moves, or what was said with the state.
@@ -208,6 +209,7 @@ impl View {
             .raw("upload_rate", p.upload_rate)
             .raw("peers", p.peers)
             .raw("seeds", p.seeds)
+            .raw("web_seeds", p.web)
             .finish()
     }
 
@@ -271,6 +273,9 @@ pub(crate) mod tests {
         );
         assert!(view.status_line(120).ends_with("120 KiB/s up  ratio 0.00"), "{}", view.status_line(120));
         assert_eq!(view.status_line(40), "debian.iso   42.1%  3.0 MiB/s down");
+        view.progress.web = 1;
+        assert!(view.status_line(120).contains("  12 peers (3 seeds) + 1 web seed  "));
+        view.progress.web = 0;
         view.progress.stuck = Some("no peers".into());
         view.progress.download_rate = 0;
         assert!(view.status_line(80).contains(" 42.1%  no peers  12 peers"));
@@ -350,7 +355,7 @@ pub(crate) mod tests {
         );
         assert_eq!(view.complete_json(), format!(r#"{{"event":"complete",{about}}}"#));
         assert!(view.progress_json().ends_with(
-            r#""downloaded":0,"uploaded":0,"download_rate":3145728,"upload_rate":122880,"peers":12,"seeds":3}"#
+            r#""downloaded":0,"uploaded":0,"download_rate":3145728,"upload_rate":122880,"peers":12,"seeds":3,"web_seeds":0}"#
         ));
         assert_eq!(
             (bar(1, 2, 4), bar(0, 0, 2), bar(9, 3, 2)),

@@ -12,6 +12,7 @@ mod lookup;
 pub mod powers;
 pub mod scrape;
 pub mod torrent;
+pub mod web;
 
 use crate::api::{Call, Reply, TorrentId, TrackerFailure};
 use crate::base::wake::Wake;

@@ -19,8 +19,8 @@ pub use lsd::join_groups;
 pub use signals::{Hangup, Signals, no_hurry};
 pub use sockets::{ListenError, Listener, Poll, listen};
 
-use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, Why};
-use crate::base::buf::Pool;
+use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, WebOrder, WebSaid, Why};
+use crate::base::buf::{BLOCK, Pool};
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::base::wake::Wake;
@@ -32,7 +32,7 @@ use crate::session::Session;
 use crate::sys::guard;
 use crate::sys::multicast::Group;
 use crate::sys::socket::Route;
-use conn::Conns;
+use conn::{Conns, Landing};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use signals::Wish;
 use sockets::{Key, Ready};
@@ -68,6 +68,10 @@ pub struct Links {
     pub raise: Box<dyn FnMut(PeerId, Power) + Send>,
     /// From it.
     pub powers: Receiver<(PeerId, mse::Key)>,
+    /// To the threads of web seeds, each by its number. It must not block.
+    pub web: Box<dyn FnMut(u8, WebOrder) + Send>,
+    /// From these.
+    pub said: Receiver<(u8, WebSaid)>,
     /// From the program.
     pub commands: Receiver<Command>,
     /// To the program.
@@ -119,7 +123,7 @@ pub struct Reactor {
     links: Links,
     conns: Conns,
     /// Where bytes of all connections are read to that have no better place.
-    scratch: Vec<u8>,
+    landing: Landing,
     /// What is ready in this turn.
     ready: Vec<Ready>,
     /// Connections with something to say.
@@ -175,7 +179,7 @@ impl Reactor {
             pool: setup.pool,
             links: setup.links,
             conns: Conns::default(),
-            scratch: vec![0; limits::SCRATCH],
+            landing: Landing::new(),
             ready: Vec::new(),
             dirty: Vec::new(),
             resumed: Vec::new(),
@@ -213,7 +217,7 @@ impl Reactor {
         self.end_stalls();
         self.flush();
         self.report();
-        debug_assert!(self.came <= limits::TURN_BYTES + limits::READY_MAX * crate::base::buf::BLOCK as usize);
+        debug_assert!(self.came <= limits::TURN_BYTES + limits::READY_MAX * 2 * BLOCK as usize);
         Ok(())
     }
 
@@ -226,7 +230,10 @@ impl Reactor {
     fn sleep(&mut self) -> io::Result<()> {
         self.wake.doze();
         let links = &self.links;
-        let quiet = links.done.is_empty() && links.replies.is_empty() && links.powers.is_empty();
+        let quiet = links.done.is_empty()
+            && links.replies.is_empty()
+            && links.powers.is_empty()
+            && links.said.is_empty();
         let mail = !(quiet && links.commands.is_empty());
         let until = if mail || !self.dirty.is_empty() || !self.resumed.is_empty() {
             Some(Time::ZERO)
@@ -262,6 +269,10 @@ impl Reactor {
         for _ in 0..limits::MAIL_MAX {
             let Ok((peer, power)) = self.links.powers.try_recv() else { break };
             self.on_power(peer, &power);
+        }
+        for _ in 0..limits::MAIL_MAX {
+            let Ok((slot, said)) = self.links.said.try_recv() else { break };
+            self.tell(Event::Web { slot, said });
         }
         for _ in 0..limits::MAIL_MAX {
             let Ok(command) = self.links.commands.try_recv() else { break };
@@ -364,8 +375,22 @@ impl Reactor {
             Action::Datagram { to, data } => self.send_datagram(to, &data),
             Action::Lsd { v6, data } => self.announce_locally(v6, &data),
             Action::Call(call) => (self.links.call)(*call),
+            Action::Web { slot, order } => (self.links.web)(slot, order),
+            Action::Lend { slot, count } => self.lend(slot, count),
             Action::Release(buf) => self.pool.put(buf),
             Action::Exit => self.ending = true,
+        }
+    }
+
+    /// Lends buffers to a thread of web seeds.
+    fn lend(&mut self, slot: u8, count: u32) {
+        for _ in 0..count {
+            #[expect(
+                clippy::expect_used,
+                reason = "our own count: the pool holds what the session may let in"
+            )]
+            let buf = self.pool.take().expect("a buffer for each block that is let in");
+            (self.links.web)(slot, WebOrder::Lend(buf));
         }
     }
 

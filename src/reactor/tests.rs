@@ -149,6 +149,8 @@ fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer)
         replies: replies_rx,
         raise,
         powers,
+        web: Box::new(|_, _| {}),
+        said: crossbeam_channel::never(),
         commands: commands_rx,
         reports: reports_tx,
     };

@@ -36,6 +36,7 @@ impl Session {
         self.cancel_udp(id, now);
         self.leave_dht(id);
         self.leave_lsd(id);
+        self.stop_web(id);
         let Some(t) = self.torrents.get_mut(id) else { return };
         // Whoever it meets next begins with a handshake.
         (t.halted, t.introduced) = (true, true);
@@ -43,6 +44,7 @@ impl Session {
             t.news.ended(why);
         }
         t.announcer.stop();
+        t.web.halt();
         for peer in t.peers.clone() {
             self.close(peer, Why::Stopping, now);
         }

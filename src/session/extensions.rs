@@ -3,6 +3,7 @@
 
 use super::Session;
 use super::download::Checked;
+use super::metadata::Told;
 use crate::api::{PeerId, TorrentId};
 use crate::base::time::Time;
 use crate::limits::{EXTENDED_HANDSHAKES_MAX, REQUESTS_IN_TOLD};
@@ -133,6 +134,7 @@ impl Session {
             Some(extension) if body.len() > extension.max() => {
                 Err("a message of an extension that is too long")
             }
+            Some(Extension::DontHave) if self.is_early(peer) => self.keep_early(peer, Told::Lost),
             Some(extension) => self.dispatch(peer, extension, body, now),
             None => Ok(()),
         }

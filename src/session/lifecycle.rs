@@ -11,6 +11,7 @@ use super::known::{Known, Source};
 use super::pex::Roll;
 use super::picker::Picker;
 use super::torrent::{News, Phase, Torrent, Wish};
+use super::web_seed::WebSeeds;
 use crate::api::{DiskError, Opened, Reason, Report, Saved, Spec, State, TorrentId, Why};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
@@ -49,6 +50,7 @@ impl Session {
             announcer,
             fetch: None,
             introduced: true,
+            web: WebSeeds::new(&spec.web_seeds),
             peers: Vec::new(),
             roll: Roll::default(),
             places: 0,
@@ -199,6 +201,7 @@ impl Session {
                 self.close(peer, Why::BothSeeds, now);
             }
         }
+        self.stop_web(id);
         self.arm_torrent(id, now);
         self.begin_seeding(id, now);
     }
@@ -219,7 +222,7 @@ impl Session {
         if t.swarming() {
             next = next.min(t.announcer.deadline().unwrap_or(Time::NEVER));
         }
-        next = next.min(save).min(full);
+        next = next.min(save).min(full).min(t.web_due(now));
         // Rates change and the end-game begins without an event of the peer that could help.
         if t.hungry() && !t.peers.is_empty() {
             next = next.min(now + TORRENT_TICK);
@@ -244,7 +247,12 @@ impl Session {
         result: Result<Vec<SocketAddr>, String>,
         now: Time,
     ) {
+        let web = self.on_web_resolved(id, host, port, &result, now);
         let Some(t) = self.torrents.get_mut(id) else { return };
+        let named = t.spec.peers.iter().chain(&t.more_peers).any(|(name, at)| name == host && *at == port);
+        if web && !named {
+            return;
+        }
         match result {
             Ok(addrs) => {
                 for addr in addrs {

@@ -39,6 +39,8 @@ mod torrents;
 mod trackers;
 mod udp_tracker;
 mod upload;
+mod web;
+mod web_seed;
 
 use crate::api::{Action, Command, Done, Encryption, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
 use crate::base::arena::Arena;
@@ -125,6 +127,7 @@ pub struct Session {
     /// For [`timers`].
     udp_armed: Time,
     calls: Calls,
+    web: web::Web,
     /// Our node of the DHT, if there is one.
     dht: Option<Box<dht::Dht>>,
     /// Connections being made.
@@ -195,6 +198,7 @@ impl Session {
             actions: VecDeque::new(),
             picked: Vec::new(),
             calls: Calls::new(),
+            web: web::Web::default(),
             dht: None,
             half_open: 0,
             strangers: VecDeque::new(),
@@ -249,6 +253,7 @@ impl Session {
             Event::Lsd { from, data } => self.on_lsd(from, data, now),
             Event::Unreachable { to, why } => self.udp.on_unreachable(to, why, now),
             Event::Reply(reply) => self.on_reply(reply, now),
+            Event::Web { slot, said } => self.on_web(slot, said, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
             Event::Command(Command::Adopt { number, spec }) => self.on_adopt(number, spec, now),
             Event::Command(Command::Dht(setup)) => self.on_dht(*setup, now),
@@ -262,6 +267,7 @@ impl Session {
             Event::Tick => {}
         }
         self.run_timers(now);
+        self.pump_web(now);
         self.pump_udp(now);
         self.pump_dht(now);
         self.dial(now);
@@ -362,6 +368,10 @@ impl Session {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.heard = now;
         log::trace!("{peer} {message:?}");
+        if let Some(told) = metadata::Told::of(message).filter(|_| self.is_early(peer)) {
+            let kept = self.keep_early(peer, told);
+            return kept.unwrap_or_else(|what| self.close(peer, Why::Protocol(what), now));
+        }
         match message {
             Message::KeepAlive | Message::Other { .. } => Ok(()),
             Message::Port(port) => {

@@ -104,9 +104,9 @@ impl Session {
         let named = |peer: &&(String, u16)| !t.spec.peers.contains(peer) && !t.more_peers.contains(peer);
         let peers: Vec<_> = spec.peers.iter().filter(named).cloned().collect();
         t.more_peers.extend(peers.iter().cloned());
-        let count = peers.len();
+        let (count, web) = (peers.len(), t.web.add(&spec.web_seeds));
         t.news.warning(format!(
-            "it was added again: trackers that are new ({trackers}) and peers ({count}) are used, nothing else"
+            "it was added again: trackers ({trackers}), web seeds ({web}) and peers ({count}) that are new are used, nothing else"
         ));
         if t.swarming() {
             self.resolve(first, peers, now);

@@ -271,7 +271,7 @@ impl Session {
         };
         p.pex.heard = Some(now);
         let Some(t) = self.torrents.get_mut(id) else { return Ok(()) };
-        let seeding = !t.downloading();
+        let seeding = !t.hungry();
         let mut new = 0;
         for one in heard.added().take(PEX_HEARD) {
             let ours = one.addr.port() == self.config.port && self.own.known().any(|ip| ip == one.addr.ip());

@@ -82,7 +82,7 @@ impl Session {
         if self.lanes.behind() {
             return Some("the disk is behind".to_owned());
         }
-        let words = t.announcer.status();
+        let words = t.web.stuck(now).or_else(|| t.announcer.status());
         if t.peers.is_empty() {
             return Some(words.unwrap_or_else(|| "no peers".to_owned()));
         }

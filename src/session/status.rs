@@ -55,6 +55,7 @@ impl Session {
             begun: t.picker.begun(),
             known: t.known.len(),
             trackers,
+            web_seeds: t.web.table(now, STATUS_TRACKERS_MAX),
         }
     }
 }

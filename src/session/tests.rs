@@ -3,6 +3,7 @@
 mod dht;
 mod encryption;
 mod extensions;
+mod metadata;
 mod trackers;
 mod upload;
 
@@ -37,6 +38,7 @@ fn spec(name: &str) -> Arc<Spec> {
         seed_ratio: None,
         seed_time: None,
         trackers: vec![vec![Url::parse("http://tracker.sim/announce").unwrap()]],
+        web_seeds: vec![],
         peers: vec![],
         state_dir: None,
     })

@@ -10,6 +10,7 @@ use super::metadata::Fetch;
 use super::pex::Roll;
 use super::picker::Picker;
 use super::super_seed::SuperSeed;
+use super::web_seed::WebSeeds;
 use crate::api::{PeerId, Progress, Reason, Report, Saved, Spec, State};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
@@ -103,6 +104,7 @@ pub(super) struct Torrent {
     pub(super) fetch: Option<Box<Fetch>>,
     /// Its peers know what it has; not so those that it had before its metadata.
     pub(super) introduced: bool,
+    pub(super) web: WebSeeds,
     pub(super) peers: Vec<PeerId>,
     /// What they are told of each other.
     pub(super) roll: Roll,
@@ -206,6 +208,13 @@ impl Torrent {
         }
         let part = !self.picker.is_complete();
         (State::Seeding, part.then(|| "only a part of it is here".to_owned()))
+    }
+
+    /// A block came, from whomever.
+    pub(super) fn count_down(&mut self, len: u32, now: Time) {
+        self.down.add(len.into(), now);
+        self.downloaded += u64::from(len);
+        self.news.moved = true;
     }
 
     /// Payload moved: that is to be remembered. Tells when it will be saved.
@@ -394,6 +403,7 @@ pub(super) fn progress(t: &Torrent, seeds: u32, stuck: Option<String>, now: Time
         upload_rate: t.up.per_second(5, now),
         peers: t.peers.len() as u32,
         seeds,
+        web: t.web.active() as u32,
         stuck,
     }
 }

@@ -57,8 +57,11 @@ def run(args):
     everyone.add_rule("0.0.0.0", "255.255.255.255", 1)
     session.set_peer_class_filter(everyone)
 
-    params = lt.add_torrent_params()
-    params.ti = lt.torrent_info(args.torrent)
+    if args.torrent.startswith("magnet:"):
+        params = lt.parse_magnet_uri(args.torrent)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.data
     params.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
     if not args.pex:

@@ -4,9 +4,10 @@
 
 use super::datagrams::{Host, Weather};
 use super::disk::Disk;
+use super::web::{Server, Thread};
 use ptorrent::api::{
     Action, Call, Command, Done, Encryption, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State,
-    TorrentId, Why,
+    TorrentId, WebOrder, WebSaid, Why,
 };
 use ptorrent::base::buf::{Buf, Pool};
 use ptorrent::base::rng::Rng;
@@ -78,6 +79,8 @@ pub(crate) struct Node {
     pub(crate) disks: BTreeMap<InfoHash, Disk>,
     torrents: BTreeMap<TorrentId, InfoHash>,
     pub(crate) pool: Pool,
+    /// Its threads of web seeds.
+    pub(crate) web: BTreeMap<u8, Thread>,
     halves: BTreeMap<PeerId, Half>,
     /// Scripts have no ids of their own.
     next_id: u32,
@@ -116,6 +119,8 @@ pub(crate) struct Seen {
     /// Payload that went to its links, and that came whole.
     pub(crate) sent: u64,
     pub(crate) got: u64,
+    /// Payload that came from web seeds.
+    pub(crate) fetched: u64,
     pub(crate) messages: BTreeMap<&'static str, u64>,
     /// Messages of extensions that it sent, with their ids.
     pub(crate) extended: Vec<(u8, Vec<u8>)>,
@@ -201,6 +206,8 @@ enum What {
     Closed(usize, usize),
     Done(NodeId, u8, Done),
     Reply(NodeId, Reply),
+    /// A thread of web seeds says something; None: something comes from its server.
+    Web(NodeId, u8, Option<WebSaid>),
     Wake(NodeId),
     Kill(NodeId),
     Cut(NodeId),
@@ -225,6 +232,8 @@ pub(crate) struct World {
     swarm: Vec<SocketAddr>,
     /// Who hears datagrams, sessions apart.
     hosts: BTreeMap<SocketAddr, Box<dyn Host>>,
+    /// Web servers, by the host of their URL.
+    servers: BTreeMap<String, Server>,
     pub(crate) weather: Weather,
     /// What the tracker names to everybody besides those who are there.
     pub(crate) ghosts: Vec<SocketAddr>,
@@ -251,6 +260,7 @@ impl World {
             by_addr: BTreeMap::new(),
             swarm: Vec::new(),
             hosts: BTreeMap::new(),
+            servers: BTreeMap::new(),
             weather: Weather::default(),
             ghosts: Vec::new(),
             window: WINDOW,
@@ -312,6 +322,7 @@ impl World {
             disks: BTreeMap::new(),
             torrents: BTreeMap::new(),
             pool,
+            web: BTreeMap::new(),
             halves: BTreeMap::new(),
             next_id: 0,
             alive: true,
@@ -432,6 +443,7 @@ impl World {
                 self.nodes[node].disk_of(torrent_of(&done)).answered();
                 self.tell(node, Event::Done { lane, done });
             }
+            What::Web(node, slot, said) => self.web(node, slot, said),
             What::Reply(node, reply) => self.tell(node, Event::Reply(reply)),
             What::Refused(node, peer) => {
                 self.nodes[node].seen.calling -= 1;
@@ -601,12 +613,75 @@ impl World {
             }
             Action::Lsd { v6, data } => self.announce_locally(node, v6, &data),
             Action::Call(call) => self.call(node, *call),
+            Action::Web { slot, order } => self.web_order(node, slot, order),
+            Action::Lend { slot, count } => {
+                for _ in 0..count {
+                    let buf = self.nodes[node].pool.take().expect("the session keeps the quota");
+                    self.web_order(node, slot, WebOrder::Lend(buf));
+                }
+            }
             Action::Release(buf) => self.nodes[node].pool.put(buf),
             Action::Exit => {
                 self.nodes[node].exited = true;
                 self.hear(node);
             }
         }
+    }
+
+    fn web_order(&mut self, node: NodeId, slot: u8, order: WebOrder) {
+        let said = self.nodes[node].web.entry(slot).or_default().order(order);
+        for said in said {
+            self.later(Duration::ZERO, What::Web(node, slot, Some(said)));
+        }
+        self.web_next(node, slot, true);
+    }
+
+    /// What comes next from a server is on its way.
+    fn web_next(&mut self, node: NodeId, slot: u8, fresh: bool) {
+        let thread = self.nodes[node].web.entry(slot).or_default();
+        let Some((host, len)) = thread.next() else { return };
+        let server = &self.servers[host];
+        if !std::mem::replace(&mut thread.busy, true) {
+            let took = Duration::from_micros(u64::from(len) * 1_000_000 / server.rate);
+            let delay = if fresh && thread.idle { server.delay } else { Duration::ZERO };
+            thread.idle = false;
+            self.later(took + delay, What::Web(node, slot, None));
+        }
+    }
+
+    /// Something comes from a server, or a thread says what it had to say.
+    fn web(&mut self, node: NodeId, slot: u8, said: Option<WebSaid>) {
+        if let Some(said) = said {
+            return self.web_says(node, slot, said);
+        }
+        let thread = self.nodes[node].web.entry(slot).or_default();
+        thread.busy = false;
+        let Some(server) = thread.next().map(|(host, _)| self.servers[host].clone()) else { return };
+        for said in thread.turn(&server, &mut self.rng) {
+            // Behind what it said before.
+            self.later(Duration::ZERO, What::Web(node, slot, Some(said)));
+        }
+        if !server.is_dead(&self.nodes[node].web[&slot]) {
+            self.web_next(node, slot, false);
+        }
+    }
+
+    fn web_says(&mut self, node: NodeId, slot: u8, said: WebSaid) {
+        if let WebSaid::Block(block, _) = &said {
+            self.nodes[node].seen.fetched += u64::from(block.len);
+        }
+        self.tell(node, Event::Web { slot, said });
+    }
+
+    /// Adds a web server.
+    pub(crate) fn serve(&mut self, host: &str, server: Server) {
+        self.servers.insert(host.to_string(), server);
+    }
+
+    /// Orders that a node's threads of web seeds had, and the ranges in them.
+    pub(crate) fn orders(&self, node: NodeId) -> (u32, u32) {
+        let threads = self.nodes[node].web.values();
+        threads.fold((0, 0), |(orders, ranges), t| (orders + t.orders, ranges + t.ranges))
     }
 
     /// Copies of a datagram set out, as many as the weather lets.
@@ -748,6 +823,11 @@ impl World {
             self.say(node, peer, &bytes, None);
         }
         if let (caller, Some(peer)) = self.conns[conn].ends[0] {
+            let half = self.nodes[caller].halves.get_mut(&peer);
+            if let Some(script) = half.and_then(|half| half.script.as_mut()) {
+                let bytes = script.open();
+                self.say(caller, peer, &bytes, None);
+            }
             self.tell(caller, Event::Connected { peer });
         }
     }
@@ -1059,6 +1139,8 @@ fn kind(action: &Action) -> u64 {
         Action::Call(_) => 10,
         Action::Release(_) => 11,
         Action::Exit => 12,
+        Action::Web { slot, .. } => 4000 + u64::from(*slot),
+        Action::Lend { slot, count } => 5000 + u64::from(*slot) * 100 + u64::from(*count),
         Action::Datagram { data, .. } => 3000 + data.len() as u64,
         Action::Lsd { v6, .. } => 13 + u64::from(*v6),
     }
