@@ -5,6 +5,7 @@ mod encryption;
 mod extensions;
 mod metadata;
 mod trackers;
+mod upload;
 
 use super::*;
 use crate::api::{Encryption, Job, Opened, Spec};
