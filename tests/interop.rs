@@ -25,4 +25,5 @@ mod interop {
     mod seed;
     mod tracker;
     mod udp;
+    mod web;
 }

@@ -16,6 +16,8 @@ mod loopback {
     mod magnet;
     mod rates;
     pub(crate) mod seeder;
+    mod server;
+    mod web;
 }
 
 use common::{Folder, noise};

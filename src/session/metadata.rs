@@ -126,6 +126,7 @@ impl Session {
         }
         let picker = new_picker(&spec, &mut self.rng);
         let Some(t) = self.torrents.get_mut(id) else { return };
+        t.web.add(&spec.web_seeds);
         (t.spec, t.fetch, t.picker) = (spec, None, picker);
         t.wanted = t.picker.left();
         t.news.moved = true;

@@ -194,7 +194,8 @@ impl WebSeed {
             }
             WebFailure::Busy { status, after } => {
                 let why = format!("it has no time for us (HTTP status {status})");
-                self.back_off(why, WEB_RETRY, after.unwrap_or_default(), now)
+                let first = if after.is_some() { WEB_RETRY_SOON } else { WEB_RETRY };
+                self.back_off(why, first, after.unwrap_or_default(), now)
             }
             WebFailure::Moved { file, to } => self.on_moved(file, to, meta),
             WebFailure::Missing { file, why } => self.on_missing(file, &why, meta, missing, now),

@@ -88,6 +88,7 @@ pub struct Shake {
     held: Vec<u8>,
     /// What came while a power was being computed.
     early: VecDeque<u8>,
+    ours: Key,
     theirs: Key,
     shared: Key,
     /// What ends the first padding.
@@ -119,6 +120,7 @@ impl Shake {
             phase,
             held: Vec::new(),
             early: VecDeque::new(),
+            ours: [0; 96],
             theirs: [0; 96],
             shared: [0; 96],
             marker: Vec::new(),
@@ -168,17 +170,22 @@ impl Shake {
     /// The power of the last step; gives what is to be sent now.
     pub fn powered(&mut self, power: &Key) -> Vec<u8> {
         match (self.phase, &self.role) {
-            (Phase::Ours, role) => {
-                self.phase = if matches!(role, Role::Answers) { Phase::Share } else { Phase::Theirs };
-                let mut say = power.to_vec();
-                say.extend(self.padding());
-                say
+            (Phase::Ours, Role::Dials { .. }) => {
+                self.phase = Phase::Theirs;
+                self.hello(power)
+            }
+            (Phase::Ours, Role::Answers) => {
+                // Said once the secret is there: who has it may go on at once, with more than we want to keep.
+                self.ours = *power;
+                self.phase = Phase::Share;
+                Vec::new()
             }
             (Phase::Shared, Role::Answers) => {
                 self.shared = *power;
                 self.marker = hash(&[b"req1", power]).to_vec();
                 self.phase = Phase::Marker(0);
-                Vec::new()
+                let ours = self.ours;
+                self.hello(&ours)
             }
             (Phase::Shared, Role::Dials { torrent, .. }) => {
                 self.shared = *power;
@@ -190,6 +197,13 @@ impl Shake {
                 Vec::new()
             }
         }
+    }
+
+    /// Our key, and padding.
+    fn hello(&mut self, key: &Key) -> Vec<u8> {
+        let mut say = key.to_vec();
+        say.extend(self.padding());
+        say
     }
 
     /// What the dialling side says once it knows the secret.
