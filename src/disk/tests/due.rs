@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::api::BadInfo;
-use crate::disk::digest::digest;
 use crate::disk::due::{keep, kept as kept_by};
+use crate::disk::info::digest;
 use crate::limits::DUE_HELD;
 use crate::proto::extended::metadata::PIECE;
 use crate::proto::id::InfoHash;

@@ -56,7 +56,7 @@ fn reports(b: &mut Bench) -> Vec<Report> {
 
 #[test]
 fn what_comes_is_hashed_told_and_adopted() {
-    let spec = super::spec("a");
+    let spec = spec("a");
     let (mut b, torrent) = waiting(&spec);
     let info = spec.meta.info.clone();
     assert!(b.position(0, |a| matches!(a, Action::Job { .. })).is_none(), "nothing is opened");
@@ -95,7 +95,7 @@ fn what_comes_is_hashed_told_and_adopted() {
 
 #[test]
 fn metadata_that_we_cannot_use_is_an_error_that_says_why() {
-    let spec = super::spec("a");
+    let spec = spec("a");
     let (mut b, torrent) = waiting(&spec);
     let peer = holder(&mut b, torrent, 1, spec.meta.info.len());
     send(&mut b, peer, 0, &spec.meta.info);
@@ -112,7 +112,7 @@ fn metadata_that_we_cannot_use_is_an_error_that_says_why() {
 
 #[test]
 fn a_torrent_that_turns_out_private_leaves_the_dht() {
-    let mut spec = Arc::into_inner(super::spec("a")).unwrap();
+    let mut spec = Arc::into_inner(spec("a")).unwrap();
     spec.meta.private = true;
     let (mut b, torrent) = waiting(&spec);
     let setup = DhtSetup { v4: true, bootstrap: vec![("9.8.7.6".into(), 5)], ..DhtSetup::default() };
@@ -134,7 +134,7 @@ fn a_torrent_that_turns_out_private_leaves_the_dht() {
 
 #[test]
 fn what_peers_say_too_early_is_bounded() {
-    let spec = super::spec("a");
+    let spec = spec("a");
     let (mut b, torrent) = waiting(&spec);
     let bits = vec![0xff; crate::limits::MESSAGE_MAX as usize - 1];
     let mut peers = Vec::new();
