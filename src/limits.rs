@@ -254,7 +254,8 @@ pub const HELD_MAX: u64 = LANE_LOW;
 pub const HOLD_REST: Duration = Duration::from_millis(5);
 /// Descriptors that one disk worker keeps open at most; fewer where RLIMIT_NOFILE is low.
 pub const DESCRIPTORS: usize = 64;
-/// Bytes of one read while hashing: large enough that the call costs nothing, small enough for the second cache.
+/// Bytes that are read at a time while hashing, of all pieces that are hashed side by side: large enough that the calls cost
+/// nothing, small enough for the second cache.
 pub const READ_CHUNK: usize = 256 << 10;
 /// Bytes of info dictionaries that are held for their piece hashes, besides the one used last: those of the torrents
 /// that are downloaded or checked just now, some GiB each.
@@ -446,6 +447,8 @@ pub const LOG_LINE_MAX: usize = 4096;
 /// Bytes read ahead of what a connection is known to bring, into one buffer for all of them: fewer calls a block, yet
 /// small enough to stay in the cache until they are sorted.
 pub const SCRATCH: usize = 128 << 10;
+/// Blocks of one connection that are read at a time, each to a buffer of its own: a burst.
+pub const LOOK_AHEAD: usize = BURST / BLOCK as usize;
 /// The same while a connection waits for the disk: what was read ahead must be kept when it has to wait as well.
 pub const SCRATCH_SMALL: usize = 2 << 10;
 /// Bytes that all sockets together may bring in a turn; a burst shrinks to keep to it, down to [`BURST_MIN`].
