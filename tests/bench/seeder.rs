@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ pub(crate) struct Seeder {
     contents: Vec<Arc<Content>>,
     first_request: Mutex<Option<Instant>>,
     dialing: AtomicBool,
+    sent: AtomicU64,
 }
 
 impl Seeder {
@@ -25,7 +26,7 @@ impl Seeder {
         let listener = TcpListener::bind(listen)?;
         let listen = listener.local_addr()?;
         let (first_request, dialing) = (Mutex::new(None), AtomicBool::new(false));
-        let seeder = Arc::new(Seeder { listen, contents, first_request, dialing });
+        let seeder = Arc::new(Seeder { listen, contents, first_request, dialing, sent: AtomicU64::new(0) });
         let shared = Arc::clone(&seeder);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -41,6 +42,12 @@ impl Seeder {
     pub(crate) fn reset(&self) {
         *self.first_request.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.dialing.store(false, Ordering::Relaxed);
+        self.sent.store(0, Ordering::Relaxed);
+    }
+
+    /// Bytes of blocks sent in this run.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// When the first block of this run was asked for.
@@ -119,6 +126,8 @@ impl Seeder {
             // The kernel takes 1,024 slices a call.
             for some in requests.chunks(512) {
                 send(stream, some)?;
+                let bytes: usize = some.iter().map(|block| block.bytes.len()).sum();
+                self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
             }
         }
     }
