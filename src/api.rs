@@ -10,6 +10,7 @@ use crate::handle;
 use crate::proto::id::{InfoHash, NodeId};
 use crate::proto::layout::Block;
 use crate::proto::metainfo::Metainfo;
+use crate::proto::mse::{Method, Methods};
 use crate::proto::tracker::url::Url;
 use crate::proto::tracker::{Request, Response};
 use crate::proto::wire::handshake::Handshake;
@@ -46,6 +47,13 @@ pub enum Event<'a> {
         peer: PeerId,
         /// Why.
         why: Why,
+    },
+    /// The connection is encrypted from now on (message stream encryption). It comes before the other side's handshake.
+    Encrypted {
+        /// Which.
+        peer: PeerId,
+        /// How the payload goes.
+        method: Method,
     },
     /// The other side's handshake is in, the first thing on every connection.
     Handshake {
@@ -93,6 +101,13 @@ pub enum Event<'a> {
         /// What it says; it borrows the reactor's buffer.
         data: &'a [u8],
     },
+    /// An announce of somebody on the local network is in (BEP 14), or something that was sent as one.
+    Lsd {
+        /// Who sent it: a neighbour by its address, at whatever port.
+        from: SocketAddr,
+        /// What it says; it borrows the reactor's buffer.
+        data: &'a [u8],
+    },
     /// A datagram of ours could not be sent, and another one would fare no better now.
     Unreachable {
         /// Where it should have gone.
@@ -102,6 +117,13 @@ pub enum Event<'a> {
     },
     /// A helper has an answer.
     Reply(Reply),
+    /// A thread of web seeds has something.
+    Web {
+        /// Which thread.
+        slot: u8,
+        /// What it says.
+        said: WebSaid,
+    },
     /// The program wants something.
     Command(Command),
     /// A deadline of [`deadline`](crate::session::Session::deadline) has passed.
@@ -128,6 +150,14 @@ pub enum Action {
         peer: PeerId,
         /// Where to.
         addr: SocketAddr,
+    },
+    /// Begin with an encrypted handshake; ours, which follows, goes along with it. [`Event::Encrypted`] follows, or
+    /// [`Event::Closed`].
+    Encrypt {
+        /// To whom.
+        peer: PeerId,
+        /// What to offer.
+        methods: Methods,
     },
     /// Send our handshake.
     Handshake {
@@ -178,7 +208,7 @@ pub enum Action {
         /// What.
         job: Job,
     },
-    /// Read a block that a peer asked for: a [`Job::Read`], to which the reactor adds an empty buffer.
+    /// Read blocks that a peer asked for: a [`Job::Read`], to which the reactor adds empty buffers.
     Read {
         /// Which worker.
         lane: u8,
@@ -186,8 +216,8 @@ pub enum Action {
         torrent: TorrentId,
         /// Who asked.
         peer: PeerId,
-        /// Which block.
-        block: Block,
+        /// Which blocks, in its order; `limits::READ_BATCH` at most.
+        blocks: Vec<Block>,
     },
     /// Send a datagram from the port that we listen on. It may be lost; [`Event::Unreachable`] tells when there is no
     /// way at all.
@@ -197,8 +227,30 @@ pub enum Action {
         /// What it says.
         data: Box<[u8]>,
     },
+    /// Send a datagram to the group of local service discovery (BEP 14), on every network device in use. It may be
+    /// lost, and nobody hears of it.
+    Lsd {
+        /// The group of IPv6, not that of IPv4.
+        v6: bool,
+        /// What it says.
+        data: Box<[u8]>,
+    },
     /// A call that may block, for a helper.
     Call(Box<Call>),
+    /// Work for a thread of web seeds.
+    Web {
+        /// Which thread.
+        slot: u8,
+        /// What.
+        order: WebOrder,
+    },
+    /// Lend empty buffers to a thread of web seeds: so many times [`WebOrder::Lend`], which the reactor makes.
+    Lend {
+        /// Which thread.
+        slot: u8,
+        /// How many.
+        count: u32,
+    },
     /// A buffer goes home to the pool.
     Release(Buf),
     /// All is closed: the reactor ends once the reports that are left (the last is [`Report::Finished`]) are out.
@@ -222,6 +274,10 @@ pub enum Why {
     Protocol(&'static str),
     /// It asked for a torrent that we do not have.
     UnknownTorrent,
+    /// It speaks in the clear, and the user wants none of that.
+    Unencrypted,
+    /// Too many encrypted handshakes are under way.
+    Busy,
     /// It is ourselves.
     Myself,
     /// There is another connection to the same peer.
@@ -232,6 +288,8 @@ pub enum Why {
     Replaced,
     /// It sent bytes that are not the torrent's.
     Corrupt,
+    /// The torrent turned out private: its peers come from its trackers alone (BEP 27).
+    Private,
     /// The torrent stopped or the program ends.
     Stopping,
 }
@@ -246,11 +304,14 @@ impl fmt::Display for Why {
             Why::Stalled => f.write_str("does not take what we send"),
             Why::Protocol(what) => write!(f, "broke the protocol: {what}"),
             Why::UnknownTorrent => f.write_str("asked for an unknown torrent"),
+            Why::Unencrypted => f.write_str("is not encrypted"),
+            Why::Busy => f.write_str("too many encrypted handshakes at a time"),
             Why::Myself => f.write_str("is ourselves"),
             Why::Duplicate => f.write_str("is connected already"),
             Why::BothSeeds => f.write_str("both have everything"),
             Why::Replaced => f.write_str("made room for another"),
             Why::Corrupt => f.write_str("sent corrupt data"),
+            Why::Private => f.write_str("the torrent is private, and it may not come from a tracker"),
             Why::Stopping => f.write_str("stopping"),
         }
     }
@@ -278,10 +339,33 @@ pub enum DiskIo {
     Pwrite,
 }
 
+/// Whether connections are encrypted (`--encryption`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Encryption {
+    /// Never.
+    Disabled,
+    /// An encrypted handshake first, then what is cheaper; who speaks in the clear is welcome.
+    #[default]
+    Enabled,
+    /// RC4 or nothing.
+    Required,
+}
+
+impl Encryption {
+    /// What may follow an encrypted handshake. None: there is none.
+    pub fn methods(self) -> Option<Methods> {
+        match self {
+            Encryption::Disabled => None,
+            Encryption::Enabled => Some(Methods::ANY),
+            Encryption::Required => Some(Methods::RC4),
+        }
+    }
+}
+
 /// A torrent and how the user wants it; shared by the session and the disk workers.
 #[derive(Debug)]
 pub struct Spec {
-    /// What the .torrent says.
+    /// What the .torrent says; of a magnet link no more than which torrent it is, until its peers have told.
     pub meta: Metainfo,
     /// The download folder.
     pub dir: PathBuf,
@@ -305,6 +389,8 @@ pub struct Spec {
     pub seed_time: Option<Duration>,
     /// Trackers to announce to, tiers of URLs (BEP 12): the torrent's own, then those of `--tracker`.
     pub trackers: Vec<Vec<Url>>,
+    /// Web seeds (BEP 19): HTTP servers that have the files.
+    pub web_seeds: Vec<Url>,
     /// Peers to connect to, as `HOST:PORT` was given (`--peer`).
     pub peers: Vec<(String, u16)>,
     /// Where its resume record is; None: it has none.
@@ -351,16 +437,14 @@ pub enum Job {
         /// How many.
         count: u32,
     },
-    /// Read a block that a peer asked for, of a verified piece.
+    /// Read blocks that a peer asked for, of verified pieces.
     Read {
         /// Whose.
         torrent: TorrentId,
         /// Who asked.
         peer: PeerId,
-        /// Which block.
-        block: Block,
-        /// Where to put it.
-        buf: Buf,
+        /// Which blocks, and where to put each.
+        blocks: Vec<(Block, Buf)>,
     },
     /// Keep this in the resume record.
     Save {
@@ -381,6 +465,26 @@ pub enum Job {
     Close {
         /// Whose.
         torrent: TorrentId,
+    },
+    /// Is this the info dictionary, and what does it say? One that is right is kept in the state folder.
+    Digest {
+        /// Whose.
+        torrent: TorrentId,
+        /// As far as it is known.
+        spec: Arc<Spec>,
+        /// The dictionary, in the pieces in which it came.
+        info: Vec<Box<[u8]>>,
+    },
+    /// Read a piece of the info dictionary that a peer asked for (BEP 9).
+    Info {
+        /// Whose.
+        torrent: TorrentId,
+        /// Of what.
+        spec: Arc<Spec>,
+        /// Who asked.
+        peer: PeerId,
+        /// Which piece of it.
+        piece: u32,
     },
     /// Drop what the state folder has but for the next start to be shorter. It comes after the last answer to `Close`,
     /// and is not answered.
@@ -439,12 +543,11 @@ pub enum Done {
         torrent: TorrentId,
         /// Who asked.
         peer: PeerId,
-        /// Which block.
-        block: Block,
-        /// The bytes, if it went well; the buffer in any case.
-        buf: Buf,
-        /// Whether it did.
-        result: Result<(), DiskError>,
+        /// The blocks with their bytes; all buffers, however it went.
+        blocks: Vec<(Block, Buf)>,
+        /// Which of them could not be read, by its place, and why: those before it are there, those after it were not
+        /// tried.
+        failed: Option<(usize, DiskError)>,
     },
     /// Of [`Job::Save`].
     Saved {
@@ -466,6 +569,24 @@ pub enum Done {
         error: DiskError,
         /// The pieces with it: those that were right are so no more, of the others no block is stored.
         lost: Vec<u32>,
+    },
+    /// Of [`Job::Digest`].
+    Digested {
+        /// Whose.
+        torrent: TorrentId,
+        /// What it says.
+        result: Result<Box<Metainfo>, BadInfo>,
+    },
+    /// Of [`Job::Info`].
+    Info {
+        /// Whose.
+        torrent: TorrentId,
+        /// Who asked.
+        peer: PeerId,
+        /// Which piece.
+        piece: u32,
+        /// Its bytes.
+        result: Result<Box<[u8]>, DiskError>,
     },
     /// Of [`Job::Close`].
     Closed {
@@ -505,6 +626,15 @@ pub enum Verdict {
     Bad,
     /// It could not be read back.
     Failed(DiskError),
+}
+
+/// What is wrong with an info dictionary that came from peers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BadInfo {
+    /// It is not that of the info-hash: somebody lied.
+    Hash,
+    /// It is, and this program cannot use it: why.
+    Refused(String),
 }
 
 /// The file system said no.
@@ -623,6 +753,93 @@ impl fmt::Display for TrackerFailure {
     }
 }
 
+/// What a thread of web seeds is to do, in the order of its queue.
+#[derive(Debug)]
+pub enum WebOrder {
+    /// Fetch this after what was ordered before; [`WebSaid::Done`] follows its last block.
+    Get(Box<WebGet>),
+    /// A buffer for the next block that has none.
+    Lend(Buf),
+    /// Drop everything: each buffer comes back, then [`WebSaid::Stopped`]. Due after [`WebSaid::Failed`], too.
+    Stop,
+}
+
+/// Blocks, and the ranges of files that they are made of: the bytes of the one list are those of the other.
+#[derive(Debug)]
+pub struct WebGet {
+    /// The blocks, in order.
+    pub blocks: Vec<Block>,
+    /// Where their bytes are, in order.
+    pub parts: Vec<WebPart>,
+}
+
+/// A run of the bytes of a [`WebGet`].
+#[derive(Debug)]
+pub enum WebPart {
+    /// From a server.
+    Range {
+        /// The file's URL.
+        url: Arc<Url>,
+        /// Addresses of its host.
+        addrs: Arc<[IpAddr]>,
+        /// Which file of the torrent.
+        file: usize,
+        /// How long that file is, in bytes.
+        size: u64,
+        /// The first byte.
+        from: u64,
+        /// How many bytes; never 0.
+        len: u64,
+    },
+    /// So many zeros: padding (BEP 47), which no server has.
+    Zeros(u64),
+}
+
+/// What a thread of web seeds says.
+#[derive(Debug)]
+pub enum WebSaid {
+    /// A block is whole. They come in the order of the gets.
+    Block(Block, Buf),
+    /// All blocks of a get came.
+    Done,
+    /// It cannot go on. What it has and gets before [`WebOrder::Stop`] it gives back or forgets.
+    Failed(WebFailure),
+    /// A buffer without a block.
+    Back(Buf),
+    /// Of [`WebOrder::Stop`]: it has nothing any more.
+    Stopped,
+}
+
+/// Why a web seed did not give what was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WebFailure {
+    /// The connection could not be made, broke, or was too slow: worth another try.
+    Network(String),
+    /// The server has no time for us just now.
+    Busy {
+        /// Its HTTP status.
+        status: u16,
+        /// When to come again, if it says so.
+        after: Option<Duration>,
+    },
+    /// A file is elsewhere.
+    Moved {
+        /// Which file.
+        file: usize,
+        /// Where.
+        to: Url,
+    },
+    /// A file is not there, or is another one.
+    Missing {
+        /// Which file.
+        file: usize,
+        /// What the server says.
+        why: String,
+    },
+    /// This server, or this build, cannot do it at all.
+    Useless(String),
+}
+
 /// How our node of the DHT runs.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DhtSetup {
@@ -711,6 +928,13 @@ pub enum Command {
         /// What and how.
         spec: Arc<Spec>,
     },
+    /// What [`Report::Metadata`] said of a torrent, as the user wants it: it goes on.
+    Adopt {
+        /// The program's number of it.
+        number: u32,
+        /// The same torrent, now with all that there is to know.
+        spec: Arc<Spec>,
+    },
     /// Join the DHT; once.
     Dht(Box<DhtSetup>),
     /// Look peers of a torrent up in the DHT: [`Report::DhtPeers`], then [`Report::DhtSearched`] for each family.
@@ -771,6 +995,13 @@ pub enum Report {
         /// The figures.
         progress: Progress,
     },
+    /// The metadata of a torrent that was added without has come from its peers; it waits for [`Command::Adopt`].
+    Metadata {
+        /// Which torrent.
+        number: u32,
+        /// What it says.
+        meta: Box<Metainfo>,
+    },
     /// All that was wanted is there and verified.
     Complete {
         /// Which torrent.
@@ -820,6 +1051,8 @@ pub enum Report {
 /// What a torrent is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
+    /// Getting its metadata from peers.
+    Metadata,
     /// Hashing what is on disk.
     Checking,
     /// Getting what is missing.
@@ -863,6 +1096,8 @@ pub struct Progress {
     pub have: u64,
     /// While checking: bytes that were looked at, of all that must be.
     pub checked: Option<(u64, u64)>,
+    /// While it gets its metadata: bytes of it that are there, of all. None: how many there are is not known.
+    pub metadata: Option<(u64, u64)>,
     /// Payload bytes received in this run.
     pub downloaded: u64,
     /// Payload bytes sent in this run.
@@ -877,6 +1112,8 @@ pub struct Progress {
     pub peers: u32,
     /// Of these, how many have everything.
     pub seeds: u32,
+    /// Web seeds that something is fetched from.
+    pub web: u32,
     /// Why nothing moves, when nothing does.
     pub stuck: Option<String>,
 }
@@ -925,6 +1162,21 @@ pub struct TorrentStatus {
     pub known: usize,
     /// Its trackers, each redacted and with a word on how it is; `limits::STATUS_TRACKERS_MAX` at most.
     pub trackers: Vec<(String, String)>,
+    /// Its web seeds; `limits::STATUS_TRACKERS_MAX` at most.
+    pub web_seeds: Vec<WebStatus>,
+}
+
+/// One web seed in a [`Status`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WebStatus {
+    /// Its URL, redacted.
+    pub url: String,
+    /// How it is.
+    pub word: String,
+    /// Bytes a second.
+    pub download_rate: u64,
+    /// Payload bytes received from it.
+    pub downloaded: u64,
 }
 
 /// One connection in a [`Status`].
@@ -938,6 +1190,8 @@ pub struct PeerStatus {
     pub addr: SocketAddr,
     /// We dialled.
     pub outgoing: bool,
+    /// How it is encrypted, if it is.
+    pub encrypted: Option<Method>,
     /// There is a connection.
     pub connected: bool,
     /// Both handshakes are through.

@@ -5,18 +5,21 @@ mod serve;
 
 pub use serve::{TrackerEngine, TrackerOptions};
 
-use crate::api::{Command, Report};
+use crate::api::{Command, Encryption, Report};
 use crate::base::buf::Pool;
 use crate::base::rng::Rng;
 use crate::base::wake::Wake;
-use crate::disk::{Shared, Syncer, Worker, keep, sweep};
+use crate::disk::{Shared, Syncer, Worker, keep, kept, sweep};
 use crate::helper;
 pub use crate::helper::scrape::{Question, Said};
+pub use crate::helper::torrent::Got;
 use crate::limits;
+use crate::proto::id::InfoHash;
 use crate::proto::metainfo::Metainfo;
+use crate::proto::tracker::url::Url;
 use crate::proto::wire::handshake::our_peer_id;
 pub use crate::reactor::{Hangup, no_hurry};
-use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, listen};
+use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, join_groups, listen};
 use crate::session::Config;
 use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -43,10 +46,16 @@ pub struct Options {
     pub max_download_rate: u64,
     /// Payload bytes a second that go out at most; 0: no limit.
     pub max_upload_rate: u64,
+    /// Whether connections are encrypted.
+    pub encryption: Encryption,
     /// The most torrents that are open at a time; of more that are added some wait for one to be paused or removed.
     pub torrents: usize,
     /// Disk workers, 1 to [`limits::LANES_MAX`]; None: one for each processor, two at least.
     pub lanes: Option<usize>,
+    /// Find peers on the local network (BEP 14).
+    pub lsd: bool,
+    /// Exchange addresses of peers with peers (BEP 11).
+    pub pex: bool,
     /// Take SIGINT, SIGTERM, SIGHUP (which means this) and SIGUSR1; in one engine of a process only.
     pub signals: Option<Hangup>,
 }
@@ -105,7 +114,8 @@ struct Sizes {
     torrents: usize,
     receive_bufs: usize,
     /// Jobs of one worker, checks apart: a write or read holds a block, and of a torrent there may be an open or a
-    /// close, not both, two saves, a look for room, and that it is forgotten.
+    /// close, not both, two saves, a look for room, a digest of its metadata, and that it is forgotten; and reads of
+    /// metadata, few for all.
     urgent: usize,
     /// Checks of one worker.
     checks: usize,
@@ -124,12 +134,13 @@ impl Sizes {
         let receive_bufs = coming + lanes * limits::LANE_BUFS;
         let bufs = receive_bufs + limits::SEND_BUFS;
         let checks = limits::CHECKS_OUT;
-        let done = 2 * (bufs + torrents * (lanes + 4) + checks * lanes);
+        let infos = limits::METADATA_READS_OUT;
+        let done = 2 * (bufs + torrents * (lanes + 5) + checks * lanes + infos);
         Sizes {
             lanes,
             torrents,
             receive_bufs,
-            urgent: bufs + 5 * torrents,
+            urgent: bufs + 6 * torrents + infos,
             checks,
             syncs: 2 * torrents,
             done,
@@ -140,6 +151,11 @@ impl Sizes {
 /// Has the state folder keep what is most of a torrent, so that it need not stay in memory. After an error it does.
 pub fn keep_on_disk(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
     keep(meta, state)
+}
+
+/// What the state folder keeps of a torrent: all that is hashed, and nothing of where to find peers. None: it does not.
+pub fn kept_on_disk(info_hash: InfoHash, state: &Path) -> Option<Metainfo> {
+    kept(info_hash, state)
 }
 
 /// Drops what the state folder keeps of torrents that nobody has started for months.
@@ -153,6 +169,7 @@ impl Engine {
         let sizes = Sizes::of(&options);
         crate::sys::descriptors::raise();
         let listeners = listen(&options.route, options.ports.clone()).map_err(Error::Listen)?;
+        let groups = if options.lsd { join_groups(&options.route, &listeners) } else { Vec::new() };
         let addr = listeners.first().map(|listener| listener.addr());
         let port =
             addr.transpose().map_err(cannot("read a listener's address"))?.map_or(0, |addr| addr.port());
@@ -169,20 +186,40 @@ impl Engine {
             max_upload: options.max_upload,
             max_download_rate: options.max_download_rate,
             max_upload_rate: options.max_upload_rate,
+            encryption: options.encryption,
             lanes: sizes.lanes as u8,
             max_open: sizes.torrents,
             receive_bufs: sizes.receive_bufs,
+            lsd: !groups.is_empty(),
+            pex: options.pex,
         };
         let (done_tx, done) = bounded(sizes.done);
         let (workers, lanes) = start_workers(&sizes, &done_tx, &wake)?;
         let (replies_tx, replies) = bounded(limits::CALLS_OUT);
         let helpers = helper::Pool::new(options.route.clone(), replies_tx, wake.clone());
+        let (said_tx, said) = bounded(helper::web::SAID_MAX);
+        let mut web = helper::web::Web::new(options.route.clone(), said_tx, wake.clone());
         let (commands, commands_rx) = bounded(limits::COMMANDS_MAX);
         let (reports_tx, reports) = bounded(limits::REPORTS_MAX);
         let call = Box::new(move |call| helpers.call(call));
-        let links = Links { lanes, done, call, replies, commands: commands_rx, reports: reports_tx };
+        let (powers_tx, powers) = bounded(limits::MSE_POWERS_OUT);
+        let raiser = helper::powers::Powers::new(powers_tx, wake.clone());
+        let raise = Box::new(move |peer, power| raiser.raise(peer, power));
+        let web = Box::new(move |slot, order| web.order(slot, order));
+        let links = Links {
+            lanes,
+            done,
+            call,
+            replies,
+            raise,
+            powers,
+            web,
+            said,
+            commands: commands_rx,
+            reports: reports_tx,
+        };
         let (route, bell) = (options.route, wake.clone());
-        let setup = Setup { config, seed, poll, wake: bell, route, listeners, signals, pool, links };
+        let setup = Setup { config, seed, poll, wake: bell, route, listeners, groups, signals, pool, links };
         let reactor = Reactor::new(setup).map_err(cannot("watch a socket"))?;
         let net = start("ptorrent-net".to_owned(), move || reactor.run())?;
         Ok(Engine { commands, reports, wake, net, workers })
@@ -215,6 +252,11 @@ impl Engine {
 /// [`limits::SCRAPE_TIMEOUT`] unless a name look-up hangs.
 pub fn scrape(route: Route, questions: Vec<Question>) -> Result<Receiver<(usize, Said)>, Error> {
     helper::scrape::scrape(route, questions, limits::SCRAPE_TIMEOUT).map_err(cannot("start a thread"))
+}
+
+/// Gets a .torrent from its URL, without an engine: within [`limits::TORRENT_URL_TIMEOUT`], unless a name look-up hangs.
+pub fn download(route: Route, url: Url) -> Result<Receiver<Got>, Error> {
+    helper::torrent::download(route, url, limits::TORRENT_URL_TIMEOUT).map_err(cannot("start a thread"))
 }
 
 /// The result of a thread; its panic, if it had one, is ours.

@@ -24,6 +24,41 @@ pub const WEB_SEEDS_MAX: usize = 100;
 pub const NODES_MAX: usize = 100;
 /// The longest comment, or name of a creating program, that is kept, in bytes: some screens of text.
 pub const COMMENT_MAX: usize = 16 << 10;
+/// Pieces of metadata that one peer is asked for at a time at most: what keeps a long link busy, and others queue more.
+pub const METADATA_AHEAD: usize = 8;
+/// A piece of metadata that has not come after so long is asked of another peer as well: several round trips.
+pub const METADATA_SLOW: Duration = Duration::from_secs(3);
+/// A peer that sends nothing of what it was asked for so long is not asked for a while.
+pub const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the first time, after that or when it refused; it doubles each time.
+pub const METADATA_REST: Duration = Duration::from_secs(15);
+/// And at most: it may have got the metadata by then.
+pub const METADATA_REST_MAX: Duration = Duration::from_secs(5 * 60);
+/// When nothing has come for so long, another size that peers name is tried: past two time-outs.
+pub const METADATA_STALL: Duration = Duration::from_secs(25);
+/// Sizes of which it is remembered that they failed.
+pub const METADATA_SIZES_MAX: usize = 64;
+/// Peers of which it is remembered that they took part in a try that failed.
+pub const METADATA_SUSPECTS_MAX: usize = 256;
+/// Bytes of bitfields that are kept, of all peers whose torrent has no metadata yet: those of sixteen of the largest
+/// torrents, or of a thousand peers of a common one.
+pub const EARLY_BYTES_MAX: usize = 4 << 20;
+/// Pieces that such a peer says it got meanwhile; who tells more is asked for its bitfield by a new connection.
+pub const EARLY_HAVES_MAX: usize = 1024;
+/// Pieces of metadata that may be with the disk workers to be read for peers.
+pub const METADATA_READS_OUT: usize = 4;
+/// Requests for metadata that a peer may have waiting; more are refused.
+pub const METADATA_REQUESTS_MAX: usize = 64;
+/// Bytes of metadata that all peers get a second: nothing beside payload, and a common dictionary in no time.
+pub const METADATA_RATE: u64 = 1 << 20;
+/// How often one connection may have the whole of it; then it is refused.
+pub const METADATA_COPIES: u32 = 3;
+/// The longest that a .torrent may take to come from its URL: 100 KB a second of the largest that are common.
+pub const TORRENT_URL_TIMEOUT: Duration = Duration::from_secs(90);
+/// The longest magnet link: as many trackers and web seeds as are kept, of common length.
+pub const MAGNET_MAX: usize = 64 << 10;
+/// The most peers that a magnet link may name; more are left out. A few are enough to find a swarm.
+pub const MAGNET_PEERS_MAX: usize = 100;
 /// The longest URL of a tracker or web seed.
 pub const URL_MAX: usize = 2048;
 /// The longest file name, in bytes: that of every common file system.
@@ -37,6 +72,41 @@ pub const PATH_DEPTH: usize = 64;
 pub const REQUEST_MAX: u32 = BLOCK;
 /// The longest message before a torrent's size is known, and the longest of unknown type after.
 pub const MESSAGE_SMALL: u32 = 32 << 10;
+/// The longest message of an extension (BEP 10), as its length prefix counts: a block of metadata (BEP 9), which is the
+/// longest of them, and its head twice over. What one extension may say is bounded by [`crate::proto::extended`].
+pub const EXTENDED_MAX: u32 = 2 * BLOCK;
+/// The longest handshake of extensions: ten times what is common. What it names in vain is passed over.
+pub const EXTENDED_HANDSHAKE_MAX: usize = 8 << 10;
+/// The longest message about metadata (BEP 9), after its id: a block, and a head that is a few numbers.
+pub const METADATA_MESSAGE_MAX: usize = BLOCK as usize + 1024;
+/// The longest message of peer exchange (BEP 11), after its id: 50 addresses of each kind are due, some send several
+/// times that.
+pub const PEX_MESSAGE_MAX: usize = 16 << 10;
+/// Addresses of one such message that are looked at: twice what is due. One hostile peer must not fill our table.
+pub const PEX_HEARD: usize = 100;
+/// Messages of peer exchange that come sooner after another one than this are passed over; one a minute is due.
+pub const PEX_SOON: Duration = Duration::from_secs(45);
+/// A peer that did so often, or talked nonsense, is not listened to any more.
+pub const PEX_MISDEEDS_MAX: u32 = 8;
+/// Peers that one message of ours adds, and drops, at most (BEP 11).
+pub const PEX_TOLD: usize = 50;
+/// Messages of ours to one peer are this far apart at least: a minute (BEP 11), and a little for those whose clock is
+/// not as ours.
+pub const PEX_REST: Duration = Duration::from_secs(62);
+/// A peer is told of others so long after its handshake: those that came with it are among them.
+pub const PEX_FIRST: Duration = Duration::from_secs(1);
+/// All peers of a torrent are looked at this often at most for whom to tell what.
+pub const PEX_PACE: Duration = Duration::from_secs(5);
+/// Peers that have left and are remembered until all others have heard of it, some 50 KiB; far more than leave in the
+/// minutes between two messages.
+pub const PEX_LEFT_MAX: usize = 1000;
+/// Handshakes of extensions that a peer may send: one is due, another each time that something changes.
+pub const EXTENDED_HANDSHAKES_MAX: u32 = 64;
+/// Bytes of a client's name that are kept and shown, of what it calls itself.
+pub const CLIENT_NAME_MAX: usize = 40;
+/// The largest info dictionary that is taken from peers (BEP 9): the hashes of [`PIECES_MAX`] pieces, and the names of
+/// very many files.
+pub const METADATA_MAX: u32 = 64 << 20;
 /// The longest message of all: the bitfield of the largest torrent.
 pub const MESSAGE_MAX: u32 = PIECES_MAX / 8 + 1;
 
@@ -103,6 +173,8 @@ pub const DATAGRAMS_MAX: usize = 64;
 
 const _: () = assert!(PIECES_MAX / 8 < MESSAGE_MAX);
 const _: () = assert!(MESSAGE_SMALL > BLOCK + 13);
+const _: () = assert!(EXTENDED_MAX <= MESSAGE_MAX && EXTENDED_HANDSHAKE_MAX < EXTENDED_MAX as usize);
+const _: () = assert!(METADATA_MAX / 20 > PIECES_MAX && METADATA_MAX as u64 <= TORRENT_FILE_MAX);
 const _: () = assert!(PIECE_LENGTH_MAX / BLOCK <= u16::MAX as u32);
 
 /// The most torrents of a process: a handle has 16 bits of slot.
@@ -118,8 +190,13 @@ pub const LANE_LOW: u64 = LANE_HIGH / 2;
 pub const LANES_MAX: usize = 8;
 /// Blocks that may be on their way from disk to peers, all together: 4 MiB.
 pub const SEND_BUFS: usize = 256;
+/// Blocks of one read job: half of what may be under way to one peer, so that the next half is read while this one is
+/// sent, and a whole piece of the common kind with room to spare, so that a disk seeks once for it.
+pub const READ_BATCH: usize = 32;
 /// Requests of one peer that may wait; the one past that closes it. Others pipeline up to 500 (libtorrent) or 2,000.
 pub const REQUESTS_IN_MAX: usize = 2048;
+/// How many that is as we tell it (BEP 10, `reqq`): a little less, as the two sides may count apart for a moment.
+pub const REQUESTS_IN_TOLD: u32 = 2000;
 /// Bitfields that a peer may send. One is due; aria2 sends more, and each is work over all pieces.
 pub const BITFIELDS_MAX: u32 = 8;
 /// Requests that we have open with one peer at most: 8 MiB under way, 3 s at 2.7 MiB/s, 300 ms at 27 MiB/s.
@@ -157,6 +234,7 @@ pub const PARTIAL_WALK: usize = 64;
 pub const ENDGAME_WALK: u32 = 4096;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
+const _: () = assert!((REQUESTS_IN_TOLD as usize) < REQUESTS_IN_MAX);
 const _: () = assert!(UDP_LOOK_UPS_OUT < CALLS_OUT && DATAGRAM_MAX <= SCRATCH);
 const _: () = assert!(UDP_WINDOW_START <= UDP_WINDOW_MAX && UDP_WINDOW_MAX <= UDP_WINDOW_STOP);
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize);
@@ -164,6 +242,14 @@ const _: () = assert!(TORRENTS_MAX < u16::MAX as usize);
 
 /// Blocks that a disk worker takes from its queue at a time, to store neighbours in one call: half of `LANE_HIGH`.
 pub const DISK_BATCH: usize = 64;
+/// Bytes of a piece that are worth a store of their own: a call then costs little beside the copy, and they are still in
+/// the second cache from being hashed.
+pub const STORE_RUN: u32 = 256 << 10;
+/// Bytes that one worker holds until there is enough of their pieces for a store. When no more came, this must let the
+/// peers in line go on.
+pub const HELD_MAX: u64 = LANE_LOW;
+/// What is held is stored when nothing came for so long: at rates of which stores in small parts are no burden.
+pub const HOLD_REST: Duration = Duration::from_millis(5);
 /// Descriptors that one disk worker keeps open at most; fewer where RLIMIT_NOFILE is low.
 pub const DESCRIPTORS: usize = 64;
 /// Bytes of one read while hashing: large enough that the call costs nothing, small enough for the second cache.
@@ -218,6 +304,14 @@ pub const DIALS_A_SECOND: u32 = 100;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the other side's handshake may take from then on.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest padding in a handshake of message stream encryption (its specification).
+pub const MSE_PADDING_MAX: usize = 512;
+/// How long a peer that we dialled may take for an encrypted handshake and its own one: some round trips. Who only waits
+/// for more of what it takes for nonsense is then called in the clear.
+pub const MSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Powers of the key exchange that wait for their thread, 132 bytes each: 10 ms of work, a second on a small machine.
+/// Who comes in past it is refused.
+pub const MSE_POWERS_OUT: usize = 128;
 /// We say something at least this often; others close after two minutes of silence (BEP 3).
 pub const KEEPALIVE: Duration = Duration::from_secs(100);
 /// A peer that says nothing for this long is gone.
@@ -258,6 +352,7 @@ pub const TORRENT_TICK: Duration = Duration::from_secs(1);
 /// Warnings and errors of a torrent that wait to be reported; the oldest go first.
 pub const NOTES_MAX: usize = 32;
 
+const _: () = assert!(MSE_TIMEOUT.as_secs() < HANDSHAKE_TIMEOUT.as_secs());
 const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);
 const _: () = assert!(PARTIAL_BLOCKS_MAX as u64 >= 16 * (PIECE_LENGTH_MAX / BLOCK) as u64);
 /// How long a tracker may take to answer: overloaded ones do take half of it.
@@ -281,6 +376,19 @@ pub const NUMWANT_MAX: u32 = 200;
 
 /// The most addresses that a torrent keeps to call: some 0.5 MiB.
 pub const KNOWN_MAX: usize = 4000;
+/// Of these, those that the DHT named, where anybody may name anybody: a flood must not push all others out.
+pub const KNOWN_DHT_MAX: usize = KNOWN_MAX / 2;
+/// Of these, those that peers named (BEP 11): one hostile peer names what it likes.
+pub const KNOWN_PEX_MAX: usize = KNOWN_MAX / 4;
+/// Of these, those that are on the local network: more than a house has, less than a forger makes up.
+pub const KNOWN_LSD_MAX: usize = KNOWN_MAX / 8;
+/// Ports of one address that are kept: one is connected at a time, but whole houses are behind one.
+pub const KNOWN_PORTS_MAX: usize = 4;
+/// How often trackers, the local network, the DHT and peers are asked for the next one to call, in turn: what is
+/// harder to forge has more turns, and none is left out.
+pub const SOURCE_TURNS: [u64; 4] = [4, 3, 2, 1];
+/// Peers that have to agree before we believe what they say our address is.
+pub const ADDRESS_VOTES: u32 = 3;
 /// The most addresses that a torrent bans; then the oldest ban ends.
 pub const BANS_MAX: usize = 1000;
 /// The most addresses at which a torrent remembers to have met itself: a host has few.
@@ -299,6 +407,34 @@ pub const REDIAL_USER_MAX: Duration = Duration::from_secs(5 * 60);
 pub const REDIAL_DUPLICATE: Duration = Duration::from_secs(5 * 60);
 /// The same for an address that the user named.
 pub const REDIAL_DUPLICATE_USER: Duration = Duration::from_secs(30);
+/// A connection of an address that says nothing for this long may be a dead one: a new one from there takes its place.
+pub const ADDRESS_SILENT: Duration = Duration::from_secs(60);
+
+/// The longest announce on the local network that is looked at: ours have 1,400 bytes at most (BEP 14).
+pub const LSD_DATAGRAM_MAX: usize = 2048;
+/// Torrents of one announce that are looked at: as many as fit it.
+pub const LSD_HASHES_MAX: usize = 36;
+/// Torrents of one announce of ours: as many as fit 1,400 bytes (BEP 14).
+pub const LSD_HASHES_OUT: usize = 24;
+/// A torrent is announced on the local network this often (BEP 14).
+pub const LSD_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// Announces are this far apart at least, whatever the number of torrents (BEP 14).
+pub const LSD_REST: Duration = Duration::from_secs(60);
+/// Torrents that have been announced have one each to themselves while they are no more than this: old programs read
+/// one only (BEP 14).
+pub const LSD_ALONE: usize = 5;
+/// How long the first announce waits for others that start with it.
+pub const LSD_SETTLE: Duration = Duration::from_secs(1);
+/// Announces of others that are read in a second: a house full of clients that start at once.
+pub const LSD_HEARD: u32 = 50;
+/// Network devices that are announced on.
+pub const LSD_DEVICES: usize = 16;
+/// Addresses of our own that are known, to tell neighbours by.
+pub const LSD_OWN: usize = 64;
+
+const _: () = assert!(KNOWN_DHT_MAX + KNOWN_PEX_MAX + KNOWN_LSD_MAX < KNOWN_MAX);
+const _: () = assert!(LSD_HASHES_OUT * 52 + 120 <= 1400 && LSD_HASHES_OUT <= LSD_HASHES_MAX);
+const _: () = assert!(LSD_ALONE as u64 * LSD_REST.as_secs() <= LSD_INTERVAL.as_secs());
 
 /// Log lines that may wait for the terminal; more are dropped and counted.
 pub const LOG_LINES: usize = 1024;
@@ -389,6 +525,49 @@ pub const NAME_KEPT: Duration = Duration::from_secs(5 * 60);
 pub const NO_NAME_KEPT: Duration = Duration::from_secs(15 * 60);
 /// After a look-up that failed for another reason (no network, a dead name server) the next one waits.
 pub const NAME_RETRY: Duration = Duration::from_secs(30);
+/// Threads for web seeds, each of which fetches from one at a time: some mirrors of a torrent, or some torrents.
+pub const WEB_FETCHES: usize = 8;
+/// Of these, those that one torrent has at most.
+pub const WEB_FETCHES_EACH: usize = 4;
+/// Orders that a thread has at a time: one in hand, one to follow without a pause.
+pub const WEB_GETS: usize = 2;
+/// Blocks of one order at most: 8 MiB, which is in a piece or some.
+pub const WEB_BLOCKS_MAX: usize = 512;
+/// Blocks of the first order, while nothing is known of the server.
+pub const WEB_BLOCKS_START: usize = 32;
+/// Blocks of an order at least: a request is worth it.
+pub const WEB_BLOCKS_MIN: usize = 16;
+/// Buffers that one thread has at a time at most: 512 KiB.
+pub const WEB_BUFS: usize = 32;
+/// The same while its server is slow or not known.
+pub const WEB_BUFS_MIN: usize = 2;
+/// What a web seed is asked for at a time, in time at its own rate; with the one to follow it is twice that.
+pub const WEB_AHEAD: Duration = Duration::from_millis(1500);
+/// Requests on one connection that are not answered, once the server has shown that it keeps it open.
+pub const WEB_PIPELINE: usize = 4;
+/// A block that takes longer, the head of an answer likewise, is too slow: as for peers.
+pub const WEB_SLOW: Duration = SNUB_AFTER;
+/// How often a thread that waits for a server looks whether it is to stop.
+pub const WEB_LOOK: Duration = Duration::from_millis(250);
+/// A connection that nothing is fetched over is kept so long; servers keep it for 5 s to 75 s.
+pub const WEB_KEPT: Duration = Duration::from_secs(15);
+/// How long a web seed is let alone after a failure; it doubles with each.
+pub const WEB_RETRY: Duration = Duration::from_secs(10);
+/// The same after a failure that came in the middle of what was fetched.
+pub const WEB_RETRY_SOON: Duration = Duration::from_secs(1);
+/// The longest of these waits, whatever a server asks for.
+pub const WEB_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
+/// Files in a row that a web seed may lack before it counts as one that has none.
+pub const WEB_MISSES_MAX: u32 = 8;
+/// Files of a web seed whose redirects are remembered.
+pub const WEB_MOVED_MAX: usize = 64;
+/// The longest URL of a file: a web seed's URL and the longest path, three bytes each.
+pub const WEB_URL_MAX: usize = URL_MAX + 3 * (PATH_MAX + PATH_DEPTH);
+
+const _: () = assert!(WEB_BUFS_MIN >= 1 && WEB_BUFS_MIN <= WEB_BUFS && WEB_FETCHES_EACH <= WEB_FETCHES);
+// However slow all of them are, peers have buffers left.
+const _: () = assert!(WEB_FETCHES * WEB_BUFS <= COMING_BUFS_MIN);
+
 /// Redirects that one announce follows: http to https, and to another name.
 pub const HTTP_REDIRECTS_MAX: usize = 5;
 

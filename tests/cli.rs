@@ -101,7 +101,7 @@ fn wrong_usage_is_one_line_that_names_option_value_and_what_is_allowed() {
         (&["--select", "1,x-3", "t"], &["--select", "'x-3'", "1,3-5"]),
         (&["--prealloc", "some", "t"], &["--prealloc", "'some'", "full or sparse"]),
         (&["--disk-io", "aio", "t"], &["--disk-io", "'aio'", "auto, mmap or pwrite"]),
-        (&["--encryption", "required", "t"], &["--encryption", "'required'", "disabled"]),
+        (&["--encryption", "on", "t"], &["--encryption", "'on'", "disabled, enabled or required"]),
         (&["-d", "x", ""], &["empty TORRENT"]),
         (&["scrape"], &["no TORRENT"]),
         (&["create"], &["PATH is missing"]),

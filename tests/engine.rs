@@ -1,6 +1,6 @@
 //! Two engines in one process, over real sockets and files: what one seeds, the other downloads; and both end when told.
 
-use ptorrent::api::{Command, Report, Spec, State};
+use ptorrent::api::{Command, Encryption, Report, Spec, State};
 use ptorrent::engine::{Engine, Options};
 use ptorrent::proto::metainfo::Metainfo;
 use ptorrent::proto::metainfo::build::{Content, Plan, build};
@@ -37,8 +37,11 @@ fn options() -> Options {
         max_upload: 4,
         max_download_rate: 0,
         max_upload_rate: 0,
+        encryption: Encryption::Disabled,
         torrents: 1,
         lanes: None,
+        lsd: false,
+        pex: false,
         signals: None,
     }
 }
@@ -71,6 +74,7 @@ fn spec(torrent: &[u8], dir: &Path, peer: Option<SocketAddr>) -> Arc<Spec> {
         seed_ratio: None,
         seed_time: None,
         trackers: vec![],
+        web_seeds: vec![],
         peers: peer.map(|addr| (addr.ip().to_string(), addr.port())).into_iter().collect(),
         state_dir: None,
     })

@@ -10,7 +10,9 @@ mod heap;
 mod mutate;
 
 use ptorrent::base::rng::Rng;
-use ptorrent::proto::{bencode, compact, http, http_server, krpc, metainfo, resume, tracker, wire};
+use ptorrent::proto::{
+    bencode, compact, extended, http, http_server, krpc, lsd, magnet, metainfo, mse, resume, tracker, wire,
+};
 use ptorrent::tracker as serve;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -21,7 +23,10 @@ type Target = fn(&[u8]);
 const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode::fuzz_bencode), //
     ("metainfo", metainfo::fuzz_metainfo),
+    ("magnet", magnet::fuzz_magnet),
+    ("metadata", extended::metadata::fuzz_metadata),
     ("wire", wire::decoder::fuzz_wire),
+    ("mse", mse::fuzz_mse),
     ("compact", compact::fuzz_compact),
     ("announce", tracker::http::fuzz_announce),
     ("scrape", tracker::http::fuzz_scrape),
@@ -32,6 +37,9 @@ const TARGETS: &[(&str, Target)] = &[
     ("krpc", krpc::fuzz_krpc),
     ("request", http_server::fuzz_request),
     ("served", serve::http::fuzz_tracker_http),
+    ("extended", extended::handshake::fuzz_extended),
+    ("pex", extended::pex::fuzz_pex),
+    ("lsd", lsd::fuzz_lsd),
     ("datagram", serve::udp::fuzz_tracker_udp),
 ];
 

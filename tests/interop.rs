@@ -14,9 +14,12 @@ mod interop {
     mod content;
     mod dht;
     mod download;
+    mod encryption;
     mod lab;
+    mod lsd;
     mod node;
     mod one_peer;
+    mod pex;
     mod scrape;
     mod seed;
     mod tracker;

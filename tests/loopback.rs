@@ -10,6 +10,7 @@
 mod common;
 mod loopback {
     mod config;
+    mod encryption;
     mod hooks;
     pub(crate) mod leecher;
     mod rates;
@@ -48,7 +49,10 @@ impl Running {
     fn by(mut command: Command, folder: &Folder, args: &[&str]) -> Running {
         let err = fs::File::options().append(true).create(true).open(folder.0.join("err")).unwrap();
         command.current_dir(&folder.0).args(["--json", "-p", "0", "--state-dir", "state"]).args(args);
-        command.args(["--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled"]);
+        command.args(["--no-dht", "--no-pex", "--no-lsd"]);
+        if !args.contains(&"--encryption") {
+            command.args(["--encryption", "disabled"]);
+        }
         // What the user of this machine has configured is not ours.
         command.env("XDG_CONFIG_HOME", &folder.0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(err);

@@ -9,14 +9,22 @@ mod commands;
 mod datagrams;
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "sim/encryption.rs"]
+mod encryption;
 #[path = "sim/hostile.rs"]
 mod hostile;
 #[path = "sim/many.rs"]
 mod many;
+#[path = "sim/metadata.rs"]
+mod metadata;
+#[path = "sim/peers.rs"]
+mod peers;
 #[path = "sim/rates.rs"]
 mod rates;
 #[path = "sim/udp.rs"]
 mod udp;
+#[path = "sim/web.rs"]
+mod web;
 #[path = "sim/world.rs"]
 mod world;
 
@@ -75,6 +83,7 @@ fn spec(pieces: u32, piece_length: u32, change: impl FnOnce(&mut Spec)) -> Arc<S
         seed_ratio: None,
         seed_time: None,
         trackers: vec![vec![Url::parse("http://tracker.sim/announce").expect("a URL")]],
+        web_seeds: vec![],
         peers: vec![],
         state_dir: None,
     };
@@ -140,12 +149,19 @@ fn one_leecher_gets_the_file_from_one_seed_at_nearly_the_rate_of_the_link() {
 
 #[test]
 fn the_pipeline_fills_a_long_link() {
+    // 200 Mbit/s, 100 ms there and back, and a window that does not narrow it.
     let mut w = World::new(seed());
-    let spec = spec(256, 256 << 10, |_| {});
-    let far = Link { delay: Duration::from_millis(50), rate: 8 << 20 };
+    w.window = 8 << 20;
+    let spec = spec(1024, 256 << 10, |_| {});
+    let far = Link { delay: Duration::from_millis(25), rate: 25_000_000 };
     seeder(&mut w, &spec, far);
     let leech = leecher(&mut w, &spec, far);
+    assert!(w.run(Duration::from_secs(20), |w| w.nodes[leech].seen.got > 0));
+    let start = w.now;
     finish(&mut w, &[leech], Duration::from_secs(60));
+    let took = w.nodes[leech].seen.complete.expect("it is complete").since(start);
+    let rate = spec.meta.layout.total() * 1000 / took.as_millis() as u64;
+    assert!(rate * 10 >= far.rate * 9, "{rate} bytes a second of {}", far.rate);
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! What knows no BitTorrent: time, chance, slots, bits, buffers, rates.
+//! What knows no BitTorrent: time, chance, slots, bits, buffers, rates, checksums.
 
 pub mod arena;
 pub mod bits;
 pub mod buf;
+pub mod crc;
 pub mod rate;
 pub mod rng;
 pub mod time;

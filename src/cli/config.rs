@@ -496,7 +496,7 @@ mod tests {
                     (_, "seed-ratio" | "seed-time") => &["none", "7"],
                     (_, "prealloc") => &["full", "sparse"],
                     (_, "disk-io") => &["mmap", "auto"],
-                    (_, "encryption") => &["disabled"],
+                    (_, "encryption") => &["disabled", "required"],
                     (_, "max-download-rate" | "max-upload-rate" | "max-conn" | "max-upload") => &["5"],
                     (_, "bind-device") => &["eth0"],
                     _ => &[" a ", "~/x", "./~", "a # b", "\"q\"", "\n\x1b", "\u{10ff80}", "日本", "=", "#"],

@@ -5,7 +5,7 @@ use super::Error;
 use super::console::{Console, now, shown};
 use super::json::{Object, array};
 use super::options::DhtOptions;
-use crate::api::{Command, DhtSearch, DhtSetup, DhtSide, DhtStats, Reason, Report};
+use crate::api::{Command, DhtSearch, DhtSetup, DhtSide, DhtStats, Encryption, Reason, Report};
 use crate::engine::{self, Engine, Hangup};
 use crate::limits::DHT_SAVED_BYTES;
 use crate::proto::id::InfoHash;
@@ -95,8 +95,11 @@ pub(crate) fn run(options: &DhtOptions, console: &mut Console<'_>) -> Result<u8,
         max_upload: 1,
         max_download_rate: 0,
         max_upload_rate: 0,
+        encryption: Encryption::Disabled,
         torrents: 1,
         lanes: Some(1),
+        lsd: false,
+        pex: false,
         signals: console.takes_signals().then_some(Hangup::End),
     })
     .map_err(|error| Error::Failed(Reason::Network, error.to_string()))?;

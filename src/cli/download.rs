@@ -10,11 +10,13 @@ use super::overview::status_lines;
 use super::progress::{View, reason_word};
 use super::status::table;
 use super::text::count;
-use super::torrent::{load, wanted};
+use super::torrent::{Found, Sources, chosen, find, warn_of_names, with_sources};
 use super::{Error, failed};
 use crate::api::{Command, Reason, Report, Spec, State};
 use crate::engine::{self, Engine, Hangup, no_hurry};
+use crate::proto::magnet::Magnet;
 use crate::proto::metainfo::Metainfo;
+use crate::proto::tracker::Scheme;
 use crate::proto::tracker::url::Url;
 use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, after, never, select};
@@ -41,16 +43,20 @@ pub(crate) fn run(options: &Download, console: &mut Console<'_>) -> Result<u8, E
 }
 
 fn run_all(options: &Download, console: &mut Console<'_>) -> Result<u8, Error> {
-    let (specs, failures) = specs(options, console)?;
-    if specs.is_empty() {
+    let (wishes, failures) = wishes(options, console)?;
+    if wishes.is_empty() {
         return Ok(1);
     }
+    let (specs, links): (Vec<Spec>, Vec<Option<Magnet>>) =
+        wishes.into_iter().map(|wish| (wish.spec, wish.magnet)).unzip();
     let views = specs.iter().map(|spec| View::new(spec.meta.name.clone(), spec.meta.info_hash)).collect();
     let facts = specs.iter().map(|spec| facts(spec, console)).collect();
-    let engine = Engine::start(engine_options(options, specs.len(), console)).map_err(|e| unable(&e))?;
+    let public = specs.iter().any(|spec| !spec.meta.private);
+    let started = Engine::start(engine_options(options, specs.len(), public, console));
+    let engine = started.map_err(|e| unable(&e))?;
     let state_dir = specs.iter().find_map(|spec| spec.state_dir.clone());
     // Without a torrent that may use it there is no need of a node.
-    if options.dht && specs.iter().any(|spec| !spec.meta.private) {
+    if options.dht && public {
         let setup = dht::setup(&options.bind, &options.dht_bootstrap, state_dir.as_deref());
         engine.command(Command::Dht(Box::new(setup)));
     }
@@ -58,7 +64,7 @@ fn run_all(options: &Download, console: &mut Console<'_>) -> Result<u8, Error> {
         engine.command(Command::Add { number, spec: Arc::new(spec) });
     }
     let mut watch = Watch::new(views, facts, failures, options, console);
-    watch.state_dir = state_dir;
+    (watch.state_dir, watch.links) = (state_dir, links);
     let keys = watch.keys()?;
     let pressed = keys.as_ref().map_or_else(never, |keys| keys.pressed.clone());
     let status = watch.run(engine.reports(), pressed, &|command| {
@@ -77,7 +83,12 @@ fn unable(error: &engine::Error) -> Error {
     Error::Failed(reason, error.to_string())
 }
 
-fn engine_options(options: &Download, torrents: usize, console: &Console<'_>) -> engine::Options {
+fn engine_options(
+    options: &Download,
+    torrents: usize,
+    public: bool,
+    console: &Console<'_>,
+) -> engine::Options {
     engine::Options {
         route: Route::new(&options.bind, options.device.clone()),
         ports: options.ports.clone(),
@@ -85,7 +96,10 @@ fn engine_options(options: &Download, torrents: usize, console: &Console<'_>) ->
         max_upload: options.max_upload,
         max_download_rate: options.max_download_rate,
         max_upload_rate: options.max_upload_rate,
+        encryption: options.encryption,
         torrents,
+        pex: options.pex,
+        lsd: options.lsd && public,
         lanes: None,
         signals: console.takes_signals().then_some(match console.has_log_file() {
             true => Hangup::Reopen,
@@ -94,9 +108,16 @@ fn engine_options(options: &Download, torrents: usize, console: &Console<'_>) ->
     }
 }
 
+/// A TORRENT and how it is wanted.
+struct Wish {
+    spec: Spec,
+    /// The link that it was.
+    magnet: Option<Magnet>,
+}
+
 /// Reads every TORRENT. One that cannot be read is said at once and does not stop the others; the second answer is
 /// whether there is one.
-fn specs(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Spec>, bool), Error> {
+fn wishes(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Wish>, bool), Error> {
     let state_dir = match &options.state_dir {
         Some(path) => Some(console.resolve(path)),
         None => console.state_dir(),
@@ -104,19 +125,25 @@ fn specs(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Spec>, bo
     if let Some(state) = &state_dir {
         engine::sweep_state(state);
     }
-    let (mut specs, mut failures) = (Vec::<Spec>::new(), false);
+    let (mut wishes, mut failures) = (Vec::<Wish>::new(), false);
+    let route = Route::new(&options.bind, options.device.clone());
+    let sources = Sources { route, state: state_dir.as_deref() };
     for torrent in &options.torrents {
-        match load(torrent, console) {
-            Ok(meta) if specs.iter().any(|spec| spec.meta.info_hash == meta.info_hash) => {
+        match find(torrent, &sources, console) {
+            Ok(Found { meta, .. })
+                if wishes.iter().any(|wish| wish.spec.meta.info_hash == meta.info_hash) =>
+            {
                 console.warn(&format!("{}: given twice", meta.name));
             }
-            Ok(mut meta) => {
-                if let Some(state) = &state_dir
+            Ok(Found { mut meta, magnet }) => {
+                if let Some(state) = state_dir.as_ref().filter(|_| meta.is_known())
                     && let Err(error) = engine::keep_on_disk(&mut meta, state)
                 {
                     log::info!("{} stays in memory: {}: {error}", meta.name, state.display());
                 }
-                specs.push(spec(meta, options, console)?);
+                let spec = spec(meta, magnet.as_ref(), options, console)?;
+                warn_if_alone(&spec, options, console);
+                wishes.push(Wish { spec, magnet });
             }
             Err(Error::Failed(reason, why)) => {
                 failures = true;
@@ -129,20 +156,41 @@ fn specs(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Spec>, bo
             Err(other) => return Err(other),
         }
     }
-    if !specs.is_empty() && state_dir.is_none() {
+    if !wishes.is_empty() && state_dir.is_none() {
         console.warn("there is no HOME, so nothing is remembered for the next run; see --state-dir");
     }
-    specs.iter_mut().for_each(|spec| spec.state_dir.clone_from(&state_dir));
+    wishes.iter_mut().for_each(|wish| wish.spec.state_dir.clone_from(&state_dir));
     let dir = console.resolve(&options.dir);
-    if !specs.is_empty() && !options.seed {
+    if !wishes.is_empty() && !options.seed {
         let name = super::console::shown(&dir);
         fs::create_dir_all(&dir).map_err(|e| failed(format_args!("cannot make the folder {name}"), &e))?;
     }
-    Ok((specs, failures))
+    Ok((wishes, failures))
 }
 
-fn spec(meta: Metainfo, options: &Download, console: &mut Console<'_>) -> Result<Spec, Error> {
-    let wanted = wanted(&meta, options.select.as_deref())?;
+/// Says why nothing will move, where nobody can be asked for what a link leads to.
+fn warn_if_alone(spec: &Spec, options: &Download, console: &mut Console<'_>) {
+    if !spec.meta.is_known() && spec.trackers.is_empty() && spec.peers.is_empty() && !options.dht {
+        console.warn(&format!(
+            "{}: nobody can be asked for its metadata: the link names no tracker and no peer, and the DHT is off \
+             (--no-dht); see --tracker and --peer",
+            spec.meta.name
+        ));
+    }
+}
+
+fn spec(
+    meta: Metainfo,
+    magnet: Option<&Magnet>,
+    options: &Download,
+    console: &mut Console<'_>,
+) -> Result<Spec, Error> {
+    let wanted = if meta.is_known() {
+        chosen(&meta, options.select.as_deref(), magnet)?
+    } else {
+        // Which files there are is to be seen.
+        Vec::new()
+    };
     let mut trackers: Vec<Vec<Url>> = Vec::new();
     for tier in &meta.trackers {
         let mut urls = Vec::new();
@@ -159,6 +207,14 @@ fn spec(meta: Metainfo, options: &Download, console: &mut Console<'_>) -> Result
     let more: Vec<_> =
         options.trackers.iter().filter(|url| !known(url)).map(|url| vec![url.clone()]).collect();
     trackers.extend(more);
+    let mut web_seeds = Vec::new();
+    for text in &meta.web_seeds {
+        match Url::parse(text) {
+            Ok(url) if url.scheme() != Scheme::Udp => web_seeds.push(url),
+            Ok(_) => console.warn(&format!("{}: left out a web seed: URL is of no web server", meta.name)),
+            Err(why) => console.warn(&format!("{}: left out a web seed: {why}", meta.name)),
+        }
+    }
     Ok(Spec {
         dir: console.resolve(&options.dir),
         wanted,
@@ -171,7 +227,8 @@ fn spec(meta: Metainfo, options: &Download, console: &mut Console<'_>) -> Result
         seed_ratio: options.seed_ratio,
         seed_time: options.seed_time,
         trackers,
-        peers: options.peers.clone(),
+        web_seeds,
+        peers: options.peers.iter().chain(magnet.map_or(&[][..], |magnet| &magnet.peers)).cloned().collect(),
         state_dir: None,
         meta,
     })
@@ -199,6 +256,11 @@ struct Watch<'w, 'c> {
     hooks: Hooks,
     /// Where the table of the DHT is kept.
     state_dir: Option<PathBuf>,
+    options: &'w Download,
+    /// The links that the torrents were.
+    links: Vec<Option<Magnet>>,
+    /// What the engine is to be told.
+    orders: Vec<Command>,
     /// A TORRENT could not be read.
     failures: bool,
     exit: bool,
@@ -228,7 +290,7 @@ impl<'w, 'c> Watch<'w, 'c> {
         views: Vec<View>,
         facts: Vec<Facts>,
         failures: bool,
-        options: &Download,
+        options: &'w Download,
         console: &'w mut Console<'c>,
     ) -> Watch<'w, 'c> {
         Watch {
@@ -240,6 +302,9 @@ impl<'w, 'c> Watch<'w, 'c> {
             facts,
             hooks: Hooks::new(options.on_complete.clone()),
             state_dir: None,
+            options,
+            links: Vec::new(),
+            orders: Vec::new(),
             failures,
             exit: options.exit,
             json: options.json,
@@ -292,6 +357,7 @@ impl<'w, 'c> Watch<'w, 'c> {
                     Err(_) => keys = never(),
                 },
             }
+            std::mem::take(&mut self.orders).into_iter().for_each(tell);
             match result {
                 Ok(()) => {}
                 // The reader has gone, so nobody waits for more; a full disk under standard output is an error.
@@ -436,6 +502,10 @@ impl<'w, 'c> Watch<'w, 'c> {
                 view.progress = progress;
                 self.on_progress(number as usize)
             }
+            Report::Metadata { number, meta } => {
+                self.on_metadata(number, *meta);
+                Ok(())
+            }
             Report::Complete { number } => self.on_complete(number as usize),
             Report::Error { number, reason, message } => self.on_error(number as usize, reason, &message),
             Report::Warning { number, message } => {
@@ -452,6 +522,34 @@ impl<'w, 'c> Watch<'w, 'c> {
             // Nobody asks for these here.
             Report::DhtStats(_) | Report::DhtPeers { .. } | Report::DhtSearched { .. } => Ok(()),
             Report::Finished { .. } => Ok(()),
+        }
+    }
+
+    /// The metadata of a link has come: now it is known what the options mean for it.
+    fn on_metadata(&mut self, number: u32, meta: Metainfo) {
+        let at = number as usize;
+        let magnet = self.links.get(at).and_then(Option::as_ref);
+        let Some(view) = self.views.get_mut(at) else { return };
+        warn_of_names(&meta, &meta.name, self.console);
+        view.name.clone_from(&meta.name);
+        let meta = match magnet {
+            Some(magnet) => with_sources(meta, magnet),
+            None => meta,
+        };
+        match spec(meta, magnet, self.options, self.console) {
+            Ok(mut spec) => {
+                spec.state_dir.clone_from(&self.state_dir);
+                if let Some(of) = self.facts.get_mut(at) {
+                    *of = facts(&spec, self.console);
+                }
+                self.orders.push(Command::Adopt { number, spec: Arc::new(spec) });
+            }
+            Err(Error::Usage(why) | Error::Failed(_, why)) => {
+                self.failures = true;
+                self.console.error(&why);
+                self.orders.push(Command::Remove { number });
+            }
+            Err(Error::Closed) => self.closed = true,
         }
     }
 
@@ -474,7 +572,8 @@ impl<'w, 'c> Watch<'w, 'c> {
     fn on_progress(&mut self, number: usize) -> Result<(), Error> {
         let (view, now) = (&self.views[number], now());
         let moving = view.progress.download_rate > 0 || view.progress.upload_rate > 0;
-        let due = (moving || view.state == Some(State::Checking)) && now - self.said[number] >= PLAIN;
+        let busy = matches!(view.state, Some(State::Checking | State::Metadata));
+        let due = (moving || busy) && now - self.said[number] >= PLAIN;
         if !self.json && !due {
             return Ok(());
         }

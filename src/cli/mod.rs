@@ -10,6 +10,7 @@ mod console;
 mod create;
 mod dht;
 mod download;
+mod fetch;
 mod hash;
 mod hook;
 mod json;
@@ -154,7 +155,7 @@ fn perform(task: Task, read: &config::Read, console: &mut Console<'_>) -> Result
     match task {
         Task::Print(text) => console.print(&text).map(|()| 0),
         Task::Create(options) => create::run(&options, console),
-        Task::Show { torrent, json } => show::run(&torrent, json, console),
+        Task::Show(options) => show::run(&options, console),
         Task::Scrape(options) => scrape::run(&options, console),
         Task::Dht(options) => dht::run(&options, console),
         Task::Verify { torrent, dir } => verify::run(&torrent, &dir, console),

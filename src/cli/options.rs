@@ -4,7 +4,7 @@ use super::Error;
 use super::args::{from_text, to_text};
 use super::tracker;
 use super::values;
-use crate::api::{DiskIo, Prealloc};
+use crate::api::{DiskIo, Encryption, Prealloc};
 use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::proto::metainfo::printable;
@@ -82,7 +82,12 @@ const DOWNLOAD: &[Opt] = &[
     ),
     ("", "peer", Kind::Values("HOST:PORT"), "connect to this peer too"),
     ("", "tracker", Kind::Values("URL"), "announce there too"),
-    ("", "encryption", Kind::Value("disabled"), "no encryption: the one choice of this version"),
+    (
+        "",
+        "encryption",
+        Kind::Value("disabled|enabled|required"),
+        "encrypt connections where the other side can, never, or all of them by RC4 (default: enabled)",
+    ),
     ("", "no-dht", Kind::Flag, "find no peers by the DHT, and run no node of it"),
     (
         "",
@@ -90,8 +95,8 @@ const DOWNLOAD: &[Opt] = &[
         Kind::Values("HOST:PORT"),
         "begin with this node of the DHT, not with the built-in ones",
     ),
-    ("", "no-pex", Kind::Flag, "no peer exchange (this version has none)"),
-    ("", "no-lsd", Kind::Flag, "no local discovery (this version has none)"),
+    ("", "no-pex", Kind::Flag, "exchange no addresses of peers with peers"),
+    ("", "no-lsd", Kind::Flag, "find no peers on the local network, and tell none of us"),
     ("", "json", Kind::Flag, "one JSON object a line in place of the progress lines"),
     (
         "",
@@ -136,7 +141,20 @@ const DHT: &[Opt] = &[
     ("", "json", Kind::Flag, "print one JSON object a line"),
 ];
 
-const SHOW: &[Opt] = &[("", "json", Kind::Flag, "print one JSON object")];
+const SHOW: &[Opt] = &[
+    ("", "json", Kind::Flag, "print one JSON object"),
+    ("", "peer", Kind::Values("HOST:PORT"), "ask this peer too for what a link leads to"),
+    ("", "tracker", Kind::Values("URL"), "ask there too for peers"),
+    ("", "no-dht", Kind::Flag, "find no peers by the DHT"),
+    ("", "dht-bootstrap", Kind::Values("HOST:PORT"), "begin with this node, not with the built-in ones"),
+    ("", "no-pex", Kind::Flag, "take no addresses of peers from peers"),
+    ("", "no-lsd", Kind::Flag, "find no peers on the local network"),
+    ("", "encryption", Kind::Value("disabled|enabled|required"), "as for a download (default: enabled)"),
+    ("p", "port", Kind::Value("PORT[-PORT]"), "port; 0: any that is free (default: 0)"),
+    ("b", "bind", Kind::Values("ADDR"), "ask from ADDR; once for IPv4, once for IPv6"),
+    ("", "bind-device", Kind::Value("IF"), "every socket on this network device, or none"),
+    ("", "state-dir", Kind::Value("PATH"), "what links led to is kept here"),
+];
 
 const VERIFY: &[Opt] = &[("d", "dir", Kind::Value("PATH"), "where the files are (default: .)")];
 
@@ -177,7 +195,7 @@ pub(crate) enum Task {
     /// Run a node of the DHT.
     Dht(DhtOptions),
     /// Say what a .torrent holds.
-    Show { torrent: OsString, json: bool },
+    Show(Show),
     /// Hash what is on disk.
     Verify { torrent: OsString, dir: PathBuf },
     /// Say what the options of a download are, or save them.
@@ -214,6 +232,7 @@ pub(crate) struct Download {
     pub(crate) max_upload: usize,
     pub(crate) max_download_rate: u64,
     pub(crate) max_upload_rate: u64,
+    pub(crate) encryption: Encryption,
     pub(crate) super_seed: bool,
     /// In thousandths.
     pub(crate) seed_ratio: Option<u64>,
@@ -222,12 +241,34 @@ pub(crate) struct Download {
     pub(crate) trackers: Vec<Url>,
     /// A node of the DHT runs.
     pub(crate) dht: bool,
+    /// Peers are found by peers.
+    pub(crate) pex: bool,
+    /// Peers are found on the local network.
+    pub(crate) lsd: bool,
     /// Where it begins; empty: at the built-in names.
     pub(crate) dht_bootstrap: Vec<(String, u16)>,
     pub(crate) json: bool,
     pub(crate) state_dir: Option<PathBuf>,
     /// A command of the shell.
     pub(crate) on_complete: Option<OsString>,
+}
+
+/// The options of `show`.
+#[derive(Debug)]
+pub(crate) struct Show {
+    pub(crate) torrent: OsString,
+    pub(crate) json: bool,
+    pub(crate) peers: Vec<(String, u16)>,
+    pub(crate) trackers: Vec<Url>,
+    pub(crate) dht: bool,
+    pub(crate) dht_bootstrap: Vec<(String, u16)>,
+    pub(crate) pex: bool,
+    pub(crate) lsd: bool,
+    pub(crate) encryption: Encryption,
+    pub(crate) ports: RangeInclusive<u16>,
+    pub(crate) bind: Vec<IpAddr>,
+    pub(crate) device: Option<String>,
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 /// The options of `create`.
@@ -288,7 +329,8 @@ const USAGE: &str = "\
 Usage: ptorrent [options] TORRENT...       download, then seed
        ptorrent COMMAND [options] ...      config, create, dht, scrape, show, tracker or verify; each has its own --help
 
-A TORRENT is the path of a .torrent file. A file named like a command is written ./create.
+A TORRENT is the path of a .torrent file, a magnet link, an info-hash of 40 hexadecimal digits, or the http or https
+URL of a .torrent file. A file named like a command is written ./create.
 On a terminal the key p pauses all torrents, and again goes on with them; q quits.";
 const CREATE_USAGE: &str = "\
 Usage: ptorrent create [options] PATH
@@ -301,7 +343,7 @@ Usage: ptorrent dht [options]
 Run a node of the DHT and say how it stands each 10 seconds, until a signal comes; or look peers of a torrent up.";
 const SHOW_USAGE: &str = "\
 Usage: ptorrent show [options] TORRENT
-Print what a .torrent holds.";
+Print what a .torrent holds. What a magnet link or an info-hash leads to is fetched from its swarm first.";
 const VERIFY_USAGE: &str = "\
 Usage: ptorrent verify [options] TORRENT
 Hash what is on disk; print a line for each file that is bad or missing; exit with 0 only when all is there.";
@@ -461,7 +503,6 @@ fn dht(matches: &Matches) -> Result<Task, Error> {
 fn settings(matches: &Matches) -> Result<Download, Error> {
     let usage = |text: &str| Err(Error::Usage(text.into()));
     let (bind, device) = bind(matches)?;
-    value(matches, "encryption", (), values::encryption)?;
     let (seed, exit) = (matches.opt_present("seed"), matches.opt_present("exit"));
     // Who says --seed means to seed; a download gives back what it took. --exit ends it anyway.
     let ratio = if seed { None } else { Some(1000) };
@@ -481,12 +522,15 @@ fn settings(matches: &Matches) -> Result<Download, Error> {
         max_upload: value(matches, "max-upload", 4, values::connections)?,
         max_download_rate: value(matches, "max-download-rate", 0, values::rate)?,
         max_upload_rate: value(matches, "max-upload-rate", 0, values::rate)?,
+        encryption: value(matches, "encryption", Encryption::default(), values::encryption)?,
         super_seed: matches.opt_present("super-seed"),
         seed_ratio: value(matches, "seed-ratio", ratio, values::ratio)?.filter(|_| !exit),
         seed_time: value(matches, "seed-time", None, values::minutes)?.filter(|_| !exit),
         peers: each(matches, "peer", values::peer)?,
         trackers: each(matches, "tracker", values::tracker)?,
         dht: !matches.opt_present("no-dht"),
+        pex: !matches.opt_present("no-pex"),
+        lsd: !matches.opt_present("no-lsd"),
         dht_bootstrap: each(matches, "dht-bootstrap", values::peer)?,
         json: matches.opt_present("json"),
         state_dir: path(matches, "state-dir"),
@@ -516,7 +560,22 @@ fn create(matches: &Matches) -> Result<Task, Error> {
 }
 
 fn show(matches: &Matches) -> Result<Task, Error> {
-    Ok(Task::Show { torrent: only(matches, "TORRENT")?, json: matches.opt_present("json") })
+    let (bind, device) = bind(matches)?;
+    Ok(Task::Show(Show {
+        torrent: only(matches, "TORRENT")?,
+        json: matches.opt_present("json"),
+        peers: each(matches, "peer", values::peer)?,
+        trackers: each(matches, "tracker", values::tracker)?,
+        dht: !matches.opt_present("no-dht"),
+        dht_bootstrap: each(matches, "dht-bootstrap", values::peer)?,
+        pex: !matches.opt_present("no-pex"),
+        lsd: !matches.opt_present("no-lsd"),
+        encryption: value(matches, "encryption", Encryption::default(), values::encryption)?,
+        ports: value(matches, "port", 0..=0, values::ports)?,
+        bind,
+        device,
+        state_dir: path(matches, "state-dir"),
+    }))
 }
 
 fn verify(matches: &Matches) -> Result<Task, Error> {

@@ -10,7 +10,7 @@ fn rank(view: &View) -> u8 {
     match view.state {
         _ if view.failed() => 1,
         _ if p.download_rate > 0 || p.upload_rate > 0 => 0,
-        Some(State::Checking) => 0,
+        Some(State::Metadata | State::Checking) => 0,
         Some(State::Downloading) => 2,
         None => 3,
         Some(State::Paused) => 4,
@@ -57,8 +57,8 @@ fn rates(views: &[View]) -> String {
 
 /// The line of those that have none. Where it is too long, what fails comes first.
 fn sum(rest: &[&View], all: bool, rates: &str, width: usize) -> String {
-    const ORDER: [State; 5] =
-        [State::Seeding, State::Downloading, State::Checking, State::Paused, State::Stopped];
+    const ORDER: [State; 6] =
+        [State::Seeding, State::Downloading, State::Metadata, State::Checking, State::Paused, State::Stopped];
     let number = |is: &dyn Fn(&View) -> bool, word: &str| {
         let n = rest.iter().filter(|view| is(view)).count();
         (n > 0).then(|| format!("{n} {word}"))

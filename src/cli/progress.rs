@@ -34,6 +34,7 @@ pub(crate) fn bar(part: u64, whole: u64, columns: usize) -> String {
 /// A state as people read it.
 pub(crate) fn state_word(state: State) -> &'static str {
     match state {
+        State::Metadata => "metadata",
         State::Checking => "checking",
         State::Downloading => "downloading",
         State::Seeding => "seeding",
@@ -78,17 +79,19 @@ impl View {
     /// Done and whole, in bytes: of the check while that runs.
     fn share(&self) -> (u64, u64) {
         match (self.state, self.progress.checked) {
+            (Some(State::Metadata), _) => self.progress.metadata.unwrap_or((0, 1)),
             (Some(State::Checking), Some(checked)) => checked,
             _ => (self.progress.have, self.progress.total),
         }
     }
 
     fn peers(&self) -> String {
-        let Progress { peers, seeds, .. } = self.progress;
-        match seeds {
+        let Progress { peers, seeds, web, .. } = self.progress;
+        let peers = match seeds {
             0 => count(peers, "peer"),
             _ => format!("{} ({})", count(peers, "peer"), count(seeds, "seed")),
-        }
+        };
+        if web == 0 { peers } else { format!("{peers} + {}", count(web, "web seed")) }
     }
 
     /// Why nothing moves, or what was said with the state.
@@ -101,6 +104,11 @@ impl View {
         let p = &self.progress;
         let mut facts = Vec::new();
         match self.state {
+            Some(State::Metadata) => {
+                facts.push("metadata".into());
+                facts.extend(self.why().map(str::to_string));
+                facts.push(self.peers());
+            }
             Some(State::Downloading) => {
                 match self.why() {
                     Some(why) => facts.push(why.to_string()),
@@ -173,6 +181,9 @@ impl View {
     pub(crate) fn progress_line(&self) -> String {
         let (part, whole) = self.share();
         let facts = self.facts().join(", ");
+        if self.state == Some(State::Metadata) && self.progress.metadata.is_none() {
+            return format!("{}: {facts}\n", self.name);
+        }
         format!("{}: {} of {}, {facts}\n", self.name, percent(part, whole), size(whole))
     }
 
@@ -198,6 +209,7 @@ impl View {
             .raw("upload_rate", p.upload_rate)
             .raw("peers", p.peers)
             .raw("seeds", p.seeds)
+            .raw("web_seeds", p.web)
             .finish()
     }
 
@@ -261,6 +273,9 @@ pub(crate) mod tests {
         );
         assert!(view.status_line(120).ends_with("120 KiB/s up  ratio 0.00"), "{}", view.status_line(120));
         assert_eq!(view.status_line(40), "debian.iso   42.1%  3.0 MiB/s down");
+        view.progress.web = 1;
+        assert!(view.status_line(120).contains("  12 peers (3 seeds) + 1 web seed  "));
+        view.progress.web = 0;
         view.progress.stuck = Some("no peers".into());
         view.progress.download_rate = 0;
         assert!(view.status_line(80).contains(" 42.1%  no peers  12 peers"));
@@ -277,6 +292,7 @@ pub(crate) mod tests {
     fn states_and_reasons_are_those_that_programs_rely_on() {
         let mut view = view("x", State::Checking);
         for (state, word) in [
+            (State::Metadata, "metadata"),
             (State::Checking, "checking"),
             (State::Downloading, "downloading"),
             (State::Seeding, "seeding"),
@@ -302,6 +318,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn metadata_has_its_own_percentage() {
+        let mut view = view("x", State::Metadata);
+        (view.progress.total, view.progress.have, view.progress.seeds) = (0, 0, 0);
+        assert_eq!(view.progress_line(), "x: metadata, 12 peers\n");
+        view.progress.stuck = Some("no peer has the metadata".into());
+        assert!(
+            view.status_line(80).ends_with("   0.0%  metadata  no peer has the metadata  12 peers"),
+            "{}",
+            view.status_line(80)
+        );
+        (view.progress.stuck, view.progress.metadata) = (None, Some((1 << 14, 1 << 15)));
+        assert_eq!(view.progress_line(), "x: 50.0% of 32.0 KiB, metadata, 12 peers\n");
+        assert!(view.status_line(80).ends_with("]  50.0%  metadata  12 peers"), "{}", view.status_line(80));
+    }
+
+    #[test]
     fn plain_lines_and_json() {
         let mut view = view("x", State::Downloading);
         assert_eq!(
@@ -323,7 +355,7 @@ pub(crate) mod tests {
         );
         assert_eq!(view.complete_json(), format!(r#"{{"event":"complete",{about}}}"#));
         assert!(view.progress_json().ends_with(
-            r#""downloaded":0,"uploaded":0,"download_rate":3145728,"upload_rate":122880,"peers":12,"seeds":3}"#
+            r#""downloaded":0,"uploaded":0,"download_rate":3145728,"upload_rate":122880,"peers":12,"seeds":3,"web_seeds":0}"#
         ));
         assert_eq!(
             (bar(1, 2, 4), bar(0, 0, 2), bar(9, 3, 2)),

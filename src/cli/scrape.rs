@@ -6,7 +6,7 @@ use super::hash::counted;
 use super::json::Object;
 use super::options::Scrape;
 use super::text::cut;
-use super::torrent::load;
+use super::torrent::{Sources, find};
 use crate::api::Reason;
 use crate::engine::{self, Question, Said};
 use crate::limits::{SCRAPE_TIMEOUT, TRACKERS_MAX};
@@ -31,8 +31,10 @@ struct Swarm {
 /// Asks and prints. The answer is 0 when at least one tracker of each torrent told.
 pub(crate) fn run(options: &Scrape, console: &mut Console<'_>) -> Result<u8, Error> {
     let (mut swarms, mut questions) = (Vec::<Swarm>::new(), Vec::<Question>::new());
+    let (route, state) = (Route::new(&options.bind, options.device.clone()), console.state_dir());
+    let sources = Sources { route: route.clone(), state: state.as_deref() };
     for torrent in &options.torrents {
-        let meta = load(torrent, console)?;
+        let meta = find(torrent, &sources, console)?.meta;
         if swarms.iter().any(|swarm| swarm.info_hash == meta.info_hash) {
             continue;
         }
@@ -48,7 +50,6 @@ pub(crate) fn run(options: &Scrape, console: &mut Console<'_>) -> Result<u8, Err
         }
         swarms.push(swarm);
     }
-    let route = Route::new(&options.bind, options.device.clone());
     let answers = ask(route, &questions, console)?;
     let mut status = 0;
     for swarm in &swarms {

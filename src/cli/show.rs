@@ -2,18 +2,33 @@
 
 use super::Error;
 use super::console::Console;
+use super::fetch::{Fetched, fetch};
 use super::hash::counted;
 use super::json::{Object, array, string};
+use super::options::Show;
 use super::text::{date, size};
-use super::torrent::load;
+use super::torrent::{Sources, find};
 use crate::proto::metainfo::{File, Metainfo};
-use std::ffi::OsStr;
+use crate::sys::socket::Route;
 use std::fmt::Write;
 
-/// Prints it.
-pub(crate) fn run(torrent: &OsStr, json: bool, console: &mut Console<'_>) -> Result<u8, Error> {
-    let meta = load(torrent, console)?;
-    let text = if json { as_json(&meta) } else { as_text(&meta) };
+/// Prints it. What a link leads to is fetched from its swarm, unless an earlier run has kept it.
+pub(crate) fn run(options: &Show, console: &mut Console<'_>) -> Result<u8, Error> {
+    let state_dir = match &options.state_dir {
+        Some(path) => Some(console.resolve(path)),
+        None => console.state_dir(),
+    };
+    let route = Route::new(&options.bind, options.device.clone());
+    let sources = Sources { route, state: state_dir.as_deref() };
+    let mut found = find(&options.torrent, &sources, console)?;
+    if !found.meta.is_known() {
+        match fetch(found, options, state_dir.as_deref(), console)? {
+            Fetched::Here(meta) => found = *meta,
+            Fetched::Signal(status) => return Ok(status),
+        }
+    }
+    let meta = found.meta;
+    let text = if options.json { as_json(&meta) } else { as_text(&meta) };
     console.print(&text)?;
     Ok(0)
 }

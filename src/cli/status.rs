@@ -3,11 +3,12 @@
 use super::progress::{View, ratio, state_word};
 use super::text::{count, fit, percent, rate, size, span, width};
 use crate::api::{PeerStatus, Status, TorrentStatus};
+use crate::proto::mse::Method;
 use std::fmt::Write;
 
 /// What the letters of a peer mean.
 const LEGEND: &str = "  flags: I came in, D d gives us (d: would, but chokes us), U u we give (u: it wants, we choke it), \
-    K ? unchoked without use,\n         S snubs us, W waits for the disk, C connecting, H shaking hands\n";
+    K ? unchoked without use,\n         E encrypted (e: its handshake only), S snubs us, W waits for the disk, C connecting, H shaking hands\n";
 
 /// The table; every line ends with a line end. `views` are the torrents by their numbers.
 pub(crate) fn table(status: &Status, views: &[View]) -> String {
@@ -92,6 +93,10 @@ fn torrent_lines(text: &mut String, t: &TorrentStatus, view: &View) {
     for (url, word) in &t.trackers {
         let _ = writeln!(text, "  tracker {url} {word}");
     }
+    for web in &t.web_seeds {
+        let (down, got) = (rate(web.download_rate), size(web.downloaded));
+        let _ = writeln!(text, "  web seed {} {}, down {down} ({got})", web.url, web.word);
+    }
 }
 
 fn addresses(n: usize) -> String {
@@ -146,16 +151,17 @@ fn flags(p: &PeerStatus) -> String {
         (false, false) => Some('?'),
         (false, true) => None,
     };
+    let encrypted = p.encrypted.map(|method| if method == Method::Rc4 { 'E' } else { 'e' });
     let others = [(!p.outgoing, 'I'), (p.snubbed, 'S'), (p.waiting, 'W')];
     let [came, snubs, waits] = others.map(|(is, letter)| is.then_some(letter));
-    [came, stage, down, up, snubs, waits].into_iter().flatten().collect()
+    [came, stage, down, up, encrypted, snubs, waits].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::progress::tests::view;
     use super::*;
-    use crate::api::{LaneStatus, PeerId, Progress, State};
+    use crate::api::{LaneStatus, PeerId, Progress, State, WebStatus};
     use crate::base::arena::Handle;
     use std::time::Duration;
 
@@ -165,6 +171,7 @@ mod tests {
             number,
             addr: ([127, 0, 0, 1], port).into(),
             outgoing: true,
+            encrypted: None,
             connected: true,
             open: true,
             client: "qBittorrent 4.6.5".into(),
@@ -200,6 +207,12 @@ mod tests {
             begun: 1,
             known: 2,
             trackers: vec![("http://x:80/...".into(), "works, next announce in 9 s".into())],
+            web_seeds: vec![WebStatus {
+                url: "http://w/…".into(),
+                word: "is asked".into(),
+                download_rate: 1024,
+                downloaded: 2048,
+            }],
         };
         let mut stranger = peer(None, 9);
         (stranger.open, stranger.outgoing, stranger.client) = (false, false, String::new());
@@ -228,11 +241,13 @@ torrent 0 one
   down 0 B/s (0 B, in all runs 5 B), up 0 B/s (0 B, in all runs 4.0 KiB), ratio 2.00
   1 peer (0 seeds), 2 addresses known
   tracker http://x:80/... works, next announce in 9 s
+  web seed http://w/… is asked, down 1.0 KiB/s (2.0 KiB)
 torrent 1 two
   {hash} downloading 50.0% (1.0 KiB of 2.0 KiB), 1 piece begun
   down 0 B/s (0 B, in all runs 5 B), up 0 B/s (0 B, in all runs 4.0 KiB), ratio 2.00
   1 peer (0 seeds), 2 addresses known
   tracker http://x:80/... works, next announce in 9 s
+  web seed http://w/… is asked, down 1.0 KiB/s (2.0 KiB)
   id       address         client             flags  has    down       up     got      sent  asked  asks
   p6881.0  127.0.0.1:6881  qBittorrent 4.6.5  DuS    33.3%  2.0 KiB/s  0 B/s  1.0 MiB  7 B   12     3
 peers of no torrent yet

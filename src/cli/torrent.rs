@@ -1,50 +1,136 @@
-//! From a TORRENT of the command line to what it says.
+//! From a TORRENT of the command line to what it says: the path of a .torrent file, a magnet link, an info-hash, or the
+//! URL of a .torrent file.
 
-use super::console::{Console, shown};
+use super::console::{Console, Stream, now, shown};
+use super::text::cut;
 use super::{Error, failed};
 use crate::api::Reason;
+use crate::engine;
 use crate::limits::TORRENT_FILE_MAX;
+use crate::proto::id::InfoHash;
+use crate::proto::magnet::{Magnet, is_magnet};
 use crate::proto::metainfo::{Metainfo, printable};
+use crate::proto::tracker::url::Url;
+use crate::sys::socket::Route;
+use crossbeam_channel::RecvTimeoutError;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
-/// Reads a TORRENT.
-pub(crate) fn load(torrent: &OsStr, console: &mut Console<'_>) -> Result<Metainfo, Error> {
+/// Where to look for what is no file of the user's.
+pub(crate) struct Sources<'s> {
+    /// How a URL is asked.
+    pub(crate) route: Route,
+    /// The state folder, which keeps what magnet links once led to.
+    pub(crate) state: Option<&'s Path>,
+}
+
+/// What a TORRENT has led to.
+pub(crate) struct Found {
+    /// What is known: all, or for a link not much but the info-hash (see [`Metainfo::is_known`]).
+    pub(crate) meta: Metainfo,
+    /// The link, where it was one.
+    pub(crate) magnet: Option<Magnet>,
+}
+
+/// What a TORRENT is.
+enum Kind {
+    Path,
+    Link(Magnet),
+    Url(Url),
+}
+
+/// Finds out what a TORRENT says, as far as that can be had without a swarm.
+pub(crate) fn find(
+    torrent: &OsStr,
+    sources: &Sources<'_>,
+    console: &mut Console<'_>,
+) -> Result<Found, Error> {
     let path = console.resolve(Path::new(torrent));
-    if let Some(kind) = foreign(torrent)
-        && !path.exists()
-    {
-        let text = printable(&torrent.to_string_lossy());
-        return Err(Error::Failed(Reason::Metainfo, format!("{text}: {kind} is not supported yet")));
-    }
-    let name = shown(Path::new(torrent));
-    let bytes = read(&path).map_err(|e| failed(format_args!("cannot read {name}"), &e))?;
+    let (bytes, name) = match kind(torrent, path.exists())? {
+        Kind::Link(magnet) => return Ok(linked(magnet, sources)),
+        Kind::Url(url) => (download(&url, sources, console)?, url.to_string()),
+        Kind::Path => {
+            let name = shown(Path::new(torrent));
+            (read(&path).map_err(|e| failed(format_args!("cannot read {name}"), &e))?, name)
+        }
+    };
     let meta =
         Metainfo::parse(&bytes).map_err(|e| Error::Failed(Reason::Metainfo, format!("{name}: {e}")))?;
+    warn_of_names(&meta, &name, console);
+    Ok(Found { meta, magnet: None })
+}
+
+/// Tells which names of a torrent are not as they were.
+pub(crate) fn warn_of_names(meta: &Metainfo, name: &str, console: &mut Console<'_>) {
     if !meta.renamed.is_empty() {
         let count = meta.renamed.len();
         let first = &meta.renamed[0].from;
         console.warn(&format!("{name}: changed {count} unsafe or clashing names, the first '{first}'"));
     }
-    Ok(meta)
 }
 
-/// What a TORRENT is that is no path.
-fn foreign(torrent: &OsStr) -> Option<&'static str> {
-    let text = torrent.to_str()?;
+/// What a TORRENT is. A file that is there is one, whatever its name looks like.
+fn kind(torrent: &OsStr, exists: bool) -> Result<Kind, Error> {
+    let Some(text) = torrent.to_str().filter(|_| !exists) else { return Ok(Kind::Path) };
     let starts = |scheme: &str| text.get(..scheme.len()).is_some_and(|t| t.eq_ignore_ascii_case(scheme));
-    if starts("magnet:") {
-        Some("a magnet URI")
-    } else if starts("http://") || starts("https://") {
-        Some("a URL")
-    } else if text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        Some("an info-hash")
-    } else {
-        None
+    if is_magnet(text) {
+        let magnet = Magnet::parse(text).map_err(|why| {
+            let link: String = text.chars().take(80).collect();
+            Error::Failed(Reason::Metainfo, format!("{}: {why}", printable(&link)))
+        })?;
+        return Ok(Kind::Link(magnet));
     }
+    if starts("http://") || starts("https://") {
+        let shown = super::values::shown_safely(text);
+        let url =
+            Url::parse(text).map_err(|why| Error::Failed(Reason::Network, format!("{shown}: {why}")))?;
+        return Ok(Kind::Url(url));
+    }
+    Ok(text.parse::<InfoHash>().map_or(Kind::Path, |hash| Kind::Link(Magnet::bare(hash))))
+}
+
+/// What a link leads to: the torrent, where an earlier run has kept it.
+fn linked(magnet: Magnet, sources: &Sources<'_>) -> Found {
+    let kept = sources.state.and_then(|state| engine::kept_on_disk(magnet.info_hash, state));
+    let meta = kept.unwrap_or_else(|| {
+        let hash = magnet.info_hash.to_string();
+        Metainfo::unknown(magnet.info_hash, magnet.name.as_deref().unwrap_or(&hash))
+    });
+    Found { meta: with_sources(meta, &magnet), magnet: Some(magnet) }
+}
+
+/// The torrent with the trackers (each a tier of its own) and web seeds of its link.
+pub(crate) fn with_sources(mut meta: Metainfo, magnet: &Magnet) -> Metainfo {
+    meta.trackers = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
+    meta.web_seeds.clone_from(&magnet.web_seeds);
+    meta
+}
+
+/// The bytes behind a URL; after a second it is told that they are waited for.
+fn download(url: &Url, sources: &Sources<'_>, console: &mut Console<'_>) -> Result<Vec<u8>, Error> {
+    let start = now();
+    let got = engine::download(sources.route.clone(), url.clone())
+        .map_err(|error| Error::Failed(Reason::Io, error.to_string()))?;
+    let mut wait = Duration::from_secs(1);
+    let result = loop {
+        match got.recv_timeout(wait) {
+            Ok(result) => break result.map_err(|failure| failure.to_string()),
+            Err(RecvTimeoutError::Disconnected) => break Err("the download ended by itself".into()),
+            Err(RecvTimeoutError::Timeout) => {
+                wait = Duration::from_millis(250);
+                if !console.is_quiet() && console.is_terminal(Stream::Err) {
+                    let line = format!("getting {url}, {} s", (now() - start).as_secs());
+                    console.show_status(Stream::Err, vec![cut(&line, console.size().0.saturating_sub(1))])?;
+                }
+            }
+        }
+    };
+    console.clear_status()?;
+    result.map_err(|why| Error::Failed(Reason::Network, format!("cannot get {url}: {why}")))
 }
 
 /// The whole file; one byte past the limit is enough for the reader to refuse it.
@@ -54,8 +140,27 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Which files are wanted: those of `--select`, else those of the link (`so`, which counts from 0), else all.
+pub(crate) fn chosen(
+    meta: &Metainfo,
+    select: Option<&[RangeInclusive<usize>]>,
+    magnet: Option<&Magnet>,
+) -> Result<Vec<bool>, Error> {
+    let Some(so) = magnet.and_then(|magnet| magnet.select.as_ref()).filter(|_| select.is_none()) else {
+        return wanted(meta, select);
+    };
+    let ranges: Vec<_> = so.iter().map(|range| range.start() + 1..=range.end() + 1).collect();
+    match wanted(meta, Some(&ranges)) {
+        Err(Error::Usage(_)) => Err(Error::Failed(
+            Reason::Metainfo,
+            format!("{}: its magnet link asks for files that it has not (so=); see --select", meta.name),
+        )),
+        wanted => wanted,
+    }
+}
+
 /// Which files are wanted: those that `--select` names, or all.
-pub(crate) fn wanted(meta: &Metainfo, select: Option<&[RangeInclusive<usize>]>) -> Result<Vec<bool>, Error> {
+fn wanted(meta: &Metainfo, select: Option<&[RangeInclusive<usize>]>) -> Result<Vec<bool>, Error> {
     let count = meta.files.len();
     let Some(ranges) = select else { return Ok(vec![true; count]) };
     let mut wanted = vec![false; count];
@@ -78,11 +183,25 @@ mod tests {
 
     #[test]
     fn what_is_no_path_is_told_apart() {
-        let of = |text: &str| foreign(OsStr::new(text));
-        assert_eq!(of("MAGNET:?xt=x"), Some("a magnet URI"));
-        assert_eq!(of("https://x/y.torrent"), Some("a URL"));
-        assert_eq!(of(&"aB".repeat(20)), Some("an info-hash"));
-        assert_eq!((of("x.torrent"), of("http:/x"), of(&"ab".repeat(21))), (None, None, None));
+        let of = |text: &str, exists| match kind(OsStr::new(text), exists) {
+            Ok(Kind::Path) => "path".to_string(),
+            Ok(Kind::Link(magnet)) => magnet.to_string(),
+            Ok(Kind::Url(url)) => url.reveal(),
+            Err(Error::Failed(_, why)) => why,
+            Err(error) => panic!("{error:?}"),
+        };
+        let hash = "ab".repeat(20);
+        assert_eq!(of(&format!("MAGNET:?xt=urn:btih:{hash}"), false), format!("magnet:?xt=urn:btih:{hash}"));
+        assert_eq!(of(&"aB".repeat(20), false), format!("magnet:?xt=urn:btih:{hash}"));
+        assert_eq!(of("HTTPS://x/y.torrent?k", false), "https://x/y.torrent?k");
+        for path in ["x.torrent", "http:/x", "magnet", &"ab".repeat(21), &"ag".repeat(20)] {
+            assert_eq!(of(path, false), "path", "{path}");
+        }
+        assert_eq!(of(&hash, true), "path");
+        assert!(
+            of("magnet:?xt=urn:btmh:1220", false).starts_with("magnet:?xt=urn:btmh:1220: the magnet link")
+        );
+        assert_eq!(of("http://me:secret@/x", false), "http:///...: URL without a valid host");
     }
 
     #[test]

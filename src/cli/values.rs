@@ -1,7 +1,7 @@
 //! The values of options. Each reader answers with what is allowed when the text is something else.
 
 use super::args::from_text;
-use crate::api::{DiskIo, Prealloc};
+use crate::api::{DiskIo, Encryption, Prealloc};
 use crate::limits;
 use crate::proto::metainfo::printable;
 use crate::proto::tracker::url::Url;
@@ -94,11 +94,13 @@ pub(crate) fn disk_io(text: &str) -> Result<DiskIo, String> {
     }
 }
 
-/// `--encryption`: only what the program does is accepted.
-pub(crate) fn encryption(text: &str) -> Result<(), String> {
+/// `--encryption`.
+pub(crate) fn encryption(text: &str) -> Result<Encryption, String> {
     match text {
-        "disabled" => Ok(()),
-        _ => Err("only disabled is allowed in this version".into()),
+        "disabled" => Ok(Encryption::Disabled),
+        "enabled" => Ok(Encryption::Enabled),
+        "required" => Ok(Encryption::Required),
+        _ => Err("disabled, enabled or required is allowed".into()),
     }
 }
 

@@ -3,8 +3,10 @@
 use super::Error;
 use super::console::{Console, shown};
 use super::hash::{Row, counted, hash};
-use super::torrent::load;
+use super::torrent::{Sources, find};
+use crate::api::Reason;
 use crate::proto::metainfo::Metainfo;
+use crate::sys::socket::Route;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -22,7 +24,13 @@ enum Trouble {
 /// Hashes the files of `torrent` below `dir` and prints a line for each that is not as it should be. The answer is 0
 /// only when all are.
 pub(crate) fn run(torrent: &OsStr, dir: &Path, console: &mut Console<'_>) -> Result<u8, Error> {
-    let meta = load(torrent, console)?;
+    let state = console.state_dir();
+    let sources = Sources { route: Route::default(), state: state.as_deref() };
+    let meta = find(torrent, &sources, console)?.meta;
+    if !meta.is_known() {
+        let why = format!("{}: what belongs to it is not known here; see 'ptorrent show --help'", meta.name);
+        return Err(Error::Failed(Reason::Metainfo, why));
+    }
     let dir = console.resolve(dir);
     let paths: Vec<Option<PathBuf>> =
         meta.files.iter().map(|file| file.is_stored().then(|| dir.join(file.path.join("/")))).collect();

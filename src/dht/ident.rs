@@ -1,37 +1,13 @@
 //! Who a node is and where: ids that follow from addresses (BEP 42), and which addresses belong together.
 
+use crate::base::crc::crc32c;
 use crate::base::rng::Rng;
 use crate::limits::{DHT_VOTES, DHT_VOTES_NEEDED};
 use crate::proto::id::NodeId;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How far an address can be seen from; the nearer one is the greater.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Scope {
-    /// From everywhere.
-    Global,
-    /// Within a house or a provider.
-    Private,
-    /// Within this machine.
-    Loopback,
-}
-
-/// How far an address can be seen from.
-pub fn scope(ip: IpAddr) -> Scope {
-    let private = match ip {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            v4.is_private() || v4.is_link_local() || a == 100 && b & 0xc0 == 64
-        }
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
-    };
-    match (ip.is_loopback(), private) {
-        (true, _) => Scope::Loopback,
-        (_, true) => Scope::Private,
-        _ => Scope::Global,
-    }
-}
+pub use crate::proto::scope::{Scope, scope};
 
 /// What one party is likely to own as a whole: the /24 of an IPv4 address, the /64 of an IPv6 one.
 pub(super) fn network(ip: IpAddr) -> IpAddr {
@@ -39,18 +15,6 @@ pub(super) fn network(ip: IpAddr) -> IpAddr {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !0xff).into(),
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
     }
-}
-
-/// CRC-32C, bit by bit: 4 or 8 bytes at a time are all there is.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let mut crc = !0u32;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
-        }
-    }
-    !crc
 }
 
 /// The first bits of an id at this address, of which 21 count, for an id whose last byte is `last`.
@@ -152,24 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_have_a_scope_and_a_network() {
-        for (text, expected) in [
-            ("9.8.7.6", Scope::Global),
-            ("10.1.2.3", Scope::Private),
-            ("172.31.0.1", Scope::Private),
-            ("172.32.0.1", Scope::Global),
-            ("192.168.0.1", Scope::Private),
-            ("169.254.0.1", Scope::Private),
-            ("100.64.0.1", Scope::Private),
-            ("100.128.0.1", Scope::Global),
-            ("127.9.9.9", Scope::Loopback),
-            ("2001:470::1", Scope::Global),
-            ("fd00::1", Scope::Private),
-            ("fe80::1", Scope::Private),
-            ("::1", Scope::Loopback),
-        ] {
-            assert_eq!(scope(ip(text)), expected, "{text}");
-        }
+    fn addresses_have_a_network() {
         assert_eq!(network(ip("9.8.7.6")), ip("9.8.7.0"));
         assert_eq!(network(ip("2001:1:2:3:4:5:6:7")), ip("2001:1:2:3::"));
     }

@@ -4,9 +4,10 @@
 use super::error::fail;
 use super::{journal, resume};
 use crate::api::{DiskError, Spec};
-use crate::limits::{COPY_KEPT, DUE_HELD};
+use crate::limits::{COPY_KEPT, DUE_HELD, TORRENT_FILE_MAX};
+use crate::proto::extended::metadata;
 use crate::proto::id::InfoHash;
-use crate::proto::metainfo::{Metainfo, find_hashes, wrap};
+use crate::proto::metainfo::{Metainfo, find_hashes, find_info, wrap};
 use crate::sys::guard::assert_may_block;
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, flock, open, statat,
@@ -14,7 +15,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -54,6 +55,15 @@ pub fn keep(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
     }
     meta.let_go();
     Ok(())
+}
+
+/// The torrent of which the state folder has a copy, if it is whole.
+pub fn kept(info_hash: InfoHash, state: &Path) -> Option<Metainfo> {
+    assert_may_block();
+    let mut bytes = Vec::new();
+    let file = File::open(path_of(info_hash, state)).ok()?;
+    file.take(TORRENT_FILE_MAX).read_to_end(&mut bytes).ok()?;
+    Metainfo::parse(&bytes).ok().filter(|meta| meta.info_hash == info_hash)
 }
 
 /// Drops the copies in the state folder that no start asked for in a long while and no process is at work with.
@@ -122,6 +132,7 @@ struct Copy {
     torrent: InfoHash,
     bytes: Vec<u8>,
     hashes: Range<usize>,
+    info: Range<usize>,
 }
 
 /// Copies that were read lately, of all torrents, the last one used at the end.
@@ -134,12 +145,28 @@ impl Due {
         if spec.meta.holds_hashes() {
             return Ok(spec.meta.hash(piece) == Some(digest));
         }
-        let copy = match self.held(spec.meta.info_hash) {
-            Some(copy) => copy,
-            None => self.load(spec)?,
-        };
+        let copy = self.copy(spec)?;
         let hashes = copy.bytes[copy.hashes.clone()].as_chunks().0;
         Ok(hashes.get(piece as usize) == Some(digest))
+    }
+
+    /// A piece of the info dictionary (BEP 9); an empty one when there is none of that number.
+    pub(super) fn piece(&self, spec: &Spec, piece: u32) -> Result<Box<[u8]>, DiskError> {
+        let of = |info: &[u8]| {
+            info.chunks(metadata::PIECE as usize).nth(piece as usize).unwrap_or_default().into()
+        };
+        if !spec.meta.info.is_empty() {
+            return Ok(of(&spec.meta.info));
+        }
+        let copy = self.copy(spec)?;
+        Ok(of(&copy.bytes[copy.info.clone()]))
+    }
+
+    fn copy(&self, spec: &Spec) -> Result<Arc<Copy>, DiskError> {
+        match self.held(spec.meta.info_hash) {
+            Some(copy) => Ok(copy),
+            None => self.load(spec),
+        }
     }
 
     /// How many bytes are held.
@@ -160,11 +187,12 @@ impl Due {
         let torrent = spec.meta.info_hash;
         let path = path_of(torrent, spec.state_dir.as_deref().unwrap_or(Path::new("")));
         let bytes = fs::read(&path).map_err(|e| fail("read the piece hashes in", &path, e))?;
-        let hashes = find_hashes(&bytes, torrent).ok_or_else(|| {
+        let parts = find_hashes(&bytes, torrent).zip(find_info(&bytes, torrent));
+        let (hashes, info) = parts.ok_or_else(|| {
             let words = "it is not what was written there; start again with the .torrent file";
             fail("read the piece hashes in", &path, io::Error::new(ErrorKind::InvalidData, words))
         })?;
-        let copy = Arc::new(Copy { torrent, bytes, hashes });
+        let copy = Arc::new(Copy { torrent, bytes, hashes, info });
         let mut held = super::storage::locked(&self.0);
         held.retain(|other| other.torrent != torrent);
         held.push(copy.clone());

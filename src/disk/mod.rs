@@ -6,14 +6,17 @@
 
 mod check;
 mod claims;
+mod digest;
 mod due;
 mod error;
 mod files;
+mod info;
 mod journal;
 mod open;
 mod partfile;
 mod piece;
 mod plain;
+mod read;
 mod resume;
 mod room;
 mod sigbus;
@@ -25,29 +28,28 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use due::{keep, sweep};
+pub use due::{keep, kept, sweep};
 pub use sync::{SyncJob, Syncer};
 
-use crate::api::{DiskError, Done, Job, PeerId, Saved, TorrentId};
+use crate::api::{Done, Job, PeerId, Saved, TorrentId};
 use crate::base::buf::Buf;
 use crate::base::wake::Wake;
-use crate::limits::{DISK_BATCH, LANES_MAX, READ_CHUNK};
+use crate::limits::{DISK_BATCH, HOLD_REST, LANES_MAX, READ_CHUNK};
 use crate::proto::layout::Block;
 use check::{Check, Zeros};
 use claims::Claims;
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError};
 use due::Due;
-use error::fail;
 use files::Files;
-use piece::Piece;
+use piece::{Held, Piece};
+use read::read;
 use std::collections::BTreeMap;
-use std::io::{Error, ErrorKind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use storage::{Place, Storage, locked};
+use storage::{Storage, locked};
 use sync::Stored;
 use window::Windows;
-use write::{Write, closed};
+use write::{Key, closed};
 
 /// What all workers know.
 pub struct Shared {
@@ -99,7 +101,13 @@ pub struct Worker {
     syncs: Sender<SyncJob>,
     wake: Arc<Wake>,
     open: BTreeMap<TorrentId, Arc<Storage>>,
-    pieces: BTreeMap<(TorrentId, u32), Piece>,
+    pieces: BTreeMap<Key, Piece>,
+    /// Bytes of blocks that are held and not stored.
+    held_bytes: u64,
+    /// The pieces that they are of.
+    holding: Vec<Key>,
+    /// Of these, pieces of which a store is worth it, the eldest first.
+    ripe: Vec<Key>,
     hands: Hands,
     check: Option<Check>,
 }
@@ -130,47 +138,92 @@ impl Worker {
         let (files, windows, zeros) = (Files::new(), Windows::new(), Zeros::default());
         let hands = Hands { files, windows, chunk, zeros };
         let (open, pieces) = (BTreeMap::new(), BTreeMap::new());
-        Worker { lane, shared, jobs, checks, done, syncs, wake, open, pieces, hands, check: None }
+        let (held_bytes, holding, ripe, check) = (0, Vec::new(), Vec::new(), None);
+        Worker {
+            lane,
+            shared,
+            jobs,
+            checks,
+            done,
+            syncs,
+            wake,
+            open,
+            pieces,
+            held_bytes,
+            holding,
+            ripe,
+            hands,
+            check,
+        }
     }
 
     /// Works until the sender of `jobs` is gone and all urgent jobs are done. A check under way then is dropped.
     pub fn run(mut self) {
         loop {
-            if self.check.is_none() {
-                let mut select = Select::new();
-                select.recv(&self.jobs);
-                select.recv(&self.checks);
-                if select.ready() == 1 && self.jobs.is_empty() && !self.next_check() {
-                    // No more checks will come: only jobs can.
-                    let Ok(job) = self.jobs.recv() else { return };
-                    self.serve(vec![job]);
-                    self.wake.ring();
-                    continue;
-                }
+            if self.check.is_none() && !self.await_work() {
+                break;
             }
-            let mut batch = Vec::new();
-            let mut over = false;
-            while batch.len() < DISK_BATCH {
-                match self.jobs.try_recv() {
-                    Ok(job) => batch.push(job),
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => {
-                        over = true;
-                        break;
-                    }
-                }
-            }
+            let (batch, over) = self.batch();
             let idle = batch.is_empty();
             if !idle {
                 self.serve(batch);
                 self.wake.ring();
             } else if over {
-                return;
+                break;
             }
-            if self.check.is_some() && self.step() {
-                self.wake.ring();
+            if self.check.is_some() {
+                // It gives way to jobs, and what is held must not wait for its end.
+                if idle {
+                    self.settle_all();
+                }
+                if self.step() || idle {
+                    self.wake.ring();
+                }
             }
         }
+        self.settle_all();
+        self.wake.ring();
+    }
+
+    /// Sleeps until there is something to do, a check included, which is taken up. What is held is stored once nothing
+    /// came for a while. False: nothing will come any more.
+    fn await_work(&mut self) -> bool {
+        loop {
+            let mut select = Select::new();
+            select.recv(&self.jobs);
+            select.recv(&self.checks);
+            let ready = if self.holding.is_empty() {
+                select.ready()
+            } else if let Ok(ready) = select.ready_timeout(HOLD_REST) {
+                ready
+            } else {
+                self.settle_all();
+                self.wake.ring();
+                continue;
+            };
+            if ready == 0 || !self.jobs.is_empty() || self.next_check() {
+                return true;
+            }
+            // No more checks will come: only jobs can.
+            self.settle_all();
+            self.wake.ring();
+            let Ok(job) = self.jobs.recv() else { return false };
+            self.serve(vec![job]);
+            self.wake.ring();
+        }
+    }
+
+    /// Urgent jobs that wait, a bounded number; and whether no more will come.
+    fn batch(&self) -> (Vec<Job>, bool) {
+        let mut batch = Vec::new();
+        while batch.len() < DISK_BATCH {
+            match self.jobs.try_recv() {
+                Ok(job) => batch.push(job),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return (batch, true),
+            }
+        }
+        (batch, false)
     }
 
     /// Takes up the next check; false when no more will come.
@@ -214,16 +267,15 @@ impl Worker {
         true
     }
 
-    /// Does urgent jobs in their order; writes in a row are done together.
+    /// Does urgent jobs in their order; writes are held, and done together.
     fn serve(&mut self, batch: Vec<Job>) {
-        let mut writes = Vec::new();
         for job in batch {
             if let Job::Write { torrent, block, buf } = job {
-                writes.push(Write { torrent, block, buf });
+                self.hold(torrent, Held { block, buf });
                 continue;
             }
-            self.write(std::mem::take(&mut writes));
             // What is answered need not wait for a job that may take long.
+            self.settle_ripe();
             self.wake.ring();
             match job {
                 Job::Open { torrent, spec } => {
@@ -233,10 +285,17 @@ impl Worker {
                     }
                     self.answer(Done::Opened { torrent, result });
                 }
-                Job::Read { torrent, peer, block, buf } => self.read(torrent, peer, block, buf),
+                Job::Read { torrent, peer, blocks } => self.read(torrent, peer, blocks),
                 Job::Save { torrent, saved } => self.save(torrent, saved),
                 Job::Room { torrent, bytes } => self.room(torrent, bytes),
                 Job::Close { torrent } => self.close(torrent),
+                Job::Digest { torrent, spec, info } => {
+                    self.answer(Done::Digested { torrent, result: info::digest(&spec, info) });
+                }
+                Job::Info { torrent, spec, peer, piece } => {
+                    let result = self.shared.due.piece(&spec, piece);
+                    self.answer(Done::Info { torrent, peer, piece, result });
+                }
                 Job::Forget { spec, .. } => due::drop_copy(&spec),
                 Job::Check { torrent, first, count } => {
                     debug_assert!(false, "a check among the urgent jobs");
@@ -245,29 +304,19 @@ impl Worker {
                 Job::Write { .. } => {}
             }
         }
-        self.write(writes);
+        self.settle_ripe();
     }
 
-    fn read(&mut self, torrent: TorrentId, peer: PeerId, block: Block, mut buf: Buf) {
-        let result = match self.storage(torrent) {
-            None => Err(closed()),
-            Some(storage) if !storage.spec.meta.layout.contains(block) => {
-                let source = Error::new(ErrorKind::InvalidInput, "not a block of this torrent");
-                Err(fail("read", storage.path(Place::Part), source))
-            }
-            Some(storage) => {
-                let space = &mut buf.space()[..block.len as usize];
-                let result = read(&mut self.hands.files, &storage, block.piece, block.begin, space);
-                if result.is_err() {
-                    storage.set_in_doubt(block.piece);
-                }
-                result
-            }
+    fn read(&mut self, torrent: TorrentId, peer: PeerId, mut blocks: Vec<(Block, Buf)>) {
+        let failed = match self.storage(torrent) {
+            None => Some((0, closed())),
+            Some(storage) => read::blocks(&mut self.hands.files, &storage, &mut blocks),
         };
-        self.answer(Done::Read { torrent, peer, block, buf, result });
+        self.answer(Done::Read { torrent, peer, blocks, failed });
     }
 
     fn close(&mut self, torrent: TorrentId) {
+        self.settle_all();
         if let Some(check) = self.check.take_if(|check| check.torrent == torrent) {
             let (first, count) = (check.first, check.count);
             self.answer(Done::Checked { torrent, first, count, result: Err(closed()) });
@@ -354,33 +403,4 @@ impl Worker {
             }
         }
     }
-}
-
-/// Reads bytes of a piece, across files. A file that ends too early is an error.
-fn read(
-    files: &mut Files,
-    storage: &Storage,
-    piece: u32,
-    begin: u32,
-    buf: &mut [u8],
-) -> Result<(), DiskError> {
-    let mut rest = buf;
-    for run in storage.runs(piece, begin, rest.len() as u32) {
-        let (now, later) = rest.split_at_mut(run.len as usize);
-        match run.place {
-            Place::Zeros => now.fill(0),
-            Place::Nowhere(_) => {
-                let source = Error::new(ErrorKind::NotFound, "the file is not selected");
-                return Err(fail("read", storage.path(run.place), source));
-            }
-            Place::File(_) | Place::Part => {
-                let fd = files.get(storage, run.place, false)?;
-                plain::read_exact(fd, now, run.offset)
-                    .map_err(|e| fail("read", storage.path(run.place), e))?;
-            }
-        }
-        rest = later;
-    }
-    debug_assert!(rest.is_empty(), "a read past the end of the torrent");
-    Ok(())
 }

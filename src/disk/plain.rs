@@ -1,8 +1,8 @@
 //! Reading and storing by `pread` and `pwritev`: works everywhere, and every failure is an error code.
 
-use rustix::io::{Errno, pread, pwritev, retry_on_intr};
+use rustix::io::{Errno, pread, preadv, pwritev, retry_on_intr};
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 
 /// Fills `buf` from `offset` of a file. A file that ends before that is `UnexpectedEof`.
 pub(super) fn read_exact(file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
@@ -14,6 +14,21 @@ pub(super) fn read_exact(file: &File, buf: &mut [u8], offset: u64) -> io::Result
             0 => return Err(cut_short()),
             n => at += n,
         }
+    }
+    Ok(())
+}
+
+/// Fills all of `slices` from `offset` of a file, one after the other. A file that ends before that is `UnexpectedEof`.
+pub(super) fn read_all(file: &File, mut slices: &mut [IoSliceMut<'_>], mut offset: u64) -> io::Result<()> {
+    crate::sys::guard::assert_may_block();
+    IoSliceMut::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        let n = retry_on_intr(|| preadv(file, slices, offset))?;
+        if n == 0 {
+            return Err(cut_short());
+        }
+        offset += n as u64;
+        IoSliceMut::advance_slices(&mut slices, n);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::api::{DiskIo, Opened, Prealloc, Spec, Verdict};
 use crate::base::arena::Handle;
 use crate::base::buf::{BLOCK, Pool};
 use crate::base::rng::Rng;
-use crate::limits::SEND_BUFS;
+use crate::limits::{READ_BATCH, SEND_BUFS};
 use crate::proto::layout::Layout;
 use crate::proto::metainfo::{Content, Metainfo, Plan, build};
 use crossbeam_channel::{bounded, unbounded};
@@ -85,6 +85,7 @@ fn spec(dir: &Path, meta: &Metainfo) -> Spec {
         seed_ratio: None,
         seed_time: None,
         trackers: Vec::new(),
+        web_seeds: vec![],
         peers: Vec::new(),
         state_dir: None,
     }
@@ -187,16 +188,24 @@ impl Rig {
     }
 
     fn read(&mut self, torrent: TorrentId, block: Block) -> Result<Vec<u8>, String> {
-        let buf = self.pool.take().unwrap();
-        self.send(0, Job::Read { torrent, peer: PeerId::from_bits(1), block, buf });
-        match self.hear() {
-            Done::Read { buf, result, .. } => {
-                let bytes = buf.filled(block.len).to_vec();
-                self.pool.put(buf);
-                result.map(|()| bytes).map_err(|e| e.to_string())
-            }
-            other => panic!("{other:?}"),
+        let (mut bytes, failed) = self.read_all(torrent, &[block]);
+        match failed {
+            None => Ok(bytes.remove(0)),
+            Some((_, error)) => Err(error),
         }
+    }
+
+    /// What a job of several blocks brings, those that failed and what comes after them included.
+    fn read_all(&mut self, torrent: TorrentId, blocks: &[Block]) -> (Vec<Vec<u8>>, Option<(usize, String)>) {
+        let blocks = blocks.iter().map(|block| (*block, self.pool.take().unwrap())).collect();
+        self.send(0, Job::Read { torrent, peer: PeerId::from_bits(1), blocks });
+        let Done::Read { blocks, failed, .. } = self.hear() else { panic!("not a read") };
+        let mut bytes = Vec::new();
+        for (block, buf) in blocks {
+            bytes.push(buf.filled(block.len).to_vec());
+            self.pool.put(buf);
+        }
+        (bytes, failed.map(|(at, error)| (at, error.to_string())))
     }
 
     fn check(&mut self, torrent: TorrentId, first: u32, count: u32) -> Vec<u32> {
@@ -539,6 +548,48 @@ fn a_read_of_a_file_cut_short_is_an_error_and_not_zeros() {
     rig.read(id, meta.layout.block(2, 0)).unwrap();
     let error = rig.read(id, meta.layout.block(3, 0)).unwrap_err();
     assert!(error.contains("cannot read") && error.ends_with("top: the file was cut short"), "{error}");
+}
+
+#[test]
+fn blocks_that_lie_side_by_side_are_read_at_once_and_any_others_as_they_lie() {
+    let (temp, mut rig) = (Temp::new(), Rig::new(1));
+    let files = [("a", 150_000, false), ("pad", 13_840, true), ("b", 100_000, false), ("c", 60_000, false)];
+    let (meta, bytes) = torrent(&files, 4 * BLOCK, 1);
+    let (id, _) = rig.open(spec(&temp.0, &meta)).unwrap();
+    let all = all_blocks(&meta.layout);
+    assert_eq!(good(&rig.write_all(id, &meta.layout, &bytes, &all).0), meta.layout.pieces() as usize);
+    let mut rng = Rng::new([7; 32]);
+    for round in 0..50 {
+        let from = rng.below(all.len() as u32) as usize;
+        let mut some: Vec<Block> = all[from..].iter().copied().take(READ_BATCH).collect();
+        if round % 2 == 0 {
+            rng.shuffle(&mut some);
+        }
+        // Peers may ask for parts of blocks.
+        for block in some.iter_mut().filter(|_| round % 3 == 0) {
+            block.len -= rng.below(block.len);
+        }
+        let (read, failed) = rig.read_all(id, &some);
+        assert_eq!(failed, None);
+        for (block, read) in some.iter().zip(read) {
+            let at = meta.layout.offset(*block) as usize;
+            assert!(read == bytes[at..at + block.len as usize], "{block:?}");
+        }
+    }
+}
+
+#[test]
+fn the_block_that_cannot_be_read_is_named_and_those_before_it_are_there() {
+    let (temp, mut rig) = (Temp::new(), Rig::new(1));
+    let (meta, bytes) = torrent(&[("", 100_000, false)], 4 * BLOCK, 1);
+    fs::write(temp.0.join("top"), &bytes).unwrap();
+    let (id, _) = rig.open(Spec { seed_only: true, ..spec(&temp.0, &meta) }).unwrap();
+    assert_eq!(rig.check(id, 0, 2), [0, 1]);
+    fs::File::options().write(true).open(temp.0.join("top")).unwrap().set_len(40_000).unwrap();
+    let (read, failed) = rig.read_all(id, &all_blocks(&meta.layout)[..4]);
+    let (at, error) = failed.unwrap();
+    assert_eq!((at, &read[..2].concat()[..] == &bytes[..2 * BLOCK as usize]), (2, true));
+    assert!(error.ends_with("top: the file was cut short"), "{error}");
 }
 
 #[test]

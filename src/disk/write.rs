@@ -1,116 +1,161 @@
-//! Storing blocks: neighbours together in one call, each hashed from its buffer while it is warm.
+//! Storing blocks. They are held until there is enough of a piece for a store, then those of several pieces are hashed
+//! side by side from their buffers, and neighbours go out in one call.
 //!
-//! After an error the worker has forgotten the piece: the `Written` of its earlier blocks are taken back by it. Blocks
-//! of the piece that stand in the queue behind begin a new try and count as usual, so that whoever counts the answers
-//! in their order (clear all on an error, set one on success) knows exactly what the worker knows. A block that comes
-//! twice is stored twice and what was hashed of the piece is hashed again; one of a piece that is right is not stored, and the
-//! verdict is given again.
+//! After an error the worker has forgotten the piece: the `Written` of its earlier blocks are taken back by it, and those
+//! that were held have the same error. Blocks of the piece that come after it begin a new try and count as usual, so that
+//! whoever counts the answers in their order (clear all on an error, set one on success) knows exactly what the worker
+//! knows. A block that comes twice is stored twice and what was hashed of the piece is hashed again; one of a piece that is
+//! right is not stored, and the verdict is given again.
 
+use super::digest::{WIDE, side_by_side};
 use super::error::{again, fail, say};
-use super::piece::Piece;
+use super::piece::{Held, Piece, runs};
 use super::storage::{Place, Storage};
 use super::{Hands, Worker, plain, read};
 use crate::api::{DiskError, Done, TorrentId, Verdict};
 use crate::base::bits::Bitfield;
-use crate::base::buf::Buf;
-use crate::limits::READ_CHUNK;
-use crate::proto::layout::Block;
+use crate::base::buf::BLOCK;
+use crate::limits::{HELD_MAX, READ_CHUNK};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A block to be stored.
-pub(super) struct Write {
-    pub(super) torrent: TorrentId,
-    pub(super) block: Block,
-    pub(super) buf: Buf,
-}
+/// A piece of a torrent.
+pub(super) type Key = (TorrentId, u32);
 
 impl Worker {
-    /// Stores blocks that came in a row from the queue.
-    pub(super) fn write(&mut self, mut batch: Vec<Write>) {
-        batch.sort_by_key(|w| (w.torrent, w.block));
-        let mut rest = batch.into_iter().peekable();
-        while let Some(first) = rest.next() {
-            let (torrent, piece) = (first.torrent, first.block.piece);
-            let mut end = u64::from(first.block.begin) + u64::from(first.block.len);
-            let mut run = vec![first];
-            let follows = |w: &Write, end: u64| {
-                w.torrent == torrent && w.block.piece == piece && u64::from(w.block.begin) == end
-            };
-            while let Some(next) = rest.next_if(|w| follows(w, end)) {
-                end += u64::from(next.block.len);
-                run.push(next);
-            }
-            self.write_run(torrent, piece, run);
-        }
-    }
-
-    /// Stores neighbouring blocks of one piece, and answers for each.
-    fn write_run(&mut self, torrent: TorrentId, piece: u32, run: Vec<Write>) {
-        let storage = match self.storage(torrent) {
-            Some(storage) => storage,
-            None => return self.answer_all(run, Some(&closed())),
+    /// Takes in a block that is to be stored.
+    pub(super) fn hold(&mut self, torrent: TorrentId, held: Held) {
+        let piece = held.block.piece;
+        let Some(storage) = self.storage(torrent) else {
+            return self.answer_all(torrent, vec![held], Some(&closed()));
         };
         let layout = &storage.spec.meta.layout;
-        if storage.spec.seed_only || run.iter().any(|w| layout.block_index(w.block).is_none()) {
+        if storage.spec.seed_only || layout.block_index(held.block).is_none() {
             debug_assert!(false, "a block that was not asked for: {piece}");
             let path = storage.path(Place::Part);
             let error = say("write", path, ErrorKind::InvalidInput, "not a block of this torrent");
-            return self.answer_all(run, Some(&error));
+            return self.answer_all(torrent, vec![held], Some(&error));
         }
-        if storage.is_right(piece) {
-            self.answer_all(run, None);
-            // Who had this fetched believes that it is not.
-            let verdict = Verdict::Good { differed: Vec::new() };
-            return self.answer(Done::Piece { torrent, piece, verdict });
+        let key = (torrent, piece);
+        if self.pieces.get(&key).is_some_and(|state| state.holds(held.block.begin)) {
+            self.settle(&[key]);
+        }
+        if !self.pieces.contains_key(&key) && storage.is_right(piece) {
+            return self.answer_right(torrent, piece, vec![held]);
         }
         let state = in_hand(&mut self.pieces, &storage, piece);
-        if state.before.compare {
-            compare(&mut self.hands, &storage, state, &run);
+        let (before, was_ripe) = (state.held_bytes(), state.is_ripe());
+        state.hold(held);
+        self.held_bytes += u64::from(state.held_bytes() - before);
+        if state.is_ripe() && !was_ripe {
+            self.ripe.push(key);
         }
-        storage.beat();
-        let stored = store(&mut self.hands, &storage, &run);
-        storage.beat();
-        if let Err(error) = stored {
-            self.pieces.remove(&(torrent, piece));
-            storage.set_failed(piece, false);
-            return self.answer_all(run, Some(&error));
+        if before == 0 {
+            self.holding.push(key);
         }
-        for write in &run {
-            let bytes = write.buf.filled(write.block.len);
-            state.stored(write.block.begin / crate::base::buf::BLOCK, write.block, bytes);
-        }
-        self.answer_all(run, None);
-        self.follow(&storage, piece);
     }
 
-    fn answer_all(&self, run: Vec<Write>, error: Option<&DiskError>) {
-        for Write { torrent, block, buf } in run {
+    /// Stores what is worth it: of as many pieces as are hashed side by side best, or when too much is held.
+    pub(super) fn settle_ripe(&mut self) {
+        let over = self.held_bytes > HELD_MAX;
+        let count = if over { self.ripe.len() } else { self.ripe.len() / WIDE * WIDE };
+        let ripe: Vec<Key> = self.ripe.drain(..count).collect();
+        self.settle(&ripe);
+        if self.held_bytes > HELD_MAX / 2 && over {
+            self.settle_all();
+        }
+    }
+
+    /// Stores all that is held.
+    pub(super) fn settle_all(&mut self) {
+        let keys = std::mem::take(&mut self.holding);
+        self.settle(&keys);
+    }
+
+    /// Stores what is held of these pieces.
+    fn settle(&mut self, keys: &[Key]) {
+        for some in keys.chunks(WIDE) {
+            let mut group = Vec::with_capacity(WIDE);
+            for key in some {
+                if let Some(state) = self.pieces.remove(key) {
+                    self.held_bytes -= u64::from(state.held_bytes());
+                    group.push((*key, state));
+                }
+            }
+            // Those that a check found right meanwhile are hashed for nothing: it hardly ever happens.
+            let mut streams: Vec<_> = group.iter_mut().filter_map(|(_, state)| state.ahead()).collect();
+            side_by_side(&mut streams);
+            drop(streams);
+            for (key, state) in group {
+                self.put_away(key, state);
+            }
+        }
+        let gone = |key: &Key| self.pieces.get(key).is_none_or(|state| state.held_bytes() == 0);
+        if !keys.is_empty() {
+            self.ripe.retain(|key| !gone(key));
+            self.holding.retain(|key| !gone(key));
+        }
+    }
+
+    /// Stores what is held of a piece, which is hashed, and answers for each block.
+    fn put_away(&mut self, (torrent, piece): Key, mut state: Piece) {
+        let held = state.take_held();
+        if held.is_empty() {
+            self.pieces.insert((torrent, piece), state);
+            return;
+        }
+        let Some(storage) = self.storage(torrent) else {
+            return self.answer_all(torrent, held, Some(&closed()));
+        };
+        if storage.is_right(piece) {
+            return self.answer_right(torrent, piece, held);
+        }
+        if state.before.compare {
+            compare(&mut self.hands, &storage, &mut state, &held);
+        }
+        storage.beat();
+        let stored = runs(&held).try_for_each(|run| store(&mut self.hands, &storage, run));
+        storage.beat();
+        if let Err(error) = stored {
+            storage.set_failed(piece, false);
+            return self.answer_all(torrent, held, Some(&error));
+        }
+        state.stored(&held);
+        self.answer_all(torrent, held, None);
+        self.follow(&storage, piece, state);
+    }
+
+    fn answer_all(&self, torrent: TorrentId, held: Vec<Held>, error: Option<&DiskError>) {
+        for Held { block, buf } in held {
             let result = error.map_or(Ok(()), |error| Err(again(error)));
             self.answer(Done::Written { torrent, block, buf, result });
         }
     }
 
+    /// Answers for blocks of a piece that is right: who had it fetched believes that it is not.
+    fn answer_right(&self, torrent: TorrentId, piece: u32, held: Vec<Held>) {
+        self.answer_all(torrent, held, None);
+        let verdict = Verdict::Good { differed: Vec::new() };
+        self.answer(Done::Piece { torrent, piece, verdict });
+    }
+
     /// Hashes what is stored past a gap that closed, and judges the piece when it is whole.
-    fn follow(&mut self, storage: &Arc<Storage>, piece: u32) {
-        let key = (storage.torrent, piece);
-        let Some(state) = self.pieces.get_mut(&key) else { return };
-        let caught_up = catch_up(&mut self.hands, storage, state, piece);
+    fn follow(&mut self, storage: &Arc<Storage>, piece: u32, mut state: Piece) {
+        let caught_up = catch_up(&mut self.hands, storage, &mut state, piece);
         if !state.is_whole() {
             // What could not be read now is tried again when the piece is whole.
+            self.pieces.insert((storage.torrent, piece), state);
             return;
         }
         let right = caught_up.and_then(|()| storage.is_due(piece, &state.digest()));
-        let differed = std::mem::take(&mut state.differed);
-        self.pieces.remove(&key);
         let right = right.and_then(|right| Ok((right, storage.still_ours(piece)?)));
         let verdict = match right {
             Ok((true, changed)) => {
                 storage.set_right(piece, changed);
-                Verdict::Good { differed }
+                Verdict::Good { differed: state.differed }
             }
             Ok((false, _)) => {
                 storage.set_failed(piece, true);
@@ -142,7 +187,10 @@ fn in_hand<'a>(
     let state = pieces.entry((storage.torrent, piece)).or_insert_with(new);
     if state.fails != fails {
         if storage.failed(piece).tries != state.before.tries {
+            // What is held is of no try yet, like what stands in the queue.
+            let held = state.take_held();
             *state = new();
+            held.into_iter().for_each(|held| state.hold(held));
         }
         state.fails = fails;
     }
@@ -165,13 +213,13 @@ fn catch_up(hands: &mut Hands, storage: &Storage, state: &mut Piece, piece: u32)
 }
 
 /// Compares blocks with those of the try that failed, before they are stored over them.
-fn compare(hands: &mut Hands, storage: &Storage, state: &mut Piece, run: &[Write]) {
-    for write in run {
-        let (block, index) = (write.block, write.block.begin / crate::base::buf::BLOCK);
+fn compare(hands: &mut Hands, storage: &Storage, state: &mut Piece, all: &[Held]) {
+    for held in all {
+        let (block, index) = (held.block, held.block.begin / BLOCK);
         let old = &mut hands.chunk[..block.len as usize];
         if !state.has(index)
             && read(&mut hands.files, storage, block.piece, block.begin, old).is_ok()
-            && old != write.buf.filled(block.len)
+            && old != held.bytes()
         {
             state.differed.push(index);
         }
@@ -179,10 +227,10 @@ fn compare(hands: &mut Hands, storage: &Storage, state: &mut Piece, run: &[Write
 }
 
 /// Puts neighbouring blocks of one piece where they belong.
-fn store(hands: &mut Hands, storage: &Storage, run: &[Write]) -> Result<(), DiskError> {
+fn store(hands: &mut Hands, storage: &Storage, run: &[Held]) -> Result<(), DiskError> {
     let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
     let (begin, len) = (first.block.begin, last.block.begin + last.block.len - first.block.begin);
-    let mut blocks = run.iter().map(|w| w.buf.filled(w.block.len));
+    let mut blocks = run.iter().map(Held::bytes);
     let mut bytes: &[u8] = &[];
     for part in storage.runs(first.block.piece, begin, len) {
         let mut slices = Vec::with_capacity(run.len());

@@ -5,7 +5,7 @@ use super::http::{Fetched, late, redirect};
 use super::left;
 use crate::api::TrackerFailure;
 use crate::limits;
-use crate::proto::http::{USER_AGENT, base64};
+use crate::proto::http::{self, Head, USER_AGENT, base64};
 use crate::proto::metainfo::printable;
 use crate::proto::tracker::url::{Host, Url};
 use crate::sys::socket::{Family, Route};
@@ -38,6 +38,25 @@ pub(super) fn fetch(
     deadline: Instant,
     max: usize,
 ) -> Result<Fetched> {
+    let (head, mut answer) = open(route, url, addrs, deadline, None)?;
+    if let Some(to) = redirect(url, head.redirect())? {
+        return Ok(to);
+    }
+    if head.encoding.is_some() {
+        return Err(TrackerFailure::Network("the answer is compressed, which was not asked for".into()));
+    }
+    let body = read_body(&mut answer, deadline, max)?;
+    Ok(Fetched::Answer { status: head.status, body })
+}
+
+/// Asks for a URL, or so many of its bytes from one on; gives the head of the answer and what its body is read from.
+pub(super) fn open(
+    route: &Route,
+    url: &Url,
+    addrs: &[IpAddr],
+    deadline: Instant,
+    range: Option<(u64, u64)>,
+) -> Result<(Head, impl Read + use<>)> {
     for &ip in addrs {
         leaves_as_bound(route, SocketAddr::new(ip, url.port()))?;
     }
@@ -53,27 +72,16 @@ pub(super) fn fetch(
         .with_max_headers_size(head_max)
         .with_max_status_line_length(line_max)
         .with_timeout(secs);
+    if let Some((from, len)) = range {
+        request = request.with_header("Range", http::range(from, len));
+    }
     if let Some(user) = url.user() {
         request = request.with_header("Authorization", format!("Basic {}", base64(user)));
     }
-    let mut answer = request.send_lazy().map_err(|error| failed(&error))?;
-    let status = answer.status_code;
-    let field = |name: &str| {
-        let mut fields = answer.headers.iter();
-        fields.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_string())
-    };
-    if matches!(status, 301 | 302 | 303 | 307 | 308)
-        && let Some(to) = redirect(url, field("location").as_deref())?
-    {
-        return Ok(to);
-    }
-    if field("content-encoding")
-        .is_some_and(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"))
-    {
-        return Err(TrackerFailure::Network("the answer is compressed, which was not asked for".into()));
-    }
-    let body = read_body(&mut answer, deadline, max)?;
-    Ok(Fetched::Answer { status, body })
+    let answer = request.send_lazy().map_err(|error| failed(&error))?;
+    let head = http::decoded(answer.status_code, &answer.headers)
+        .map_err(|e| TrackerFailure::Network(e.to_string()))?;
+    Ok((head, answer))
 }
 
 fn read_body(answer: &mut impl Read, deadline: Instant, max: usize) -> Result<Vec<u8>> {

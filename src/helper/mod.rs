@@ -9,7 +9,10 @@ mod http;
 #[cfg(feature = "https")]
 mod https;
 mod lookup;
+pub mod powers;
 pub mod scrape;
+pub mod torrent;
+pub mod web;
 
 use crate::api::{Call, Reply, TorrentId, TrackerFailure};
 use crate::base::wake::Wake;
@@ -509,6 +512,16 @@ fn resolved(
         Some(torrent) => Reply::Resolved { torrent, host, port, result },
         None => Reply::LookedUp { host, port, result },
     }
+}
+
+/// The addresses of a host that can be reached at all, by a look-up that may hang.
+fn addresses(route: &Route, host: &Host) -> Result<Vec<IpAddr>, TrackerFailure> {
+    let found = match host {
+        Host::Ip(ip) => vec![*ip],
+        Host::Name(name) => lookup::look_up(name)
+            .map_err(|no| TrackerFailure::Network(format!("cannot find {name}: {}", no.why)))?,
+    };
+    lookup::usable(&found, route).map_err(TrackerFailure::Network)
 }
 
 /// Enough for a look-up and TLS.

@@ -2,18 +2,18 @@
 //! has a thread of its own, and all end by one deadline. A thread that hangs in a name look-up is left to itself.
 
 use super::http::{self, Fetched, late};
-use super::{STACK, clock, hide, left, lookup};
+use super::{STACK, addresses, clock, hide, left};
 use crate::api::TrackerFailure;
 use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::proto::tracker::http::{Error, scrape as question, scraped};
 use crate::proto::tracker::udp::{self, Answer, Counts};
-use crate::proto::tracker::url::{Host, Url};
+use crate::proto::tracker::url::Url;
 use crate::proto::tracker::{Failure, Scheme, Scraped, Tally};
 use crate::sys::socket::{self, Family, Route};
 use crossbeam_channel::{Receiver, bounded};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -79,15 +79,6 @@ fn ask(route: &Route, question: &Question, trail: &mut Vec<Url>, deadline: Insta
         all.min_interval = all.min_interval.max(some.min_interval);
     }
     Ok(all)
-}
-
-fn addresses(route: &Route, host: &Host) -> Result<Vec<IpAddr>, TrackerFailure> {
-    let found = match host {
-        Host::Ip(ip) => vec![*ip],
-        Host::Name(name) => lookup::look_up(name)
-            .map_err(|no| TrackerFailure::Network(format!("cannot find {name}: {}", no.why)))?,
-    };
-    lookup::usable(&found, route).map_err(TrackerFailure::Network)
 }
 
 fn over_http(

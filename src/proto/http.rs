@@ -7,8 +7,22 @@ use crate::proto::tracker::url::Url;
 
 /// The request for a URL. Nothing of the URL can end a line early: see [`Url`].
 pub fn get(url: &Url) -> Vec<u8> {
+    request(url, "Connection: close\r\n")
+}
+
+/// The request for so many bytes of it (not 0), from byte `from` on; the connection stays for the next one.
+pub fn get_range(url: &Url, from: u64, len: u64) -> Vec<u8> {
+    request(url, &format!("Range: {}\r\n", range(from, len)))
+}
+
+/// The value of a `Range` header (RFC 9110, 14.2).
+pub fn range(from: u64, len: u64) -> String {
+    format!("bytes={from}-{}", from.saturating_add(len).saturating_sub(1))
+}
+
+fn request(url: &Url, fields: &str) -> Vec<u8> {
     let mut out = format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {USER_AGENT}\r\nAccept-Encoding: identity\r\nConnection: close\r\n",
+        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {USER_AGENT}\r\nAccept-Encoding: identity\r\n{fields}",
         url.target(),
         url.authority()
     );
@@ -86,8 +100,40 @@ pub struct Head {
     pub location: Option<String>,
     /// The content coding, where it is not `identity`; printable.
     pub encoding: Option<String>,
+    /// Which part of the whole the body is, where that is said and makes sense.
+    pub part: Option<Part>,
+    /// When to come again, in seconds (RFC 9110, 10.2.3); dates are not read.
+    pub retry_after: Option<u64>,
+    /// Another request may follow on this connection.
+    pub keep: bool,
     /// Where the body begins in the bytes given.
     pub body: usize,
+}
+
+/// A `Content-Range` (RFC 9110, 14.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// The first byte.
+    pub from: u64,
+    /// The last byte.
+    pub to: u64,
+    /// How long the whole is, if the server knows.
+    pub whole: Option<u64>,
+}
+
+impl Part {
+    /// Reads `bytes FROM-TO/WHOLE`.
+    pub fn parse(value: &[u8]) -> Option<Part> {
+        let text = std::str::from_utf8(value).ok()?;
+        let (unit, text) = text.split_at_checked(6)?;
+        let (range, whole) = text.trim_start().split_once('/')?;
+        let (from, to) = range.split_once('-')?;
+        let number = |text: &str| decimal(text.as_bytes());
+        let whole = if whole == "*" { None } else { Some(number(whole)?) };
+        let part = Part { from: number(from)?, to: number(to)?, whole };
+        let sound = part.from <= part.to && part.whole.is_none_or(|whole| part.to < whole);
+        (unit.eq_ignore_ascii_case("bytes ") && sound).then_some(part)
+    }
 }
 
 impl Head {
@@ -109,7 +155,8 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, Error> {
                 at += len;
                 let status = answer.code.unwrap_or(0);
                 if !(100..200).contains(&status) {
-                    return fields(status, answer.headers, at).map(Some);
+                    let lasting = answer.version == Some(1);
+                    return fields(status, answer.headers, at, lasting).map(Some);
                 }
             }
             Ok(httparse::Status::Partial) if within.len() < limits::HTTP_HEAD_MAX => return Ok(None),
@@ -121,9 +168,28 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, Error> {
     }
 }
 
-/// What we need of the header lines.
-fn fields(status: u16, headers: &[httparse::Header<'_>], body: usize) -> Result<Head, Error> {
-    let mut head = Head { status, framing: Framing::Close, location: None, encoding: None, body };
+/// The head of an answer that somebody else has taken apart; a coding of its body for the way (chunks) is undone.
+pub fn decoded(status: u16, lines: &[(String, String)]) -> Result<Head, Error> {
+    let headers: Vec<_> = lines
+        .iter()
+        .filter(|(name, _)| !name.eq_ignore_ascii_case("transfer-encoding"))
+        .map(|(name, value)| httparse::Header { name, value: value.as_bytes() })
+        .collect();
+    fields(status, &headers, 0, false)
+}
+
+/// What we need of the header lines; `keep`: connections last unless they are said not to.
+fn fields(status: u16, headers: &[httparse::Header<'_>], body: usize, keep: bool) -> Result<Head, Error> {
+    let mut head = Head {
+        status,
+        framing: Framing::Close,
+        location: None,
+        encoding: None,
+        part: None,
+        retry_after: None,
+        keep,
+        body,
+    };
     for header in headers {
         let value = header.value.trim_ascii();
         if header.name.eq_ignore_ascii_case("location") {
@@ -132,6 +198,13 @@ fn fields(status: u16, headers: &[httparse::Header<'_>], body: usize) -> Result<
             if !value.is_empty() && !value.eq_ignore_ascii_case(b"identity") {
                 head.encoding = Some(shown(value));
             }
+        } else if header.name.eq_ignore_ascii_case("content-range") {
+            head.part = Part::parse(value);
+        } else if header.name.eq_ignore_ascii_case("retry-after") {
+            head.retry_after = decimal(value);
+        } else if header.name.eq_ignore_ascii_case("connection") {
+            let mut words = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+            head.keep &= !words.any(|word| word.eq_ignore_ascii_case(b"close"));
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
             match value {
                 v if v.eq_ignore_ascii_case(b"chunked") => head.framing = Framing::Chunked,
@@ -151,6 +224,7 @@ fn fields(status: u16, headers: &[httparse::Header<'_>], body: usize) -> Result<
     if matches!(status, 204 | 304) {
         head.framing = Framing::Length(0);
     }
+    head.keep &= head.framing != Framing::Close;
     Ok(head)
 }
 
@@ -213,7 +287,13 @@ impl Body {
     }
 
     /// Appends to `out` what `input` holds of the body. True once the body is whole; what follows it is ignored.
-    pub fn feed(&mut self, mut input: &[u8], out: &mut Vec<u8>) -> Result<bool, Error> {
+    pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<bool, Error> {
+        self.take(input, out).map(|_| self.phase == Phase::Done)
+    }
+
+    /// The same; tells how many bytes of `input` are the body's. It [is done](Body::is_done) where some are left.
+    pub fn take(&mut self, mut input: &[u8], out: &mut Vec<u8>) -> Result<usize, Error> {
+        let len = input.len();
         while let Some((&byte, after)) = input.split_first() {
             match self.phase {
                 Phase::Done => break,
@@ -234,7 +314,12 @@ impl Body {
                 }
             }
         }
-        Ok(self.phase == Phase::Done)
+        Ok(len - input.len())
+    }
+
+    /// Whether the body is whole.
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
     }
 
     /// The connection has ended: an error, if the body had not.

@@ -106,6 +106,29 @@ pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// The 20 bytes that 32 digits of base32 stand for, in either case (RFC 4648, without padding): what old magnet links
+/// name a torrent by. None for any other text.
+pub fn from_base32(text: &str) -> Option<[u8; 20]> {
+    let (groups, rest) = text.as_bytes().as_chunks::<8>();
+    if groups.len() != 4 || !rest.is_empty() {
+        return None;
+    }
+    let mut bytes = [0; 20];
+    for (five, group) in bytes.as_chunks_mut::<5>().0.iter_mut().zip(groups) {
+        let mut bits = 0u64;
+        for letter in group {
+            let value = match letter.to_ascii_uppercase() {
+                letter @ b'A'..=b'Z' => letter - b'A',
+                letter @ b'2'..=b'7' => letter - b'2' + 26,
+                _ => return None,
+            };
+            bits = bits << 5 | u64::from(value);
+        }
+        five.copy_from_slice(&bits.to_be_bytes()[3..]);
+    }
+    Some(bytes)
+}
+
 fn digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
@@ -121,6 +144,21 @@ mod tests {
         assert_eq!((hash.0[0], hash.0[1], hash.0[19]), (0, 0xff, 0xab));
         assert_eq!((hash.to_string(), format!("{hash:?}")), (text.to_string(), text.to_string()));
         assert_eq!(text.to_uppercase().parse(), Ok(hash));
+    }
+
+    #[test]
+    fn base32_is_read_in_either_case() {
+        let bytes = from_hex("443214c74254b635cf84653a56d7c675be77df00").unwrap();
+        assert_eq!(from_base32("IQZBJR2CKS3DLT4EMU5FNV6GOW7HPXYA"), Some(bytes));
+        assert_eq!(from_base32("iqzbjr2cks3dlt4emu5fnv6gow7hpxya"), Some(bytes));
+        for wrong in [
+            "",
+            "IQZBJR2CKS3DLT4EMU5FNV6GOW7HPXY",
+            "IQZBJR2CKS3DLT4EMU5FNV6GOW7HPXY1",
+            "IQZBJR2CKS3DLT4EMU5FNV6GOW7HPXYA=",
+        ] {
+            assert_eq!(from_base32(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -89,6 +89,11 @@ impl Layout {
         Ok(Layout { piece_length, pieces, starts: starts.into() })
     }
 
+    /// The layout of nothing: no file, no piece.
+    pub fn empty() -> Layout {
+        Layout { piece_length: 1, pieces: 0, starts: Box::new([0]) }
+    }
+
     /// The length of every piece but the last, in bytes.
     pub fn piece_length(&self) -> u32 {
         self.piece_length

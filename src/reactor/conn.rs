@@ -1,5 +1,6 @@
 //! One connection: its socket, the decoder, the block that is coming in and the outbox; and the table of them all.
 
+use super::crypt::Crypt;
 use super::outbox::Outbox;
 use crate::api::PeerId;
 use crate::base::arena::Handle;
@@ -43,6 +44,7 @@ pub(super) struct Conn {
     pub(super) stream: TcpStream,
     pub(super) decoder: Decoder,
     pub(super) outbox: Outbox,
+    pub(super) crypt: Crypt,
     /// The connection is not made yet.
     pub(super) connecting: bool,
     /// The socket takes no more: the poller tells when it does.
@@ -75,6 +77,7 @@ impl Conn {
             stream,
             decoder: Decoder::new(),
             outbox: Outbox::default(),
+            crypt: Crypt::Plain,
             connecting,
             blocked: false,
             dirty: false,
@@ -162,8 +165,20 @@ impl Conn {
             }
             None => ((&self.stream).read(scratch)?, 0),
         };
+        self.decrypt(n, left, scratch);
         let block = if left > 0 { self.advance(n.min(left)) } else { None };
         Ok(Got { bytes: n, scratch: n.saturating_sub(left), block, short: n < left + room })
+    }
+
+    /// Decrypts the `n` bytes that were read where they lie: `left` at most in the block that is coming in, the others in
+    /// `scratch`.
+    fn decrypt(&mut self, n: usize, left: usize, scratch: &mut [u8]) {
+        let within = n.min(left);
+        if let Some((payload, buf)) = self.decoder.payload().zip(self.buf.as_mut()).filter(|_| within > 0) {
+            let at = payload.filled as usize;
+            self.crypt.decrypt(&mut buf.space()[at..at + within]);
+        }
+        self.crypt.decrypt(&mut scratch[..n - within]);
     }
 
     /// The connection ends: every buffer goes home, the socket closes.

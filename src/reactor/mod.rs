@@ -4,6 +4,8 @@
 //! One event goes in, all actions are carried out, then the next event.
 
 mod conn;
+mod crypt;
+mod lsd;
 mod outbox;
 pub mod serve;
 mod signals;
@@ -13,18 +15,22 @@ mod tests;
 mod traffic;
 mod udp;
 
+pub use lsd::join_groups;
 pub use signals::{Hangup, Signals, no_hurry};
 pub use sockets::{ListenError, Listener, Poll, listen};
 
-use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, Why};
+use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, WebOrder, WebSaid, Why};
 use crate::base::buf::Pool;
+use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::base::wake::Wake;
 use crate::limits;
+use crate::proto::mse::{self, Methods, Power};
 use crate::session::Config;
 #[cfg(not(test))]
 use crate::session::Session;
 use crate::sys::guard;
+use crate::sys::multicast::Group;
 use crate::sys::socket::Route;
 use conn::Conns;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -58,6 +64,14 @@ pub struct Links {
     pub call: Box<dyn FnMut(Call) + Send>,
     /// From the helpers.
     pub replies: Receiver<Reply>,
+    /// To the thread of the key exchanges, [`limits::MSE_POWERS_OUT`] at a time. It must not block.
+    pub raise: Box<dyn FnMut(PeerId, Power) + Send>,
+    /// From it.
+    pub powers: Receiver<(PeerId, mse::Key)>,
+    /// To the threads of web seeds, each by its number. It must not block.
+    pub web: Box<dyn FnMut(u8, WebOrder) + Send>,
+    /// From these.
+    pub said: Receiver<(u8, WebSaid)>,
     /// From the program.
     pub commands: Receiver<Command>,
     /// To the program.
@@ -78,6 +92,8 @@ pub struct Setup {
     pub route: Route,
     /// The listeners.
     pub listeners: Vec<Listener>,
+    /// The groups of local service discovery (BEP 14), of [`join_groups`].
+    pub groups: Vec<Group>,
     /// Signals, where they are ours to take.
     pub signals: Option<Signals>,
     /// The blocks: those of `config.receive_bufs` and [`limits::SEND_BUFS`].
@@ -89,12 +105,19 @@ pub struct Setup {
 /// The net thread's state.
 pub struct Reactor {
     session: Session,
+    /// For encrypted handshakes.
+    rng: Rng,
+    /// What is answered to an encrypted handshake; None: it is taken for nonsense.
+    answers: Option<Methods>,
+    /// Powers that are being computed.
+    powers_out: usize,
     start: Instant,
     now: Time,
     poll: Poll,
     wake: Arc<Wake>,
     route: Route,
     listeners: Vec<Listener>,
+    groups: Vec<Group>,
     signals: Option<Signals>,
     pool: Pool,
     links: Links,
@@ -134,10 +157,16 @@ impl Reactor {
             setup.poll.add(listener.datagrams.as_fd(), Key::Datagrams(at), (true, false))?;
             notes.push_back(Report::Listening { addr: listener.addr()? });
         }
+        for (at, group) in setup.groups.iter().enumerate() {
+            setup.poll.add(group.as_fd(), Key::Group(at), (true, false))?;
+        }
         if let Some(signals) = &setup.signals {
             setup.poll.add(signals.as_fd(), Key::Signals, (true, false))?;
         }
         Ok(Reactor {
+            rng: Rng::new(setup.seed).fork(b"encryption"),
+            answers: setup.config.encryption.methods(),
+            powers_out: 0,
             session: Session::new(setup.config, setup.seed, Time::ZERO),
             start: Instant::now(),
             now: Time::ZERO,
@@ -145,6 +174,7 @@ impl Reactor {
             wake: setup.wake,
             route: setup.route,
             listeners: setup.listeners,
+            groups: setup.groups,
             signals: setup.signals,
             pool: setup.pool,
             links: setup.links,
@@ -200,7 +230,11 @@ impl Reactor {
     fn sleep(&mut self) -> io::Result<()> {
         self.wake.doze();
         let links = &self.links;
-        let mail = !(links.done.is_empty() && links.replies.is_empty() && links.commands.is_empty());
+        let quiet = links.done.is_empty()
+            && links.replies.is_empty()
+            && links.powers.is_empty()
+            && links.said.is_empty();
+        let mail = !(quiet && links.commands.is_empty());
         let until = if mail || !self.dirty.is_empty() || !self.resumed.is_empty() {
             Some(Time::ZERO)
         } else {
@@ -233,6 +267,14 @@ impl Reactor {
             self.tell(Event::Reply(reply));
         }
         for _ in 0..limits::MAIL_MAX {
+            let Ok((peer, power)) = self.links.powers.try_recv() else { break };
+            self.on_power(peer, &power);
+        }
+        for _ in 0..limits::MAIL_MAX {
+            let Ok((slot, said)) = self.links.said.try_recv() else { break };
+            self.tell(Event::Web { slot, said });
+        }
+        for _ in 0..limits::MAIL_MAX {
             let Ok(command) = self.links.commands.try_recv() else { break };
             self.tell(Event::Command(command));
         }
@@ -255,6 +297,7 @@ impl Reactor {
             match one.key {
                 Key::Listener(at) => self.accept(at),
                 Key::Datagrams(at) => self.receive(at, datagrams),
+                Key::Group(at) => self.hear_group(at),
                 Key::Signals => self.take_signals(),
                 Key::Peer(_) => {}
             }
@@ -302,9 +345,8 @@ impl Reactor {
     fn act(&mut self, action: Action) {
         match action {
             Action::Connect { peer, addr } => self.connect(peer, addr),
-            Action::Handshake { peer, handshake } => {
-                self.say(peer, |outbox| outbox.push(&handshake.encode()));
-            }
+            Action::Encrypt { peer, methods } => self.encrypt(peer, methods),
+            Action::Handshake { peer, handshake } => self.say_handshake(peer, &handshake),
             Action::Expect { peer, max } => {
                 if let Some(conn) = self.conns.get_mut(peer) {
                     conn.decoder.set_max(max);
@@ -321,18 +363,34 @@ impl Reactor {
             Action::Resume { peer } => self.resumed.push(peer),
             Action::Close { peer, why } => self.drop_peer(peer, why),
             Action::Job { lane, job } => self.give(lane, job),
-            Action::Read { lane, torrent, peer, block } => {
+            Action::Read { lane, torrent, peer, blocks } => {
                 #[expect(
                     clippy::expect_used,
                     reason = "our own count: the pool holds what the session may ask for"
                 )]
-                let buf = self.pool.take().expect("a buffer for each read");
-                self.give(lane, Job::Read { torrent, peer, block, buf });
+                let with_buf = |block| (block, self.pool.take().expect("a buffer for each read"));
+                let blocks = blocks.into_iter().map(with_buf).collect();
+                self.give(lane, Job::Read { torrent, peer, blocks });
             }
             Action::Datagram { to, data } => self.send_datagram(to, &data),
+            Action::Lsd { v6, data } => self.announce_locally(v6, &data),
             Action::Call(call) => (self.links.call)(*call),
+            Action::Web { slot, order } => (self.links.web)(slot, order),
+            Action::Lend { slot, count } => self.lend(slot, count),
             Action::Release(buf) => self.pool.put(buf),
             Action::Exit => self.ending = true,
+        }
+    }
+
+    /// Lends buffers to a thread of web seeds.
+    fn lend(&mut self, slot: u8, count: u32) {
+        for _ in 0..count {
+            #[expect(
+                clippy::expect_used,
+                reason = "our own count: the pool holds what the session may let in"
+            )]
+            let buf = self.pool.take().expect("a buffer for each block that is let in");
+            (self.links.web)(slot, WebOrder::Lend(buf));
         }
     }
 
@@ -389,6 +447,9 @@ impl Reactor {
         for listener in &self.listeners {
             self.poll.remove(listener.as_fd());
             self.poll.remove(listener.datagrams.as_fd());
+        }
+        for group in &self.groups {
+            self.poll.remove(group.as_fd());
         }
         if let Some(signals) = &self.signals {
             self.poll.remove(signals.as_fd());

@@ -4,6 +4,7 @@
 use crate::base::buf::{Buf, Pool};
 use crate::limits;
 use crate::proto::layout::Block;
+use crate::proto::mse::Rc4;
 use crate::proto::wire::Message;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -56,6 +57,22 @@ impl Outbox {
     pub(super) fn push_block(&mut self, block: Block, buf: Buf) {
         Message::Piece(block).encode(&mut self.row);
         self.blocks.push_back(Segment { at: self.row.len(), len: block.len, buf });
+    }
+
+    /// Where what is added next begins: bytes of the row, and blocks.
+    pub(super) fn end(&self) -> (usize, usize) {
+        (self.row.len(), self.blocks.len())
+    }
+
+    /// Encrypts what was added after such an end, in place and in the order of the stream. Nothing may have gone out since.
+    pub(super) fn encrypt(&mut self, (row, blocks): (usize, usize), cipher: &mut Rc4) {
+        let mut at = row;
+        for segment in self.blocks.iter_mut().skip(blocks) {
+            cipher.apply(&mut self.row[at..segment.at]);
+            cipher.apply(&mut segment.buf.space()[..segment.len as usize]);
+            at = segment.at;
+        }
+        cipher.apply(&mut self.row[at..]);
     }
 
     /// Whether nothing waits.

@@ -29,6 +29,8 @@ pub(super) enum Key {
     Listener(usize),
     /// The datagram socket beside a listener, by its place.
     Datagrams(usize),
+    /// A multicast group, by its place.
+    Group(usize),
     /// The pipe that signals come through.
     Signals,
 }
@@ -39,16 +41,20 @@ impl Key {
         match self {
             Key::Peer(id) => id.bits() as usize,
             Key::Signals => OWN_SLOT as usize,
-            Key::Listener(at) => (2 * at + 1) << 16 | OWN_SLOT as usize,
-            Key::Datagrams(at) => (2 * at + 2) << 16 | OWN_SLOT as usize,
+            Key::Listener(at) => (3 * at + 1) << 16 | OWN_SLOT as usize,
+            Key::Datagrams(at) => (3 * at + 2) << 16 | OWN_SLOT as usize,
+            Key::Group(at) => (3 * at + 3) << 16 | OWN_SLOT as usize,
         }
     }
 
     fn from_bits(bits: usize) -> Key {
         match (bits as u32 & 0xFFFF, bits >> 16) {
             (OWN_SLOT, 0) => Key::Signals,
-            (OWN_SLOT, at) if at % 2 == 1 => Key::Listener(at / 2),
-            (OWN_SLOT, at) => Key::Datagrams(at / 2 - 1),
+            (OWN_SLOT, at) => match (at - 1) % 3 {
+                0 => Key::Listener((at - 1) / 3),
+                1 => Key::Datagrams((at - 1) / 3),
+                _ => Key::Group((at - 1) / 3),
+            },
             _ => Key::Peer(PeerId::from_bits(bits as u32)),
         }
     }
@@ -304,6 +310,8 @@ mod tests {
             Key::Listener(1),
             Key::Datagrams(0),
             Key::Datagrams(1),
+            Key::Group(0),
+            Key::Group(1),
         ] {
             assert_eq!(Key::from_bits(key.bits()), key);
         }

@@ -1,7 +1,9 @@
 //! The turn, over real sockets, against a session that answers as each test says.
 
+mod crypt;
+
 use super::*;
-use crate::api::{Intake, TorrentId};
+use crate::api::{Encryption, Intake, TorrentId};
 use crate::base::arena::Handle;
 use crate::base::buf::BLOCK;
 use crate::proto::id::InfoHash;
@@ -16,7 +18,9 @@ pub(super) mod script {
     use crate::api::{Action, Event, Intake, PeerId, Report};
     use crate::base::arena::Handle;
     use crate::base::time::Time;
+    use crate::proto::id::InfoHash;
     use crate::proto::layout::Block;
+    use crate::proto::mse::request_name;
     use crate::session::Config;
     use std::collections::VecDeque;
     use std::net::SocketAddr;
@@ -64,6 +68,11 @@ pub(super) mod script {
             let intake = self.intakes.pop_front().unwrap_or(Intake::Take);
             self.heard.push(format!("{peer} {} {intake:?}", block.piece));
             intake
+        }
+
+        pub(crate) fn requested(&self, name: &[u8; 20]) -> Option<InfoHash> {
+            let ours = InfoHash([1; 20]);
+            (*name == request_name(ours)).then_some(ours)
         }
 
         pub(crate) fn handle(&mut self, event: Event<'_>, now: Time) {
@@ -131,11 +140,17 @@ fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer)
     let (reports_tx, reports) = crossbeam_channel::bounded(2);
     let (urgent, urgent_rx) = crossbeam_channel::bounded(8);
     let (checks, checks_rx) = crossbeam_channel::bounded(8);
+    let (powers_tx, powers) = crossbeam_channel::bounded(limits::MSE_POWERS_OUT);
+    let raise = Box::new(move |peer, power: Power| powers_tx.send((peer, power.raise())).unwrap());
     let links = Links {
         lanes: vec![Lane { urgent, checks }],
         done: done_rx,
         call: Box::new(|_| {}),
         replies: replies_rx,
+        raise,
+        powers,
+        web: Box::new(|_, _| {}),
+        said: crossbeam_channel::never(),
         commands: commands_rx,
         reports: reports_tx,
     };
@@ -146,13 +161,17 @@ fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer)
         max_upload: 4,
         max_download_rate: 0,
         max_upload_rate: 0,
+        encryption: Encryption::Disabled,
         lanes: 1,
         max_open: 10,
         receive_bufs: bufs,
+        lsd: false,
+        pex: false,
     };
     let pool = Pool::new(bufs).unwrap();
     let (seed, signals) = ([0; 32], None);
-    let setup = Setup { config, seed, poll, wake: wake.clone(), route, listeners, signals, pool, links };
+    let (bell, groups) = (wake.clone(), Vec::new());
+    let setup = Setup { config, seed, poll, wake: bell, route, listeners, groups, signals, pool, links };
     let mut reactor = Reactor::new(setup).unwrap();
     reactor.session.answer = answer;
     let jobs = [urgent_rx, checks_rx];
@@ -511,20 +530,22 @@ fn other_threads_wake_it_and_are_heard_in_order() {
 }
 
 #[test]
-fn jobs_go_to_their_channel_and_a_read_gets_a_buffer() {
-    let mut b = bench(1, |_, _| {});
+fn jobs_go_to_their_channel_and_a_read_gets_its_buffers() {
+    let mut b = bench(2, |_, _| {});
     let (torrent, block) = (TorrentId::from_bits(0), Block { piece: 1, begin: 0, len: 5 });
     b.reactor.session.actions = [
         Action::Job { lane: 0, job: Job::Check { torrent, first: 0, count: 1 } },
         Action::Job { lane: 0, job: Job::Close { torrent } },
-        Action::Read { lane: 0, torrent, peer: peer(0), block },
+        Action::Read { lane: 0, torrent, peer: peer(0), blocks: vec![block, block] },
     ]
     .into();
     b.reactor.carry_out();
     assert!(matches!(b.jobs[1].try_recv(), Ok(Job::Check { .. })));
     assert!(matches!(b.jobs[0].try_recv(), Ok(Job::Close { .. })));
-    let Ok(Job::Read { buf, .. }) = b.jobs[0].try_recv() else { panic!("no read") };
-    b.reactor.session.actions.push_back(Action::SendBlock { peer: peer(7), block, buf });
+    let Ok(Job::Read { blocks, .. }) = b.jobs[0].try_recv() else { panic!("no read") };
+    assert_eq!(blocks.len(), 2);
+    let send = |(block, buf)| Action::SendBlock { peer: peer(7), block, buf };
+    b.reactor.session.actions.extend(blocks.into_iter().map(send));
     b.reactor.carry_out();
     assert_eq!(b.reactor.pool.out(), 0, "a block for a peer that is gone");
 }

@@ -2,6 +2,7 @@
 
 use super::Reactor;
 use super::conn::{Conn, Found};
+use super::crypt::Crypt;
 use super::outbox::Outbox;
 use super::sockets::{Accepted, Key, Ready};
 use crate::api::{Event, Intake, PeerId, Why};
@@ -39,7 +40,9 @@ impl Reactor {
         // What it closed to make room may have had the same slot.
         self.carry_out();
         if let Some(id) = id {
-            self.watch(Conn::new(id, from, stream, false));
+            let mut conn = Conn::new(id, from, stream, false);
+            conn.crypt = Crypt::of_incoming(self.answers);
+            self.watch(conn);
             self.carry_out();
         }
     }
@@ -107,7 +110,7 @@ impl Reactor {
     }
 
     /// Forgets a connection that ended by itself, and tells the session.
-    fn lose(&mut self, id: PeerId, why: Why) {
+    pub(super) fn lose(&mut self, id: PeerId, why: Why) {
         self.drop_peer(id, why);
         self.tell(Event::Closed { peer: id, why });
     }
@@ -160,6 +163,7 @@ impl Reactor {
             let Some(conn) = self.conns.get_mut(id) else { break };
             // Who reads far ahead keeps much if it has to wait: while one does, the others read in small steps.
             let ahead = if self.waiting == 0 { limits::SCRATCH } else { limits::SCRATCH_SMALL };
+            let shaking = conn.crypt.is_shaking();
             let got = match conn.read(&mut scratch[..ahead.min(left)]) {
                 Ok(got) => got,
                 Err(error)
@@ -181,7 +185,9 @@ impl Reactor {
             if let Some((block, buf)) = got.block {
                 self.tell(Event::Block { peer: id, block, buf });
             }
-            if !self.digest(id, &scratch[..got.scratch]) || got.short {
+            let input = &mut scratch[..got.scratch];
+            let goes_on = if shaking { self.greet(id, input) } else { self.digest(id, input) };
+            if !goes_on || got.short {
                 break;
             }
         }
@@ -189,7 +195,7 @@ impl Reactor {
     }
 
     /// Tells the session all that is in `input`. False: the connection is gone, or has to wait and keeps the rest.
-    fn digest(&mut self, id: PeerId, mut input: &[u8]) -> bool {
+    pub(super) fn digest(&mut self, id: PeerId, mut input: &[u8]) -> bool {
         loop {
             let Some(conn) = self.conns.get_mut(id) else { return false };
             match conn.next(&mut input) {
@@ -255,7 +261,11 @@ impl Reactor {
         if conn.outbox.is_empty() {
             conn.moved = self.now;
         }
+        let from = conn.outbox.end();
         push(&mut conn.outbox);
+        if let Some(cipher) = conn.crypt.writes() {
+            conn.outbox.encrypt(from, cipher);
+        }
         if conn.outbox.small() > limits::OUTBOX_MAX {
             self.drop_peer(id, Why::Stalled);
             self.lost.push_back((id, Why::Stalled));
@@ -321,7 +331,7 @@ impl Reactor {
 }
 
 /// What a peer did wrong, for the one who remembers it.
-fn fault(error: Error) -> &'static str {
+pub(super) fn fault(error: Error) -> &'static str {
     match error {
         Error::NotBitTorrent => "not a BitTorrent handshake",
         Error::Length { .. } => "a message of the wrong length",

@@ -108,7 +108,7 @@ impl Session {
             Phase::Checking(check) => check,
             Phase::Closing { .. } => return self.checks_left(id),
             Phase::Running => return self.on_rechecked(id, result, now),
-            Phase::Opening | Phase::Closed => return,
+            Phase::Fetching | Phase::Opening | Phase::Closed => return,
         };
         check.out = check.out.saturating_sub(1);
         check.left = check.left.saturating_sub(count);

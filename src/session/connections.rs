@@ -1,19 +1,23 @@
 //! Making, keeping and ending connections. Who has a place among them is decided in [`super::places`].
 
+use super::known::Known;
 use super::peer::{Peer, Stage};
 use super::torrent::Torrent;
 use super::{Key, Session};
-use crate::api::{Action, PeerId, TorrentId, Why};
+use crate::api::{Action, Encryption, PeerId, TorrentId, Why};
+use crate::base::arena::Arena;
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
-    CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, INACTIVITY, KEEPALIVE, MESSAGE_SMALL,
-    SNUB_AFTER, TORRENT_TICK,
+    ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, INACTIVITY, KEEPALIVE, MESSAGE_MAX,
+    MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
 };
-use crate::proto::wire::handshake::{DHT_BIT, Handshake};
+use crate::proto::mse::Method;
+use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, Handshake};
 use crate::proto::wire::message::Message;
 use std::borrow::Cow;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 impl Session {
@@ -49,7 +53,7 @@ impl Session {
                 .callers
                 .iter()
                 .enumerate()
-                .min_by_key(|(_, id)| self.torrents.get(**id).map(|t| (!t.downloading(), t.places)));
+                .min_by_key(|(_, id)| self.torrents.get(**id).map(|t| (!t.hungry(), t.places)));
             let Some(torrent) = poorest.map(|(at, _)| at).and_then(|at| self.callers.remove(at)) else {
                 return;
             };
@@ -64,11 +68,14 @@ impl Session {
             return;
         }
         let Some(addr) = t.known.next(now) else { return self.join_callers(torrent, now) };
-        let Some(peer) = self.peers.insert(Peer::new(addr, true, Some(torrent), now)) else {
+        let mut call = Peer::new(addr, true, Some(torrent), now);
+        call.offers = offers(self.config.encryption, &t.known, addr);
+        let Some(peer) = self.peers.insert(call) else {
             return t.known.on_closed(addr, Why::Replaced, false, now);
         };
         if let Some(t) = self.torrents.get_mut(torrent) {
             t.places += 1;
+            t.known.occupy(addr.ip());
         }
         self.dialled.0 += 1;
         self.half_open += 1;
@@ -86,12 +93,23 @@ impl Session {
         else {
             return self.close(peer, Why::Stopping, now);
         };
+        let patience = p.patience();
+        if let Some(methods) = self.config.encryption.methods().filter(|_| p.offers) {
+            self.actions.push_back(Action::Encrypt { peer, methods });
+        }
         self.send_handshake(peer, info_hash);
-        self.arm_peer(peer, now + HANDSHAKE_TIMEOUT);
+        self.arm_peer(peer, now + patience);
+    }
+
+    pub(super) fn on_encrypted(&mut self, peer: PeerId, method: Method) {
+        if let Some(p) = self.peers.get_mut(peer) {
+            p.encrypted = Some(method);
+        }
     }
 
     fn send_handshake(&mut self, peer: PeerId, info_hash: crate::proto::id::InfoHash) {
         let mut reserved = [0; 8];
+        reserved[5] |= EXTENSION_BIT;
         if self.uses_dht(info_hash) {
             reserved[7] |= DHT_BIT;
         }
@@ -102,6 +120,9 @@ impl Session {
     pub(super) fn on_handshake(&mut self, peer: PeerId, handshake: &Handshake, now: Time) {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.heard = now;
+        if refuses(self.config.encryption, p) {
+            return self.close(peer, Why::Unencrypted, now);
+        }
         let found = self.by_hash.get(&handshake.info_hash).copied();
         let Some(torrent) = found.filter(|id| self.torrents.get(*id).is_some_and(Torrent::welcomes)) else {
             return self.close(peer, Why::UnknownTorrent, now);
@@ -123,6 +144,12 @@ impl Session {
                 return;
             }
         }
+        if let Some(loser) = self.same_address(torrent, peer, now) {
+            self.close(loser, Why::Duplicate, now);
+            if loser == peer {
+                return;
+            }
+        }
         if !outgoing {
             if !self.admit(torrent, now) {
                 return self.close(peer, Why::Replaced, now);
@@ -130,7 +157,11 @@ impl Session {
             self.send_handshake(peer, handshake.info_hash);
         }
         self.open(torrent, peer, handshake.peer_id, now);
-        if handshake.reserved[7] & DHT_BIT != 0 && self.uses_dht(handshake.info_hash) {
+        self.join_roll(peer, now);
+        if handshake.has_extensions() {
+            self.begin_extensions(peer, now);
+        }
+        if handshake.has_dht() && self.uses_dht(handshake.info_hash) {
             self.send(peer, Message::Port(self.config.port), now);
         }
     }
@@ -139,6 +170,20 @@ impl Session {
         let t = self.torrents.get(torrent)?;
         let same = |other: &PeerId| *other != peer && self.peers.get(*other).is_some_and(|p| p.id == *id);
         t.peers.iter().copied().find(same)
+    }
+
+    /// One connection an address: of two the one that is to go, the new one unless the old one seems dead. But each port
+    /// of the loopback device is another client, and whom the user named is welcome.
+    fn same_address(&self, torrent: TorrentId, peer: PeerId, now: Time) -> Option<PeerId> {
+        let (t, p) = (self.torrents.get(torrent)?, self.peers.get(peer)?);
+        let ip = p.addr.ip();
+        if ip.is_loopback() || p.outgoing && t.known.is_users(p.addr) {
+            return None;
+        }
+        let there = |other: &PeerId| self.peers.get(*other).filter(|o| *other != peer && o.addr.ip() == ip);
+        let (old, other) = t.peers.iter().find_map(|other| Some((*other, there(other)?)))?;
+        let silent = !other.waiting && now.since(other.heard) >= ADDRESS_SILENT;
+        Some(if silent { old } else { peer })
     }
 
     /// Of two connections between the same two peers, the one that both sides close: the one dialled by the side
@@ -157,8 +202,11 @@ impl Session {
     /// Both handshakes are through: the peer joins the swarm.
     fn open(&mut self, torrent: TorrentId, peer: PeerId, id: [u8; 20], now: Time) {
         let (Some(t), Some(p)) = (self.torrents.get_mut(torrent), self.peers.get_mut(peer)) else { return };
-        if !p.outgoing {
+        if p.outgoing {
+            t.known.on_way(p.addr, p.encrypted.is_some());
+        } else {
             t.places += 1;
+            t.known.occupy(p.addr.ip());
             self.strangers.retain(|other| *other != peer);
         }
         (p.torrent, p.stage, p.since, p.id) = (Some(torrent), Stage::Open, now, id);
@@ -169,7 +217,9 @@ impl Session {
         t.known.on_connected(p.addr);
         let client = crate::proto::wire::handshake::client_name(&id);
         log::debug!("{torrent} {peer} {} open: {client}", p.addr);
-        let max = (t.spec.meta.layout.pieces().div_ceil(8) + 1).max(MESSAGE_SMALL);
+        let bits_max =
+            if t.spec.meta.is_known() { t.spec.meta.layout.pieces().div_ceil(8) + 1 } else { MESSAGE_MAX };
+        let max = bits_max.max(MESSAGE_SMALL);
         let have = t.picker.have();
         let bits = (have.count() > 0).then(|| have.as_bytes().to_vec());
         self.actions.push_back(Action::Expect { peer, max });
@@ -188,7 +238,7 @@ impl Session {
         let Some(p) = self.peers.get(peer) else { return };
         let next = match p.stage {
             Stage::Connecting => p.since + CONNECT_TIMEOUT,
-            Stage::Handshaking => p.since + HANDSHAKE_TIMEOUT,
+            Stage::Handshaking => p.since + p.patience(),
             Stage::Open => {
                 if now >= p.said + KEEPALIVE {
                     self.send(peer, Message::KeepAlive, now);
@@ -240,10 +290,14 @@ impl Session {
         }
         self.leave_round(&p, now);
         self.throttle.give_back(p.owes());
+        self.early -= p.early.as_ref().map_or(0, |early| early.bytes());
         let Some(torrent) = p.torrent else { return self.strangers.retain(|other| *other != peer) };
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.places = t.places.saturating_sub(1);
+        t.known.vacate(p.addr.ip());
         if p.stage == Stage::Open {
+            self.leave_roll(torrent, &p.pex, now);
+            let Some(t) = self.torrents.get_mut(torrent) else { return };
             t.peers.retain(|other| *other != peer);
             match p.counted_as_seed {
                 true => t.picker.peer_has_all(false),
@@ -251,6 +305,11 @@ impl Session {
             }
             t.picker.on_lost(peer, p.asked.iter().copied());
             t.news.moved = true;
+            if let Some(fetch) = &mut t.fetch {
+                fetch.lost(peer);
+                self.arm_torrent(torrent, now);
+            }
+            let Some(t) = self.torrents.get_mut(torrent) else { return };
             if let Some(shown) = &mut t.super_seed {
                 shown.on_left(&p);
             }
@@ -259,7 +318,13 @@ impl Session {
             }
         }
         let Some(t) = self.torrents.get_mut(torrent) else { return };
-        if p.outgoing || why == Why::Corrupt || p.stage == Stage::Open && t.known.has(p.addr) {
+        let required = self.config.encryption == Encryption::Required;
+        if required && p.outgoing && p.stage == Stage::Handshaking {
+            log::info!("{torrent} {}: no encrypted handshake, and --encryption is required: {why}", p.addr);
+        }
+        if self.config.encryption == Encryption::Enabled && calls_again(t, &self.peers, &p, why) {
+            log::debug!("{torrent} {} is called again, in the clear", p.addr);
+        } else if p.outgoing || why == Why::Corrupt || p.stage == Stage::Open && t.known.has(p.addr) {
             let useful = p.downloaded + p.uploaded > 0;
             // What answers no handshake may be no peer at all, at an address that somebody made up: its host, which
             // may be that of real peers, is not to blame.
@@ -281,4 +346,35 @@ impl Session {
             self.arm_torrent(torrent, due);
         }
     }
+}
+
+/// Whether the call to this address begins with an encrypted handshake.
+fn offers(encryption: Encryption, known: &Known, addr: SocketAddr) -> bool {
+    match encryption {
+        Encryption::Disabled => false,
+        Encryption::Enabled => known.encrypts(addr),
+        Encryption::Required => true,
+    }
+}
+
+/// Whether this connection, whose handshake is in, is not encrypted as the user wants it.
+fn refuses(encryption: Encryption, p: &Peer) -> bool {
+    let refuses = encryption == Encryption::Required && p.encrypted != Some(Method::Rc4);
+    if refuses {
+        log::info!("{} is not encrypted and --encryption is required: refused", p.addr);
+    }
+    refuses
+}
+
+/// A connection is gone: if we dialled it and its encrypted handshake has failed, it is called in the clear, and tells
+/// whether that is at once. Who could not be reached is not called twice.
+fn calls_again(t: &mut Torrent, peers: &Arena<PeerId, Peer>, p: &Peer, why: Why) -> bool {
+    let failed = matches!(why, Why::Eof | Why::Io(_) | Why::Timeout | Why::Protocol(_));
+    if !failed || !p.outgoing || p.stage != Stage::Handshaking {
+        return false;
+    }
+    // If it is connected already, that may be why: no hurry.
+    let same = |other: &PeerId| peers.get(*other).is_some_and(|other| other.addr.ip() == p.addr.ip());
+    let connected = t.peers.iter().any(same);
+    t.known.on_failed_way(p.addr, p.offers, !connected)
 }

@@ -80,7 +80,7 @@ impl Session {
 
     /// A torrent runs: its peers are looked for, and the nodes that it names are asked.
     pub(super) fn join_dht(&mut self, id: TorrentId, now: Time) {
-        let Some(t) = self.torrents.get(id).filter(|t| t.running() && !t.spec.meta.private) else { return };
+        let Some(t) = self.torrents.get(id).filter(|t| t.swarming() && !t.spec.meta.private) else { return };
         let Some(dht) = self.dht.as_mut() else { return };
         dht.node.want(t.spec.meta.info_hash, true, now);
         let nodes = t.spec.meta.nodes.clone();
@@ -217,7 +217,7 @@ impl Session {
     /// A download that has nobody does not wait for its turn of 15 minutes.
     fn look_sooner(&mut self, info_hash: InfoHash, v6: bool, now: Time) {
         let torrent = self.by_hash.get(&info_hash).and_then(|id| self.torrents.get(*id));
-        let Some(hungry) = torrent.map(|t| t.downloading() && t.peers.is_empty()) else { return };
+        let Some(hungry) = torrent.map(|t| t.hungry() && t.peers.is_empty()) else { return };
         if let Some(dht) = self.dht.as_mut() {
             dht.node.hurry(info_hash, v6, hungry, now);
         }
@@ -225,7 +225,7 @@ impl Session {
 
     fn on_dht_peers(&mut self, info_hash: InfoHash, peers: Vec<SocketAddr>, now: Time) {
         if let Some(id) = self.by_hash.get(&info_hash).copied()
-            && let Some(t) = self.torrents.get_mut(id).filter(|t| t.running() && !t.spec.meta.private)
+            && let Some(t) = self.torrents.get_mut(id).filter(|t| t.swarming() && !t.spec.meta.private)
         {
             log::debug!("{id} the DHT names {} peers", peers.len());
             for addr in &peers {

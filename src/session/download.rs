@@ -1,8 +1,11 @@
 //! What peers have, what we ask of them, and what becomes of the blocks that come.
 
 use super::Session;
+use super::metadata::Told;
 use super::peer::{Incoming, Stage};
 use super::picker::{Arrival, Asker};
+use super::web::slot_of;
+use super::web_seed::seed_of;
 use crate::api::{Action, DiskError, Intake, Job, PeerId, Reason, TorrentId, Verdict, Why};
 use crate::base::bits::Bitfield;
 use crate::base::buf::Buf;
@@ -20,6 +23,9 @@ const RESUME_AT_ONCE: usize = 4;
 
 impl Session {
     pub(super) fn on_have(&mut self, peer: PeerId, piece: u32, now: Time) -> Checked {
+        if self.is_early(peer) {
+            return self.keep_early(peer, Told::Have(piece));
+        }
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         if piece >= p.has.len() {
             return Err("have of a piece that is none");
@@ -39,6 +45,9 @@ impl Session {
     }
 
     pub(super) fn on_bitfield(&mut self, peer: PeerId, bits: &[u8], now: Time) -> Checked {
+        if self.is_early(peer) {
+            return self.keep_early(peer, Told::Bits(bits));
+        }
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         p.bitfields += 1;
         if p.bitfields > BITFIELDS_MAX {
@@ -182,6 +191,7 @@ impl Session {
         for peer in t.peers.clone() {
             self.refill(peer, now);
         }
+        self.want_web(torrent);
     }
 
     /// A peer that owes us blocks and sends none: others are asked for them, it is asked for one at a time.
@@ -248,13 +258,26 @@ impl Session {
         p.down.add(len, now);
         p.downloaded += len;
         p.tune_depth(now);
-        t.down.add(len, now);
-        t.downloaded += len;
-        t.news.moved = true;
+        t.count_down(block.len, now);
         let save_at = t.save_soon(now);
         // The torrent may have ended, or another peer been faster, while the bytes came in.
         let arrival =
             if t.downloading() { t.picker.on_block(peer, p.addr, block) } else { Arrival::Unwanted };
+        self.settle(torrent, block, buf, lane, arrival, now);
+        self.refill(peer, now);
+        self.arm_torrent(torrent, save_at);
+    }
+
+    /// A block that was let in for a worker is stored, or its buffer goes home.
+    pub(super) fn settle(
+        &mut self,
+        torrent: TorrentId,
+        block: Block,
+        buf: Buf,
+        lane: u8,
+        arrival: Arrival,
+        now: Time,
+    ) {
         match arrival {
             Arrival::First { cancel } => {
                 let lane = self.settle_lane(torrent, block, lane);
@@ -269,8 +292,6 @@ impl Session {
                 self.resume();
             }
         }
-        self.refill(peer, now);
-        self.arm_torrent(torrent, save_at);
     }
 
     /// The worker of this block's piece. A late block may be of a piece that nobody had begun when it was let in, and
@@ -298,7 +319,10 @@ impl Session {
         let mut resumed = 0;
         while resumed < RESUME_AT_ONCE || self.lanes.idle() {
             let Some(peer) = self.lanes.next_in_line() else { break };
-            self.actions.push_back(Action::Resume { peer });
+            match slot_of(peer) {
+                Some(_) => self.web.resume(peer),
+                None => self.actions.push_back(Action::Resume { peer }),
+            }
             resumed += 1;
         }
     }
@@ -350,8 +374,12 @@ impl Session {
     }
 
     /// Who sent bytes that are not the torrent's is not spoken to again.
-    fn punish(&mut self, torrent: TorrentId, guilty: &[SocketAddr], now: Time) {
+    pub(super) fn punish(&mut self, torrent: TorrentId, guilty: &[SocketAddr], now: Time) {
         for addr in guilty {
+            if let Some(seed) = seed_of(*addr) {
+                self.convict_web(torrent, seed);
+                continue;
+            }
             let Some(t) = self.torrents.get_mut(torrent) else { return };
             // One that lied a lot is found out more than once.
             if t.known.ban(*addr) {

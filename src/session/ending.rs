@@ -35,12 +35,16 @@ impl Session {
     pub(super) fn stop(&mut self, id: TorrentId, now: Time) {
         self.cancel_udp(id, now);
         self.leave_dht(id);
+        self.leave_lsd(id);
+        self.stop_web(id);
         let Some(t) = self.torrents.get_mut(id) else { return };
-        t.halted = true;
+        // Whoever it meets next begins with a handshake.
+        (t.halted, t.introduced) = (true, true);
         if let Some(why) = t.goal.parted() {
             t.news.ended(why);
         }
         t.announcer.stop();
+        t.web.halt();
         for peer in t.peers.clone() {
             self.close(peer, Why::Stopping, now);
         }
@@ -55,6 +59,11 @@ impl Session {
         waiting.into_iter().for_each(|tracker| t.announcer.withdraw(tracker));
         let checks = match &t.phase {
             Phase::Closing { .. } | Phase::Closed => None,
+            // There is nothing to be closed.
+            Phase::Fetching => {
+                t.phase = Phase::Closed;
+                None
+            }
             // The worker's answer comes first.
             Phase::Opening => {
                 t.phase = Phase::Closing { workers: 0 };

@@ -91,6 +91,7 @@ impl Session {
 
     /// Takes all requests back. What comes all the same is not stored.
     fn ask_for_nothing(&mut self, id: TorrentId, now: Time) {
+        self.stop_web(id);
         let Some(t) = self.torrents.get(id) else { return };
         for peer in t.peers.clone() {
             let Some((t, p)) = self.swarm(peer) else { continue };
@@ -157,6 +158,7 @@ impl Session {
             self.update_interest(peer, now);
             self.refill(peer, now);
         }
+        self.tell_upload_only(id, now);
         self.arm_torrent(id, now);
     }
 

@@ -1,24 +1,63 @@
 //! Addresses we might call for one torrent: who named them, when each is due again, and who is never called again.
 //! The torrent asks [`Known::next`] when it has room for a connection and tells how each ended.
+//!
+//! Each source has a table of its own, with a bound, and they take turns: so no source, however much it says, keeps
+//! the others from being heard. Within one, the canonical priority (BEP 40) decides among equals.
 
 use crate::api::Why;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::limits;
 use crate::proto::compact::{canonical, is_callable};
+use crate::proto::priority::priority;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-/// Who named an address.
+/// Who named an address, the most trusted first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Source {
     /// The user (`--peer`): called again for ever.
     User,
     /// A tracker, or the resume record.
     Tracker,
+    /// It announced itself on the local network.
+    Local,
     /// The DHT, where anybody may name anybody.
     Dht,
+    /// A peer (BEP 11), who may name anybody too, and as many as it likes.
+    Pex,
+}
+
+/// How many sources there are.
+const SOURCES: usize = 5;
+
+impl Source {
+    /// The sources that are not the user, the least trusted first.
+    const WORST_FIRST: [Source; 4] = [Source::Pex, Source::Dht, Source::Local, Source::Tracker];
+
+    /// How many addresses of it are kept.
+    fn max(self) -> usize {
+        match self {
+            Source::User | Source::Tracker => limits::KNOWN_MAX,
+            Source::Local => limits::KNOWN_LSD_MAX,
+            Source::Dht => limits::KNOWN_DHT_MAX,
+            Source::Pex => limits::KNOWN_PEX_MAX,
+        }
+    }
+
+    /// What a call costs it: the greater, the rarer its turns. The user's wait for nobody.
+    fn cost(self) -> u64 {
+        const SCALE: u64 = 840;
+        let turns = limits::SOURCE_TURNS;
+        match self {
+            Source::User => 0,
+            Source::Tracker => SCALE / turns[0],
+            Source::Local => SCALE / turns[1],
+            Source::Dht => SCALE / turns[2],
+            Source::Pex => SCALE / turns[3],
+        }
+    }
 }
 
 /// Where a candidate stands.
@@ -32,13 +71,27 @@ enum Place {
     Out,
 }
 
-/// The order in which ready candidates are called: few failures first, then the user's, then those never tried,
-/// then by chance.
+/// The order in which ready candidates of one source are called: few failures first, then those never tried, then by
+/// their priority (BEP 40), or by chance as long as we do not know our own address.
 type Key = (u32, u8, u32);
+
+/// How an address is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// With an encrypted handshake; if that fails, in the clear next.
+    Untried,
+    /// With one: it did well the last time.
+    Encrypted,
+    /// In the clear: the encrypted handshake has just failed.
+    Second,
+    /// In the clear: it did well the last time.
+    Plain,
+}
 
 #[derive(Debug)]
 struct Candidate {
     source: Source,
+    way: Way,
     place: Place,
     attempts: u32,
     failures: u32,
@@ -46,6 +99,17 @@ struct Candidate {
     resting: bool,
     /// When its last connection ended.
     closed: Time,
+}
+
+/// The candidates of one source that are not called or connected.
+#[derive(Default)]
+struct Side {
+    ready: BTreeSet<(Key, SocketAddr)>,
+    waiting: BTreeSet<(Time, SocketAddr)>,
+    /// How many are of this source, wherever they stand.
+    count: usize,
+    /// What its calls have cost; who has spent least is next.
+    spent: u64,
 }
 
 /// The addresses that must not be used, the oldest forgotten first.
@@ -76,15 +140,20 @@ impl Bans {
     }
 }
 
-/// The candidates of one torrent, `limits::KNOWN_MAX` at most. Every operation is O(log n) but for a ban and
-/// [`Known::set_seeding`], which are rare.
+/// The candidates of one torrent, `limits::KNOWN_MAX` at most. Every operation is O(log n) but for a ban,
+/// [`Known::set_seeding`] and [`Known::set_own`], which are rare.
 pub(super) struct Known {
     all: BTreeMap<SocketAddr, Candidate>,
-    ready: BTreeSet<(Key, SocketAddr)>,
-    waiting: BTreeSet<(Time, SocketAddr)>,
+    sides: [Side; SOURCES],
+    /// What the source that called last had spent: who had nobody to call for a while begins there.
+    spent: u64,
+    /// Addresses with a connection of this torrent, and how many.
+    occupied: BTreeMap<IpAddr, u32>,
     bans: Bans,
     /// Addresses at which we met ourselves.
     ours: Bans,
+    /// Our own address in each family, as others see it.
+    own: [Option<SocketAddr>; 2],
     seeding: bool,
     rng: Rng,
 }
@@ -94,13 +163,26 @@ impl Known {
     pub(super) fn new(rng: Rng) -> Known {
         Known {
             all: BTreeMap::new(),
-            ready: BTreeSet::new(),
-            waiting: BTreeSet::new(),
+            sides: Default::default(),
+            spent: 0,
+            occupied: BTreeMap::new(),
             bans: Bans::default(),
             ours: Bans::default(),
+            own: [None; 2],
             seeding: false,
             rng,
         }
+    }
+
+    /// Our own address as others see it: from now on priorities decide (BEP 40).
+    pub(super) fn set_own(&mut self, own: SocketAddr) {
+        let own = canonical(own);
+        if self.own[usize::from(own.is_ipv6())].replace(own) == Some(own) {
+            return;
+        }
+        let ready: Vec<SocketAddr> =
+            self.sides.iter().flat_map(|side| &side.ready).map(|(_, addr)| *addr).collect();
+        ready.into_iter().for_each(|addr| self.make_ready(addr));
     }
 
     /// Someone names an address. Tells whether it is new; not so when it is known, banned, ourselves or no address
@@ -115,34 +197,104 @@ impl Known {
             self.set_source(addr, old.min(source));
             if spent && place != Place::Out {
                 self.give_another_try(addr, now);
-            } else if let Place::Ready(_) = place {
-                self.make_ready(addr);
             }
             return false;
         }
-        if self.all.len() >= limits::KNOWN_MAX && !self.make_room(source) {
+        if self.has_other_port(addr, source) || !self.make_room(source) {
             return false;
         }
         let place = Place::Waiting(Time::NEVER);
         let (attempts, failures, resting, closed) = (0, 0, false, Time::ZERO);
-        self.all.insert(addr, Candidate { source, place, attempts, failures, resting, closed });
+        let way = Way::Untried;
+        self.all.insert(addr, Candidate { source, way, place, attempts, failures, resting, closed });
+        self.sides[source as usize].count += 1;
         self.make_ready(addr);
         true
     }
 
+    /// Whether this IP address is known under so many ports, or under one that has not failed yet and by somebody who
+    /// may be making it up, that one more is of no use.
+    fn has_other_port(&self, addr: SocketAddr, source: Source) -> bool {
+        if source == Source::User || addr.ip().is_loopback() {
+            return false;
+        }
+        let (first, last) = ports_of(addr.ip());
+        let mut others = 0;
+        for (_, candidate) in self.all.range(first..=last) {
+            others += 1;
+            if others >= limits::KNOWN_PORTS_MAX || source >= Source::Dht && candidate.failures == 0 {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The best candidate that is due, if any. It counts as called until [`Known::on_closed`].
     pub(super) fn next(&mut self, now: Time) -> Option<SocketAddr> {
-        while let Some(&(due, addr)) = self.waiting.first() {
-            if due > now || due == Time::NEVER {
-                break;
+        for side in 0..SOURCES {
+            while let Some(&(due, addr)) = self.sides[side].waiting.first()
+                && due <= now
+                && due != Time::NEVER
+            {
+                self.make_ready(addr);
             }
+        }
+        loop {
+            let source = self.whose_turn()?;
+            let (_, addr) = *self.sides[source as usize].ready.first()?;
+            // One connection an address; but what the user named is wanted, whatever else is there.
+            if source != Source::User && self.is_occupied(addr.ip()) {
+                let until = now + self.jitter(limits::REDIAL_DUPLICATE);
+                self.place(addr, Place::Waiting(until));
+                continue;
+            }
+            self.place(addr, Place::Out);
+            let side = &mut self.sides[source as usize];
+            self.spent = self.spent.max(side.spent);
+            side.spent += source.cost();
+            let candidate = self.all.get_mut(&addr)?;
+            candidate.attempts = candidate.attempts.saturating_add(1);
+            return Some(addr);
+        }
+    }
+
+    /// The source that has the next call: the user, or who has spent least.
+    fn whose_turn(&self) -> Option<Source> {
+        let ready = |source: &Source| !self.sides[*source as usize].ready.is_empty();
+        if ready(&Source::User) {
+            return Some(Source::User);
+        }
+        let mut best_first = Source::WORST_FIRST;
+        best_first.reverse();
+        best_first.into_iter().filter(ready).min_by_key(|source| self.sides[*source as usize].spent)
+    }
+
+    /// Whether the next call to this address begins with an encrypted handshake.
+    pub(super) fn encrypts(&self, addr: SocketAddr) -> bool {
+        let way = self.all.get(&canonical(addr)).map(|candidate| candidate.way);
+        !matches!(way, Some(Way::Second | Way::Plain))
+    }
+
+    /// A call to this address went through its handshake, an encrypted one or not.
+    pub(super) fn on_way(&mut self, addr: SocketAddr, encrypted: bool) {
+        if let Some(candidate) = self.all.get_mut(&canonical(addr)) {
+            candidate.way = if encrypted { Way::Encrypted } else { Way::Plain };
+        }
+    }
+
+    /// A call reached this address and failed in its handshake, an encrypted one or not. True: it is called the other
+    /// way before that counts, if `at_once`; else it is yet to be told that the connection ended.
+    pub(super) fn on_failed_way(&mut self, addr: SocketAddr, encrypted: bool, at_once: bool) -> bool {
+        let addr = canonical(addr);
+        let banned = self.bans.has(addr);
+        let Some(candidate) = self.all.get_mut(&addr) else { return false };
+        let untried = candidate.way == Way::Untried && encrypted;
+        candidate.way = if untried { Way::Second } else { Way::Untried };
+        let again = untried && at_once && !banned;
+        if again {
             self.make_ready(addr);
         }
-        let (_, addr) = *self.ready.first()?;
-        self.place(addr, Place::Out);
-        let candidate = self.all.get_mut(&addr)?;
-        candidate.attempts = candidate.attempts.saturating_add(1);
-        Some(addr)
+        again
     }
 
     /// How many addresses there are.
@@ -153,10 +305,11 @@ impl Known {
     /// When [`Known::next`] has something, the past when at once; None when it will not by itself. To be asked only
     /// with room for a connection.
     pub(super) fn deadline(&self) -> Option<Time> {
-        if !self.ready.is_empty() {
+        if self.sides.iter().any(|side| !side.ready.is_empty()) {
             return Some(Time::ZERO);
         }
-        self.waiting.first().map(|&(due, _)| due).filter(|&due| due != Time::NEVER)
+        let due = self.sides.iter().filter_map(|side| side.waiting.first().map(|&(due, _)| due)).min();
+        due.filter(|&due| due != Time::NEVER)
     }
 
     /// There is a connection with this address, whoever called. An address that nobody named (the far port of an
@@ -166,6 +319,37 @@ impl Known {
         if self.all.contains_key(&addr) {
             self.place(addr, Place::Out);
         }
+    }
+
+    /// A connection with this IP address begins to take a place of the torrent; [`Known::vacate`] ends that.
+    pub(super) fn occupy(&mut self, ip: IpAddr) {
+        *self.occupied.entry(ip.to_canonical()).or_default() += 1;
+    }
+
+    pub(super) fn vacate(&mut self, ip: IpAddr) {
+        if let Some(count) = self.occupied.get_mut(&ip.to_canonical()) {
+            *count -= 1;
+            if *count == 0 {
+                self.occupied.remove(&ip.to_canonical());
+            }
+        }
+    }
+
+    /// Whether there is a connection with this IP address, and another one is not wanted: on the loopback device each
+    /// port is another client.
+    fn is_occupied(&self, ip: IpAddr) -> bool {
+        !ip.is_loopback() && self.occupied.contains_key(&ip)
+    }
+
+    /// Whether the user named this very address.
+    pub(super) fn is_users(&self, addr: SocketAddr) -> bool {
+        self.all.get(&canonical(addr)).is_some_and(|c| c.source == Source::User)
+    }
+
+    /// The priority of a connection with this address (BEP 40), 0 where it is not known.
+    pub(super) fn priority(&self, addr: SocketAddr) -> u32 {
+        let own = self.own[usize::from(addr.is_ipv6())];
+        own.and_then(|own| priority(own, addr)).unwrap_or(0)
     }
 
     /// The connection, or the attempt at one, ended. `useful`: payload moved, or it was up for long.
@@ -204,7 +388,8 @@ impl Known {
         let Some(candidate) = self.all.get_mut(&addr) else { return };
         candidate.closed = now;
         candidate.resting = why == Why::BothSeeds;
-        let blameless = matches!(why, Why::Replaced | Why::Duplicate | Why::BothSeeds | Why::Stopping);
+        let blameless =
+            matches!(why, Why::Replaced | Why::Duplicate | Why::BothSeeds | Why::Stopping | Why::Busy);
         candidate.failures = match (useful, blameless) {
             (true, _) => 0,
             (false, true) => candidate.failures,
@@ -259,9 +444,9 @@ impl Known {
         if seeding || !was {
             return;
         }
-        let asleep = self.waiting.split_off(&(Time::NEVER, LEAST));
-        for (until, addr) in asleep {
-            self.waiting.insert((until, addr));
+        let asleep = |side: &Side| side.waiting.range((Time::NEVER, LEAST)..).copied().collect::<Vec<_>>();
+        let asleep: Vec<_> = self.sides.iter().flat_map(asleep).collect();
+        for (_, addr) in asleep {
             let Some(candidate) = self.all.get_mut(&addr) else { continue };
             if std::mem::take(&mut candidate.resting) && !candidate.spent() {
                 let (source, failures) = (candidate.source, candidate.failures);
@@ -273,8 +458,8 @@ impl Known {
 
     /// The torrent goes on after a pause: whose connections were good is called at once.
     pub(super) fn recall(&mut self) {
-        let due: Vec<SocketAddr> =
-            self.waiting.range(..(Time::NEVER, LEAST)).map(|(_, addr)| *addr).collect();
+        let waiting = |side: &Side| side.waiting.range(..(Time::NEVER, LEAST)).copied().collect::<Vec<_>>();
+        let due: Vec<_> = self.sides.iter().flat_map(waiting).map(|(_, addr)| addr).collect();
         for addr in due {
             if self.all.get(&addr).is_some_and(|c| c.failures == 0) {
                 self.make_ready(addr);
@@ -282,10 +467,22 @@ impl Known {
         }
     }
 
+    /// Forgets the addresses that no tracker and no user named. Those that are connected are gone when they are closed.
+    pub(super) fn keep_private(&mut self) {
+        let foreign = |c: &Candidate| !matches!(c.source, Source::User | Source::Tracker);
+        let gone: Vec<SocketAddr> =
+            self.all.iter().filter(|(_, c)| foreign(c)).map(|(addr, _)| *addr).collect();
+        gone.into_iter().for_each(|addr| self.forget(addr));
+    }
+
+    /// Another source named it: it moves there.
     fn set_source(&mut self, addr: SocketAddr, source: Source) {
-        if let Some(candidate) = self.all.get_mut(&addr) {
-            candidate.source = source;
-        }
+        let Some(candidate) = self.all.get_mut(&addr).filter(|c| c.source != source) else { return };
+        let (old, place) = (std::mem::replace(&mut candidate.source, source), candidate.place);
+        self.unlink(addr, old, place);
+        self.sides[old as usize].count -= 1;
+        self.sides[source as usize].count += 1;
+        self.link(addr, source, place);
     }
 
     /// A spent address was named again: once more, but not before its longest back-off is over.
@@ -296,55 +493,89 @@ impl Known {
         self.place(addr, Place::Waiting(until));
     }
 
-    /// Drops the candidate that is worth least, if it is worth less than a new one from `source`.
+    /// Sees to it that there is room for one more from `source`, if need be by dropping the candidate that is worth
+    /// least. False: all are worth as much.
     fn make_room(&mut self, source: Source) -> bool {
-        let mut worst = self.waiting.iter().rev().map(|&(_, addr)| addr);
-        let mut victim = worst.find(|addr| self.all.get(addr).is_some_and(|c| c.source != Source::User));
-        if victim.is_none() {
-            let tried =
-                |c: &Candidate| c.source != Source::User && (c.attempts > 0 || source == Source::User);
-            victim = self.ready.last().map(|&(_, addr)| addr);
-            victim = victim.filter(|addr| self.all.get(addr).is_some_and(tried));
-        }
-        let Some(addr) = victim else { return false };
-        self.forget(addr);
-        true
+        let victim = if self.sides[source as usize].count >= source.max() {
+            self.failed(source)
+        } else if self.all.len() >= limits::KNOWN_MAX {
+            self.worst(source)
+        } else {
+            return true;
+        };
+        victim.inspect(|addr| self.forget(*addr)).is_some()
+    }
+
+    /// What may go for a new one from `source`: what sleeps for good, what a worse source named, what failed.
+    fn worst(&self, source: Source) -> Option<SocketAddr> {
+        let asleep = |of: &Source| {
+            let last = self.sides[*of as usize].waiting.last();
+            last.filter(|(until, _)| *until == Time::NEVER).map(|(_, addr)| *addr)
+        };
+        let worse = Source::WORST_FIRST.into_iter().filter(|of| *of > source);
+        let mut worse = worse.filter_map(|of| {
+            let side = &self.sides[of as usize];
+            let ready = side.ready.last().map(|(_, addr)| *addr);
+            self.failed(of).or(ready).or(side.waiting.last().map(|(_, addr)| *addr))
+        });
+        Source::WORST_FIRST
+            .iter()
+            .find_map(asleep)
+            .or_else(|| worse.next())
+            .or_else(|| Some(source).filter(|of| *of != Source::User).and_then(|of| self.failed(of)))
+    }
+
+    /// Of those that a source named one that was tried, the one of least use.
+    fn failed(&self, source: Source) -> Option<SocketAddr> {
+        let side = &self.sides[source as usize];
+        let tried = |addr: &SocketAddr| self.all.get(addr).is_some_and(|c| c.attempts > 0);
+        let last = |addr: Option<SocketAddr>| addr.filter(tried);
+        last(side.waiting.last().map(|(_, addr)| *addr)).or(last(side.ready.last().map(|(_, addr)| *addr)))
     }
 
     fn make_ready(&mut self, addr: SocketAddr) {
-        let tie = self.rng.u32();
+        let chance = self.rng.u32();
+        let known = self.own[usize::from(addr.is_ipv6())].is_some();
+        let tie = if known { !self.priority(addr) } else { chance };
         let Some(candidate) = self.all.get(&addr) else { return };
-        let class = match (candidate.source, candidate.attempts) {
-            (Source::User, _) => 0,
-            (_, 0) => 1,
-            _ => 2,
-        };
-        self.place(addr, Place::Ready((candidate.failures, class, tie)));
+        // Somebody is there for sure who failed in one way only.
+        let tried = u8::from(candidate.attempts > 0 && candidate.way != Way::Second);
+        self.place(addr, Place::Ready((candidate.failures, tried, tie)));
     }
 
     /// Moves a candidate from where it stands to `to`.
     fn place(&mut self, addr: SocketAddr, to: Place) {
         let Some(candidate) = self.all.get_mut(&addr) else { return };
-        let from = std::mem::replace(&mut candidate.place, to);
-        self.unlink(addr, from);
+        let (source, from) = (candidate.source, std::mem::replace(&mut candidate.place, to));
+        self.unlink(addr, source, from);
+        self.link(addr, source, to);
+    }
+
+    fn link(&mut self, addr: SocketAddr, source: Source, to: Place) {
+        let spent = self.spent;
+        let side = &mut self.sides[source as usize];
         match to {
             Place::Ready(key) => {
-                self.ready.insert((key, addr));
+                if side.ready.is_empty() {
+                    side.spent = side.spent.max(spent);
+                }
+                side.ready.insert((key, addr));
             }
             Place::Waiting(until) => {
-                self.waiting.insert((until, addr));
+                side.waiting.insert((until, addr));
             }
             Place::Out => {}
         }
     }
 
-    fn unlink(&mut self, addr: SocketAddr, from: Place) {
+    fn unlink(&mut self, addr: SocketAddr, source: Source, from: Place) {
+        let side = &mut self.sides[source as usize];
         match from {
             Place::Ready(key) => {
-                self.ready.remove(&(key, addr));
+                side.ready.remove(&(key, addr));
             }
             Place::Waiting(until) => {
-                self.waiting.remove(&(until, addr));
+                side.waiting.remove(&(until, addr));
             }
             Place::Out => {}
         }
@@ -352,7 +583,8 @@ impl Known {
 
     fn forget(&mut self, addr: SocketAddr) {
         if let Some(candidate) = self.all.remove(&addr) {
-            self.unlink(addr, candidate.place);
+            self.unlink(addr, candidate.source, candidate.place);
+            self.sides[candidate.source as usize].count -= 1;
         }
     }
 
@@ -373,7 +605,7 @@ impl Candidate {
 fn back_off(source: Source, failures: u32) -> Duration {
     let (first, max) = match source {
         Source::User => (limits::REDIAL_USER, limits::REDIAL_USER_MAX),
-        Source::Tracker | Source::Dht => (limits::REDIAL, limits::REDIAL_MAX),
+        _ => (limits::REDIAL, limits::REDIAL_MAX),
     };
     (first * (1 << failures.saturating_sub(1).min(16))).min(max)
 }
@@ -393,294 +625,4 @@ fn ports_of(ip: IpAddr) -> (SocketAddr, SocketAddr) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::ErrorKind::ConnectionRefused;
-
-    /// What only the tests look at.
-    impl Known {
-        fn out(&self) -> usize {
-            self.all.values().filter(|c| c.place == Place::Out).count()
-        }
-
-        fn callable(&self) -> usize {
-            self.ready.len() + self.waiting.range(..(Time::NEVER, LEAST)).count()
-        }
-
-        fn banned(&self) -> usize {
-            self.bans.set.len()
-        }
-    }
-
-    const REFUSED: Why = Why::Unreachable(ConnectionRefused);
-
-    fn table() -> Known {
-        Known::new(Rng::new([5; 32]))
-    }
-
-    fn addr(n: u32) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4((0x0a00_0000 + n).into()), 6881)
-    }
-
-    fn after(secs: u64) -> Time {
-        Time::ZERO + Duration::from_secs(secs)
-    }
-
-    #[test]
-    fn an_address_is_one_candidate_however_it_is_written() {
-        let mut known = table();
-        assert!(known.add("10.0.0.1:1".parse().unwrap(), Source::Tracker, Time::ZERO));
-        assert!(!known.add("[::ffff:10.0.0.1]:1".parse().unwrap(), Source::Tracker, Time::ZERO));
-        assert!(known.add("10.0.0.1:2".parse().unwrap(), Source::Tracker, Time::ZERO));
-        for bad in ["10.0.0.9:0", "0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:1", "[::]:1", "[ff02::1]:1"] {
-            assert!(!known.add(bad.parse().unwrap(), Source::User, Time::ZERO), "{bad}");
-        }
-        assert_eq!(known.len(), 2);
-    }
-
-    #[test]
-    fn the_users_and_the_untried_come_first() {
-        let mut known = table();
-        known.add(addr(1), Source::Tracker, Time::ZERO);
-        assert_eq!(known.next(Time::ZERO), Some(addr(1)));
-        known.on_closed(addr(1), REFUSED, false, Time::ZERO);
-        known.add(addr(2), Source::Tracker, Time::ZERO);
-        known.add(addr(4), Source::Tracker, Time::ZERO);
-        assert_eq!(known.next(Time::ZERO).map(|a| a == addr(2) || a == addr(4)), Some(true));
-        known.add(addr(3), Source::User, after(3600));
-        assert_eq!(known.next(after(3600)), Some(addr(3)));
-        assert_eq!(known.next(after(3600)).map(|a| a == addr(2) || a == addr(4)), Some(true));
-        assert_eq!(known.next(after(3600)), Some(addr(1)));
-        assert_eq!(known.next(after(3600)), None);
-    }
-
-    #[test]
-    fn a_named_again_address_takes_the_better_source() {
-        let mut known = table();
-        known.add(addr(1), Source::Tracker, Time::ZERO);
-        known.add(addr(2), Source::Tracker, Time::ZERO);
-        known.add(addr(3), Source::Tracker, Time::ZERO);
-        assert!(!known.add(addr(2), Source::User, Time::ZERO));
-        assert_eq!(known.next(Time::ZERO), Some(addr(2)));
-        assert_eq!(known.callable(), 2);
-    }
-
-    #[test]
-    fn failures_back_off_until_the_address_is_spent() {
-        let mut known = table();
-        known.add(addr(1), Source::Tracker, Time::ZERO);
-        let (mut now, mut waits) = (Time::ZERO, Vec::new());
-        while let Some(due) = known.deadline() {
-            waits.push(due.since(now).as_secs());
-            now = now.max(due);
-            assert_eq!(known.next(now), Some(addr(1)));
-            assert_eq!((known.next(now), known.out()), (None, 1));
-            known.on_closed(addr(1), REFUSED, false, now);
-        }
-        assert_eq!(waits.len(), limits::REDIALS_MAX as usize);
-        assert!(waits.windows(2).skip(1).all(|w| w[1] > w[0] * 3 / 2), "{waits:?}");
-        assert_eq!((known.next(after(1_000_000)), known.len(), known.callable()), (None, 1, 0));
-        known.add(addr(1), Source::Tracker, now);
-        let due = known.deadline().unwrap();
-        assert_eq!(due.since(now), limits::REDIAL_MAX);
-        assert_eq!(known.next(due), Some(addr(1)));
-        known.on_closed(addr(1), REFUSED, false, due);
-        assert_eq!(known.deadline(), None);
-    }
-
-    #[test]
-    fn the_users_peer_that_was_connected_already_is_called_again_soon() {
-        let start = Time(1_000_000);
-        for (source, soon) in [(Source::User, true), (Source::Tracker, false)] {
-            let mut known = Known::new(Rng::new([1; 32]));
-            known.add(addr(1), source, start);
-            assert_eq!(known.next(start), Some(addr(1)));
-            known.on_closed(addr(1), Why::Duplicate, false, start);
-            assert_eq!(known.next(start), None);
-            assert_eq!(known.next(start + Duration::from_secs(60)).is_some(), soon);
-        }
-    }
-
-    #[test]
-    fn the_users_peer_is_called_for_ever() {
-        let mut known = table();
-        known.add(addr(1), Source::User, Time::ZERO);
-        let mut now = Time::ZERO;
-        for why in [REFUSED, Why::Timeout, Why::Protocol("junk"), Why::Eof].iter().cycle().take(200) {
-            now = now.max(known.deadline().unwrap());
-            assert_eq!(known.next(now), Some(addr(1)));
-            known.on_closed(addr(1), *why, false, now);
-            assert!(known.deadline().unwrap().since(now) <= limits::REDIAL_USER_MAX * 5 / 4);
-        }
-        known.on_closed(addr(1), Why::Eof, true, now);
-        assert!(known.deadline().unwrap().since(now) <= limits::REDIAL_USER * 5 / 4);
-        known.on_closed(addr(1), Why::Corrupt, true, now);
-        assert_eq!((known.deadline(), known.len()), (None, 0));
-    }
-
-    #[test]
-    fn a_good_connection_clears_the_failures() {
-        let mut known = table();
-        known.add(addr(1), Source::Tracker, Time::ZERO);
-        for n in 0..40 {
-            let now = after(n * 10_000);
-            assert_eq!(known.next(now), Some(addr(1)), "{n}");
-            known.on_connected(addr(1));
-            known.on_closed(addr(1), Why::Eof, n % 3 == 0, now);
-        }
-    }
-
-    #[test]
-    fn a_ban_holds_for_all_ports_but_on_loopback() {
-        let mut known = table();
-        let [a, b] = ["[2001:db8::1]:1", "[2001:db8::1]:2"].map(|a| a.parse::<SocketAddr>().unwrap());
-        let [c, d] = ["127.0.0.1:1", "127.0.0.1:2"].map(|a| a.parse::<SocketAddr>().unwrap());
-        for addr in [a, b, c, d] {
-            known.add(addr, Source::Tracker, Time::ZERO);
-        }
-        known.on_connected(b);
-        known.on_closed(a, Why::Protocol("x"), true, Time::ZERO);
-        known.on_closed(c, Why::Corrupt, true, Time::ZERO);
-        assert!(known.is_banned(a.ip()) && !known.is_banned(c.ip()));
-        assert!(!known.add(a, Source::User, Time::ZERO) && !known.add(c, Source::User, Time::ZERO));
-        assert_eq!((known.next(Time::ZERO), known.next(Time::ZERO), known.out()), (Some(d), None, 2));
-        known.on_closed(b, Why::Eof, true, Time::ZERO);
-        assert_eq!((known.len(), known.out(), known.deadline()), (1, 1, None));
-        for n in 0..2 * limits::BANS_MAX as u32 {
-            known.ban(addr(n));
-        }
-        assert_eq!(known.banned(), limits::BANS_MAX);
-    }
-
-    #[test]
-    fn we_are_not_called_again() {
-        let mut known = table();
-        known.add(addr(1), Source::User, Time::ZERO);
-        assert_eq!(known.next(Time::ZERO), Some(addr(1)));
-        known.on_closed(addr(1), Why::Myself, false, Time::ZERO);
-        assert!(!known.add(addr(1), Source::User, after(9)) && known.len() == 0);
-        assert!(!known.is_banned(addr(1).ip()));
-        assert!(known.add(SocketAddr::new(addr(1).ip(), 7), Source::Tracker, after(9)));
-    }
-
-    #[test]
-    fn seeds_are_not_called_while_we_seed() {
-        let mut known = table();
-        known.add(addr(1), Source::Tracker, Time::ZERO);
-        known.set_seeding(true, Time::ZERO);
-        assert_eq!(known.next(Time::ZERO), Some(addr(1)));
-        known.on_closed(addr(1), Why::BothSeeds, false, Time::ZERO);
-        assert_eq!((known.deadline(), known.next(after(1 << 30))), (None, None));
-        known.set_seeding(false, after(1));
-        assert_eq!(known.next(after(3600)), Some(addr(1)));
-    }
-
-    #[test]
-    fn who_made_room_is_called_later() {
-        let mut known = table();
-        known.add(addr(1), Source::Tracker, Time::ZERO);
-        for n in 0..100 {
-            let now = after(n * 1000);
-            assert_eq!(known.next(now), Some(addr(1)));
-            let why = if n % 2 == 0 { Why::Replaced } else { Why::Duplicate };
-            known.on_closed(addr(1), why, false, now);
-            assert_eq!(known.next(now), None);
-        }
-    }
-
-    #[test]
-    fn a_full_table_drops_the_worst_and_keeps_the_users() {
-        let mut known = table();
-        known.add(addr(0), Source::User, Time::ZERO);
-        for n in 1..limits::KNOWN_MAX as u32 {
-            assert!(known.add(addr(n), Source::Tracker, Time::ZERO));
-        }
-        assert!(!known.add(addr(99_999), Source::Tracker, Time::ZERO));
-        assert!(known.add(addr(99_999), Source::User, Time::ZERO));
-        let called = [known.next(Time::ZERO), known.next(Time::ZERO), known.next(Time::ZERO)];
-        for addr in called.into_iter().flatten() {
-            known.on_closed(addr, REFUSED, false, Time::ZERO);
-        }
-        assert!(known.add(addr(77_777), Source::Tracker, Time::ZERO));
-        assert!(!known.add(addr(77_778), Source::Tracker, Time::ZERO));
-        assert_eq!(known.len(), limits::KNOWN_MAX);
-        assert_eq!(known.all.values().filter(|c| c.source == Source::User).count(), 2);
-    }
-
-    const WHYS: [Why; 14] = [
-        Why::Eof,
-        Why::Io(ConnectionRefused),
-        REFUSED,
-        Why::Timeout,
-        Why::Stalled,
-        Why::Protocol("x"),
-        Why::UnknownTorrent,
-        Why::Myself,
-        Why::Duplicate,
-        Why::BothSeeds,
-        Why::Replaced,
-        Why::Corrupt,
-        Why::Stopping,
-        Why::Eof,
-    ];
-
-    /// What the test itself remembers of an address.
-    #[derive(Default, Clone)]
-    struct Seen {
-        out: bool,
-        never: bool,
-        closed: Option<Time>,
-    }
-
-    fn step(known: &mut Known, rng: &mut Rng, seen: &mut BTreeMap<SocketAddr, Seen>, now: Time) {
-        let who = addr(rng.below(6000));
-        let from = rng.below(6000);
-        let out = |(a, s): (&SocketAddr, &Seen)| s.out.then_some(*a);
-        let out: Option<SocketAddr> = seen.range(addr(from)..).find_map(out);
-        match rng.below(8) {
-            0..=2 => {
-                known.add(who, if rng.below(100) == 0 { Source::User } else { Source::Tracker }, now);
-            }
-            3 if known.all.contains_key(&who) => {
-                known.on_connected(who);
-                seen.entry(who).or_default().out = true;
-            }
-            4..=5 => {
-                let Some(who) = out else { return };
-                let why = WHYS[rng.index(WHYS.len())];
-                // We have few addresses, and only so many are remembered.
-                let why = if why == Why::Myself && who > addr(30) { Why::Eof } else { why };
-                let user = known.all.get(&who).is_some_and(|c| c.source == Source::User);
-                known.on_closed(who, why, rng.below(2) == 0, now);
-                let never =
-                    matches!(why, Why::Corrupt | Why::Myself) || matches!(why, Why::Protocol(_)) && !user;
-                seen.insert(who, Seen { out: false, never, closed: Some(now) });
-            }
-            _ => {
-                let Some(got) = known.next(now) else { return };
-                let s = seen.entry(got).or_default();
-                assert!(!s.out && !s.never && !known.is_banned(got.ip()), "{got} {now:?}");
-                assert!(s.closed.is_none_or(|at| now.since(at) >= limits::REDIAL_USER), "{got} {now:?}");
-                s.out = true;
-            }
-        }
-    }
-
-    #[test]
-    fn it_stays_bounded_and_calls_nobody_it_must_not() {
-        for seed in 0..8 {
-            let mut rng = Rng::new([seed; 32]);
-            let (mut known, mut seen, mut now) =
-                (Known::new(Rng::new(rng.seed())), BTreeMap::new(), Time::ZERO);
-            for turn in 0..20_000 {
-                now += Duration::from_millis(u64::from(rng.below(200)));
-                if turn % 1000 == 0 {
-                    known.set_seeding(rng.below(2) == 0, now);
-                }
-                step(&mut known, &mut rng, &mut seen, now);
-                assert!(known.len() <= limits::KNOWN_MAX && known.banned() <= limits::BANS_MAX);
-                assert_eq!(known.len(), known.ready.len() + known.waiting.len() + known.out());
-            }
-        }
-    }
-}
+mod tests;

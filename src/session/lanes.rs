@@ -22,7 +22,7 @@ struct Lane {
     /// Bytes of blocks that were let in for it and are still coming. They take their time where peers are slow, and
     /// are no work for it yet.
     coming: u64,
-    /// Reads it has.
+    /// Blocks it has to read.
     reads: u64,
 }
 
@@ -120,13 +120,13 @@ impl Lanes {
         self.line.retain(|(waiting, _)| *waiting != peer);
     }
 
-    pub(super) fn read_begun(&mut self, lane: u8) {
-        self.lanes[usize::from(lane)].reads += 1;
+    pub(super) fn read_begun(&mut self, lane: u8, blocks: usize) {
+        self.lanes[usize::from(lane)].reads += blocks as u64;
     }
 
-    pub(super) fn read_done(&mut self, lane: u8) {
+    pub(super) fn read_done(&mut self, lane: u8, blocks: usize) {
         let reads = &mut self.lanes[usize::from(lane)].reads;
-        *reads = reads.saturating_sub(1);
+        *reads = reads.saturating_sub(blocks as u64);
     }
 }
 

@@ -8,14 +8,17 @@ use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
 use super::known::{Known, Source};
+use super::pex::Roll;
 use super::picker::Picker;
 use super::torrent::{News, Phase, Torrent, Wish};
+use super::web_seed::WebSeeds;
 use crate::api::{DiskError, Opened, Reason, Report, Saved, Spec, State, TorrentId, Why};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::limits::TORRENT_TICK;
+use crate::proto::mse::request_name;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,7 +48,11 @@ impl Session {
             picker,
             known: Known::new(Rng::new(self.rng.seed())),
             announcer,
+            fetch: None,
+            introduced: true,
+            web: WebSeeds::new(&spec.web_seeds),
             peers: Vec::new(),
+            roll: Roll::default(),
             places: 0,
             turns: VecDeque::new(),
             before: Saved::default(),
@@ -61,6 +68,7 @@ impl Session {
             super_seed: None,
             goal: Goal::default(),
             going: 0,
+            upload_only_told: false,
             failed: false,
             full: Full::default(),
             doubt: Doubt::default(),
@@ -80,7 +88,11 @@ impl Session {
             let reason = Some(format!("more than {} torrents in one process", crate::limits::TORRENTS_MAX));
             return self.note(Report::State { number, state: State::Error, reason });
         };
+        if let Some(t) = self.torrents.get_mut(id) {
+            self.own.known().for_each(|ip| t.known.set_own(SocketAddr::new(ip, self.config.port)));
+        }
         self.by_hash.insert(info_hash, id);
+        self.by_request.insert(request_name(info_hash), info_hash);
         self.by_number.insert(number, id);
         log::info!("{id} {info_hash} {name}");
         self.open_torrent(id, now);
@@ -143,19 +155,33 @@ impl Session {
         }
         let (state, reason) = t.state();
         t.news.state(state, reason);
+        t.known.set_seeding(!t.downloading(), now);
+        t.upload_only_told = t.upload_only();
+        if complete {
+            t.news.complete();
+        }
+        // Who had peers before is in the swarm already.
+        if !t.introduced {
+            self.introduce(id, now);
+            self.arm_torrent(id, now);
+        } else {
+            self.join_swarm(id, now);
+        }
+        self.begin_seeding(id, now);
+    }
+
+    /// The torrent has peers from now on: those that are named are called, others are looked for.
+    pub(super) fn join_swarm(&mut self, id: TorrentId, now: Time) {
+        let Some(t) = self.torrents.get_mut(id) else { return };
         if std::mem::take(&mut t.halted) {
             t.announcer.restart(now);
             t.known.recall();
         }
-        t.known.set_seeding(!t.downloading(), now);
-        if complete {
-            t.news.complete();
-        }
         let peers = t.spec.peers.iter().chain(&t.more_peers).cloned().collect();
         self.resolve(id, peers, now);
         self.arm_torrent(id, now);
-        self.begin_seeding(id, now);
         self.join_dht(id, now);
+        self.join_lsd(id, now);
     }
 
     /// Every wanted piece is verified.
@@ -167,12 +193,15 @@ impl Session {
         t.known.set_seeding(true, now);
         t.news.state(State::Seeding, None);
         t.news.complete();
+        self.tell_upload_only(id, now);
+        let Some(t) = self.torrents.get(id) else { return };
         for peer in t.peers.clone() {
             self.update_interest(peer, now);
             if self.peers.get(peer).is_some_and(super::peer::Peer::is_seed) {
                 self.close(peer, Why::BothSeeds, now);
             }
         }
+        self.stop_web(id);
         self.arm_torrent(id, now);
         self.begin_seeding(id, now);
     }
@@ -183,28 +212,30 @@ impl Session {
         self.make_room(id, now);
         self.join_callers(id, now);
         self.refill_all(id, now);
+        self.pump_metadata(id, now);
         let running = self.torrents.get(id).is_some_and(Torrent::running);
         let save = if running { self.save(id, false, now) } else { Time::NEVER };
         let full = self.full_due(id, now).min(self.parting_due(id, now));
         self.forget_torrent(id, now);
         let Some(t) = self.torrents.get(id) else { return };
         let mut next = if t.wish == Wish::Remove { t.forget_at } else { Time::NEVER };
-        if t.running() {
+        if t.swarming() {
             next = next.min(t.announcer.deadline().unwrap_or(Time::NEVER));
         }
-        next = next.min(save).min(full);
+        next = next.min(save).min(full).min(t.web_due(now));
         // Rates change and the end-game begins without an event of the peer that could help.
-        if t.downloading() && !t.peers.is_empty() {
+        if t.hungry() && !t.peers.is_empty() {
             next = next.min(now + TORRENT_TICK);
         }
         // With a candidate that is due now it stands in line, and who downloads looks for one to take the place of.
         if t.welcomes()
             && let Some(due) = t.known.deadline()
-            && (due > now || t.downloading())
+            && (due > now || t.hungry())
         {
             next = next.min(due.max(now + TORRENT_TICK));
         }
         next = next.min(self.super_seed_due(id, now)).min(self.goal_due(id, now));
+        next = next.min(self.pex_due(id, now));
         self.arm_torrent(id, next);
     }
 
@@ -216,7 +247,12 @@ impl Session {
         result: Result<Vec<SocketAddr>, String>,
         now: Time,
     ) {
+        let web = self.on_web_resolved(id, host, port, &result, now);
         let Some(t) = self.torrents.get_mut(id) else { return };
+        let named = t.spec.peers.iter().chain(&t.more_peers).any(|(name, at)| name == host && *at == port);
+        if web && !named {
+            return;
+        }
         match result {
             Ok(addrs) => {
                 for addr in addrs {
@@ -229,7 +265,7 @@ impl Session {
     }
 }
 
-fn new_picker(spec: &Spec, rng: &mut Rng) -> Picker {
+pub(super) fn new_picker(spec: &Spec, rng: &mut Rng) -> Picker {
     Picker::at_rest(&spec.meta.layout, &wanted_pieces(spec), spec.sequential, rng)
 }
 

@@ -12,13 +12,18 @@ mod dht;
 mod doubt;
 mod download;
 mod ending;
+mod extensions;
 mod full;
 mod goal;
 mod known;
 mod lanes;
 mod lifecycle;
+mod lsd;
+mod metadata;
+mod own;
 mod pause;
 mod peer;
+mod pex;
 pub mod picker;
 mod places;
 mod report;
@@ -34,8 +39,10 @@ mod torrents;
 mod trackers;
 mod udp_tracker;
 mod upload;
+mod web;
+mod web_seed;
 
-use crate::api::{Action, Command, Done, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
+use crate::api::{Action, Command, Done, Encryption, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
 use crate::base::arena::Arena;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
@@ -48,7 +55,7 @@ use checks::Line;
 use lanes::Lanes;
 use peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use throttle::Throttle;
 use timers::{Key, Timers};
 use torrents::Torrents;
@@ -69,12 +76,18 @@ pub struct Config {
     pub max_download_rate: u64,
     /// Payload bytes a second that go out at most; 0: no limit.
     pub max_upload_rate: u64,
+    /// Whether connections are encrypted.
+    pub encryption: Encryption,
     /// How many disk workers there are.
     pub lanes: u8,
     /// Torrents whose files are open at a time; more wait for one to be closed.
     pub max_open: usize,
     /// Blocks that may be received or wait for the disk at a time. The pool holds these and `limits::SEND_BUFS`.
     pub receive_bufs: usize,
+    /// Find and tell peers on the local network (BEP 14); needs somebody to carry out [`Action::Lsd`].
+    pub lsd: bool,
+    /// Exchange addresses of peers with peers (BEP 11).
+    pub pex: bool,
 }
 
 /// Every torrent and every peer of the process.
@@ -88,6 +101,8 @@ pub struct Session {
     /// Those that were not removed, by the program's number and by hash.
     by_number: BTreeMap<u32, TorrentId>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// The same by the names that encrypted handshakes have for them.
+    by_request: BTreeMap<[u8; 20], InfoHash>,
     /// Those that were removed and are not forgotten.
     removed: Vec<TorrentId>,
     /// Those whose files are open, or being opened or closed.
@@ -100,6 +115,10 @@ pub struct Session {
     line: Line,
     round: Round,
     throttle: Throttle,
+    /// Metadata for peers.
+    serving: metadata::Serving,
+    /// Bytes of bitfields that wait for metadata.
+    early: usize,
     timers: Timers,
     actions: VecDeque<Action>,
     /// For picks; kept so that none of them allocates.
@@ -108,6 +127,7 @@ pub struct Session {
     /// For [`timers`].
     udp_armed: Time,
     calls: Calls,
+    web: web::Web,
     /// Our node of the DHT, if there is one.
     dht: Option<Box<dht::Dht>>,
     /// Connections being made.
@@ -126,8 +146,10 @@ pub struct Session {
     /// How often it was decided whom to serve.
     #[cfg(test)]
     choices: u64,
-    /// Our address as a tracker saw it last (BEP 24).
-    external_ip: Option<IpAddr>,
+    /// Our addresses as others see them.
+    own: own::Own,
+    /// Local service discovery, if it is wanted.
+    lsd: Option<Box<lsd::Lsd>>,
     /// Somebody asked what goes on.
     status_due: bool,
     stopping: Option<Stopping>,
@@ -151,6 +173,7 @@ impl Session {
     /// A session without torrents. All its chance comes from `seed`.
     pub fn new(config: Config, seed: [u8; 32], now: Time) -> Session {
         let mut rng = Rng::new(seed);
+        let lsd = config.lsd.then(|| Box::new(lsd::Lsd::new(&mut rng)));
         Session {
             key: rng.u32(),
             udp: udp_tracker::UdpTrackers::new(Rng::new(rng.seed())),
@@ -160,6 +183,7 @@ impl Session {
             torrents: Torrents::new(),
             by_number: BTreeMap::new(),
             by_hash: BTreeMap::new(),
+            by_request: BTreeMap::new(),
             removed: Vec::new(),
             open: 0,
             openers: VecDeque::new(),
@@ -168,10 +192,13 @@ impl Session {
             line: Line::default(),
             round: Round::default(),
             throttle: Throttle::new(config.max_download_rate, config.max_upload_rate, now),
+            serving: metadata::Serving::new(now),
+            early: 0,
             timers: Timers::default(),
             actions: VecDeque::new(),
             picked: Vec::new(),
             calls: Calls::new(),
+            web: web::Web::default(),
             dht: None,
             half_open: 0,
             strangers: VecDeque::new(),
@@ -182,7 +209,8 @@ impl Session {
             refills: 0,
             #[cfg(test)]
             choices: 0,
-            external_ip: None,
+            own: own::Own::default(),
+            lsd,
             status_due: false,
             stopping: None,
             config,
@@ -202,20 +230,32 @@ impl Session {
         self.on_piece_header(peer, block, now)
     }
 
+    /// An encrypted handshake asks for a torrent by its [`request_name`](crate::proto::mse::request_name): which is it?
+    /// None: we have none of that name, or it takes no connections.
+    pub fn requested(&self, name: &[u8; 20]) -> Option<InfoHash> {
+        let info_hash = self.by_request.get(name)?;
+        let torrent = self.torrents.get(*self.by_hash.get(info_hash)?)?;
+        torrent.welcomes().then_some(*info_hash)
+    }
+
     /// Takes one event in; what is to be done about it comes from [`Session::poll`].
     pub fn handle(&mut self, event: Event<'_>, now: Time) {
         match event {
             Event::Connected { peer } => self.on_connected(peer, now),
             Event::Closed { peer, why } => self.on_closed(peer, why, now),
+            Event::Encrypted { peer, method } => self.on_encrypted(peer, method),
             Event::Handshake { peer, handshake } => self.on_handshake(peer, &handshake, now),
             Event::Message { peer, message } => self.on_message(peer, &message, now),
             Event::Block { peer, block, buf } => self.on_block(peer, block, buf, now),
             Event::Sent { peer, blocks, bytes } => self.on_sent(peer, blocks, bytes, now),
             Event::Done { lane, done } => self.on_done(lane, done, now),
             Event::Datagram { from, data } => self.on_datagram(from, data, now),
+            Event::Lsd { from, data } => self.on_lsd(from, data, now),
             Event::Unreachable { to, why } => self.udp.on_unreachable(to, why, now),
             Event::Reply(reply) => self.on_reply(reply, now),
+            Event::Web { slot, said } => self.on_web(slot, said, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
+            Event::Command(Command::Adopt { number, spec }) => self.on_adopt(number, spec, now),
             Event::Command(Command::Dht(setup)) => self.on_dht(*setup, now),
             Event::Command(Command::DhtLookUp(info_hash)) => self.on_dht_look_up(info_hash, now),
             Event::Command(Command::DhtStatus) => self.on_dht_status(now),
@@ -227,6 +267,7 @@ impl Session {
             Event::Tick => {}
         }
         self.run_timers(now);
+        self.pump_web(now);
         self.pump_udp(now);
         self.pump_dht(now);
         self.dial(now);
@@ -273,12 +314,14 @@ impl Session {
                 Key::Requests => self.on_requests_timer(at, now),
                 Key::Reads => self.on_reads_timer(at, now),
                 Key::Calls => self.on_calls_timer(at, now),
+                Key::Metadata => self.on_metadata_timer(at, now),
                 Key::Stop => self.check_finished(now),
                 Key::Udp => {
                     self.udp_armed = Time::NEVER;
                     self.udp.on_tick(now);
                 }
                 Key::Dht => self.on_dht_timer(now),
+                Key::Lsd => self.on_lsd_timer(now),
                 // Dialling comes with every event.
                 Key::Dial => self.dial_armed = Time::NEVER,
             }
@@ -289,7 +332,15 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
-                Key::Requests | Key::Reads | Key::Calls | Key::Stop | Key::Dial | Key::Udp | Key::Dht => true,
+                Key::Requests
+                | Key::Reads
+                | Key::Metadata
+                | Key::Calls
+                | Key::Stop
+                | Key::Dial
+                | Key::Udp
+                | Key::Dht
+                | Key::Lsd => true,
             });
         }
     }
@@ -332,6 +383,12 @@ impl Session {
             Message::Request(block) => self.on_request(peer, *block),
             Message::Cancel(block) => self.on_cancel(peer, *block),
             Message::Piece(_) => Err("a piece without its payload"),
+            Message::Extended { id, body } => self.on_extended(peer, *id, body, now),
+            Message::Suggest(_)
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::Reject(_)
+            | Message::AllowedFast(_) => Err("a message of the fast extension, which was not agreed on"),
         }
         .unwrap_or_else(|what| self.close(peer, Why::Protocol(what), now));
     }
@@ -346,13 +403,15 @@ impl Session {
             Done::Checked { torrent, first, count, result } => {
                 self.on_checked(lane, torrent, (first, count), result, now);
             }
-            Done::Read { torrent, peer, block, buf, result } => {
-                self.lanes.read_done(lane);
-                self.on_read(torrent, peer, block, buf, result, now);
+            Done::Read { torrent, peer, blocks, failed } => {
+                self.lanes.read_done(lane, blocks.len());
+                self.on_read(torrent, peer, blocks, failed, now);
             }
             Done::Saved { torrent } => self.on_saved(torrent),
             Done::Room { torrent, result } => self.on_room(torrent, result, now),
             Done::Unsynced { torrent, error, lost } => self.on_unsynced(torrent, &error, &lost, now),
+            Done::Digested { torrent, result } => self.on_digested(torrent, result, now),
+            Done::Info { torrent, peer, piece, result } => self.on_info(torrent, peer, piece, result, now),
             Done::Closed { torrent } => self.on_worker_closed(torrent, now),
         }
     }

@@ -6,6 +6,7 @@ use super::torrent::{Phase, Torrent, Wish};
 use crate::api::{Action, Call, Job, Report, Spec, State, TorrentId};
 use crate::base::time::Time;
 use crate::limits::{STOP_BUDGET, TORRENTS_MAX};
+use crate::proto::mse::request_name;
 
 impl Torrent {
     /// Whether its files are closed and shall be open.
@@ -57,13 +58,14 @@ impl Session {
         let info_hash = t.spec.meta.info_hash;
         self.by_number.remove(&number);
         self.by_hash.remove(&info_hash);
+        self.by_request.remove(&request_name(info_hash));
         self.removed.push(id);
         self.stop(id, now);
         self.arm_torrent(id, now + STOP_BUDGET);
         self.forget_torrent(id, now);
     }
 
-    fn numbered(&mut self, number: u32) -> Option<(TorrentId, &mut Torrent)> {
+    pub(super) fn numbered(&mut self, number: u32) -> Option<(TorrentId, &mut Torrent)> {
         let id = *self.by_number.get(&number).filter(|_| self.stopping.is_none())?;
         self.torrents.get_mut(id).map(|t| (id, t))
     }
@@ -102,11 +104,11 @@ impl Session {
         let named = |peer: &&(String, u16)| !t.spec.peers.contains(peer) && !t.more_peers.contains(peer);
         let peers: Vec<_> = spec.peers.iter().filter(named).cloned().collect();
         t.more_peers.extend(peers.iter().cloned());
-        let count = peers.len();
+        let (count, web) = (peers.len(), t.web.add(&spec.web_seeds));
         t.news.warning(format!(
-            "it was added again: trackers that are new ({trackers}) and peers ({count}) are used, nothing else"
+            "it was added again: trackers ({trackers}), web seeds ({web}) and peers ({count}) that are new are used, nothing else"
         ));
-        if t.running() {
+        if t.swarming() {
             self.resolve(first, peers, now);
             self.arm_torrent(first, now);
         }
@@ -140,6 +142,9 @@ impl Session {
             return;
         }
         let Some(t) = self.torrents.get_mut(id) else { return };
+        if !t.spec.meta.is_known() {
+            return self.begin_fetching(id, now);
+        }
         let lane = self.line.opener(self.lanes.count()).filter(|_| self.open < self.config.max_open);
         let Some(lane) = lane else {
             if !std::mem::replace(&mut t.queued, true) {

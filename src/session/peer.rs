@@ -1,6 +1,9 @@
 //! One connection: what both sides have said, what we asked of it and what it asked of us.
 
 use super::choker::Turn;
+use super::extensions::Spoken;
+use super::metadata::{Asks, Early};
+use super::pex::Part;
 use super::picker::Pieces;
 use super::super_seed::Offer;
 use crate::api::TorrentId;
@@ -8,10 +11,12 @@ use crate::base::bits::Bitfield;
 use crate::base::buf::BLOCK;
 use crate::base::rate::Rate;
 use crate::base::time::Time;
-use crate::limits::{PIPELINE, PIPELINE_START, PIPELINE_UNKNOWN};
+use crate::limits::{HANDSHAKE_TIMEOUT, MSE_TIMEOUT, PIPELINE, PIPELINE_START, PIPELINE_UNKNOWN};
 use crate::proto::layout::Block;
+use crate::proto::mse::Method;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +44,10 @@ pub(super) struct Peer {
     /// Known from the start when we dialled, else from the handshake on.
     pub(super) torrent: Option<TorrentId>,
     pub(super) stage: Stage,
+    /// We dialled it and offer an encrypted handshake.
+    pub(super) offers: bool,
+    /// How it is encrypted, if it is.
+    pub(super) encrypted: Option<Method>,
     /// The id of its handshake (BEP 20).
     pub(super) id: [u8; 20],
     /// When the stage began.
@@ -50,8 +59,16 @@ pub(super) struct Peer {
     /// For [`super::timers`].
     pub(super) armed: Time,
 
+    /// What it told in handshakes of extensions.
+    pub(super) spoken: Spoken,
+    /// Its part in [`super::pex`].
+    pub(super) pex: Part,
     /// What it has.
     pub(super) has: Bitfield,
+    /// What it said of its pieces while the torrent did not run.
+    pub(super) early: Option<Box<Early>>,
+    /// Its requests for metadata.
+    pub(super) asks: Asks,
     /// How many bitfields it sent.
     pub(super) bitfields: u32,
     /// The picker knows it as one that has everything.
@@ -105,13 +122,19 @@ impl Peer {
             outgoing,
             torrent,
             stage: if outgoing { Stage::Connecting } else { Stage::Handshaking },
+            offers: false,
+            encrypted: None,
             id: [0; 20],
             since: now,
             heard: now,
             said: now,
             active: now,
             armed: Time::NEVER,
+            spoken: Spoken::default(),
+            pex: Part::default(),
             has: Bitfield::default(),
+            early: None,
+            asks: Asks::default(),
             bitfields: 0,
             counted_as_seed: false,
             interesting: 0,
@@ -139,6 +162,11 @@ impl Peer {
             up: Rate::new(),
             uploaded: 0,
         }
+    }
+
+    /// How long its handshake may take.
+    pub(super) fn patience(&self) -> Duration {
+        if self.offers { MSE_TIMEOUT } else { HANDSHAKE_TIMEOUT }
     }
 
     /// Whether handshakes are through and the other side has every piece.
@@ -195,7 +223,6 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn peer() -> Peer {
         Peer::new("127.0.0.1:1".parse().unwrap(), true, None, Time::ZERO)

@@ -16,7 +16,7 @@ use std::cmp::Reverse;
 
 impl Session {
     pub(super) fn on_incoming(&mut self, from: std::net::SocketAddr, now: Time) -> Option<PeerId> {
-        if self.stopping.is_some() || !self.torrents.iter().any(|(_, t)| t.running()) {
+        if self.stopping.is_some() || !self.torrents.iter().any(|(_, t)| t.swarming()) {
             return None;
         }
         if self.peers.len() >= self.config.max_conn {
@@ -60,7 +60,7 @@ impl Session {
     pub(super) fn make_room(&mut self, torrent: TorrentId, now: Time) {
         let wants = self.torrents.get(torrent).is_some_and(|t| {
             let calls = t.places.saturating_sub(t.peers.len());
-            t.downloading() && calls < CLAIMS_OUT && t.known.deadline().is_some_and(|due| due <= now)
+            t.hungry() && calls < CLAIMS_OUT && t.known.deadline().is_some_and(|due| due <= now)
         });
         if wants && self.is_full() {
             self.free_place(torrent, now);
@@ -88,7 +88,12 @@ impl Session {
                 && p.incoming.is_none()
                 && p.reading + p.sending == 0
         });
-        idle.min_by_key(|(_, p)| p.downloaded + p.uploaded).map(|(peer, _)| peer)
+        idle.min_by_key(|(_, p)| (p.downloaded + p.uploaded, self.priority(p))).map(|(peer, _)| peer)
+    }
+
+    /// How much a connection is to be there rather than another of its torrent, all else being equal (BEP 40).
+    fn priority(&self, p: &Peer) -> u32 {
+        p.torrent.and_then(|id| self.torrents.get(id)).map_or(0, |t| t.known.priority(p.addr))
     }
 
     /// The peer that makes way for one of this torrent: the least useful one of the torrent with the most places, if
@@ -102,7 +107,7 @@ impl Session {
         let theirs = self.peers.iter().filter(|(_, p)| p.torrent == Some(richest));
         let worth = |p: &Peer| {
             let rate = p.down.per_second(20, now) + p.up.per_second(20, now);
-            (p.stage == Stage::Open, !is_useless(p), rate, Reverse(p.since))
+            (p.stage == Stage::Open, !is_useless(p), rate, t.known.priority(p.addr), Reverse(p.since))
         };
         theirs.min_by_key(|(_, p)| worth(p)).map(|(peer, _)| peer)
     }

@@ -73,13 +73,16 @@ impl Session {
         {
             return Some("waits for the check of others".to_owned());
         }
+        if t.fetching() {
+            return self.stuck_without_metadata(t);
+        }
         if !t.downloading() || t.down.per_second(5, now) > 0 {
             return None;
         }
         if self.lanes.behind() {
             return Some("the disk is behind".to_owned());
         }
-        let words = t.announcer.status();
+        let words = t.web.stuck(now).or_else(|| t.announcer.status());
         if t.peers.is_empty() {
             return Some(words.unwrap_or_else(|| "no peers".to_owned()));
         }

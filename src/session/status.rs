@@ -55,6 +55,7 @@ impl Session {
             begun: t.picker.begun(),
             known: t.known.len(),
             trackers,
+            web_seeds: t.web.table(now, STATUS_TRACKERS_MAX),
         }
     }
 }
@@ -63,6 +64,7 @@ fn state(t: &Torrent) -> State {
     match t.phase {
         _ if t.wish == Wish::Pause => State::Paused,
         _ if t.full.is_so() => State::Full,
+        Phase::Fetching => State::Metadata,
         Phase::Opening | Phase::Checking(_) => State::Checking,
         Phase::Running if t.downloading() => State::Downloading,
         Phase::Running => State::Seeding,
@@ -77,6 +79,7 @@ fn peer_status(id: PeerId, p: &Peer, number: Option<u32>, now: Time) -> PeerStat
         number,
         addr: p.addr,
         outgoing: p.outgoing,
+        encrypted: p.encrypted,
         connected: p.stage != Stage::Connecting,
         open: p.stage == Stage::Open,
         client: if p.stage == Stage::Open { client_name(&p.id) } else { String::new() },

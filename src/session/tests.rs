@@ -1,10 +1,12 @@
 //! Hand-made events, for what a simulated swarm does too rarely.
 
 mod dht;
+mod encryption;
+mod extensions;
 mod trackers;
 
 use super::*;
-use crate::api::{Job, Opened, Spec};
+use crate::api::{Encryption, Job, Opened, Spec};
 use crate::base::bits::Bitfield;
 use crate::base::buf::{BLOCK, Pool};
 use crate::limits::{CHECKS_OUT, CHOKE_REST, SEND_BUFS};
@@ -34,6 +36,7 @@ fn spec(name: &str) -> Arc<Spec> {
         seed_ratio: None,
         seed_time: None,
         trackers: vec![vec![Url::parse("http://tracker.sim/announce").unwrap()]],
+        web_seeds: vec![],
         peers: vec![],
         state_dir: None,
     })
@@ -61,9 +64,12 @@ impl Bench {
             max_upload: 10,
             max_download_rate,
             max_upload_rate: 0,
+            encryption: Encryption::Disabled,
             lanes: 2,
             max_open: 1000,
             receive_bufs: 1000,
+            lsd: false,
+            pex: false,
         };
         let now = Time(1_000_000);
         Bench { s: Session::new(config, [7; 32], now), now, done: Vec::new(), ids: Vec::new() }
@@ -152,16 +158,21 @@ impl Bench {
     }
 
     fn peer_as(&mut self, torrent: TorrentId, n: u8, id: u8) -> PeerId {
+        self.peer_with(torrent, n, id, [0; 8])
+    }
+
+    /// One that speaks what these bits say.
+    fn peer_with(&mut self, torrent: TorrentId, n: u8, id: u8, reserved: [u8; 8]) -> PeerId {
         let from = SocketAddr::from(([10, 0, 0, n], 40_000));
         let peer = self.s.accept(from, self.now).unwrap();
         self.take();
         let info_hash = self.s.torrents.get(torrent).unwrap().spec.meta.info_hash;
-        let handshake = Handshake { reserved: [0; 8], info_hash, peer_id: [id; 20] };
+        let handshake = Handshake { reserved, info_hash, peer_id: [id; 20] };
         self.tell(Event::Handshake { peer, handshake });
         peer
     }
 
-    /// The same, and it has everything and unchokes us.
+    /// The same as [`Bench::peer`], and it has everything and unchokes us.
     fn source(&mut self, torrent: TorrentId, n: u8) -> PeerId {
         let peer = self.peer(torrent, n);
         let full = Bitfield::full(PIECES);
@@ -180,7 +191,7 @@ fn the_buffers_of_a_closed_peer_are_home_before_others_are_read_into() {
     let mut b = Bench::new();
     let torrent = b.seed("a");
     let mut pool = Pool::new(SEND_BUFS).unwrap();
-    let mut peers = Vec::new();
+    let (mut peers, mut next) = (Vec::new(), 0);
     for n in 1..=6 {
         let peer = b.peer(torrent, n);
         b.tell(Event::Message { peer, message: Message::Interested });
@@ -188,18 +199,17 @@ fn the_buffers_of_a_closed_peer_are_home_before_others_are_read_into() {
         for at in 0..256 {
             let block = Block { piece: u32::from(n), begin: at * BLOCK, len: BLOCK };
             b.tell(Event::Message { peer, message: Message::Request(block) });
+            // All that may be read is read, and stands in outboxes.
+            while next < b.done.len() {
+                if let Action::Read { lane, torrent, peer, ref blocks } = b.done[next] {
+                    let blocks = blocks.iter().map(|block| (*block, pool.take().unwrap())).collect();
+                    let done = Done::Read { torrent, peer, blocks, failed: None };
+                    b.tell(Event::Done { lane, done });
+                }
+                next += 1;
+            }
         }
         peers.push(peer);
-    }
-    // All that may be read is read, and stands in outboxes.
-    let mut next = 0;
-    while next < b.done.len() {
-        if let Action::Read { lane, torrent, peer, block } = b.done[next] {
-            let buf = pool.take().unwrap();
-            let done = Done::Read { torrent, peer, block, buf, result: Ok(()) };
-            b.tell(Event::Done { lane, done });
-        }
-        next += 1;
     }
     assert_eq!(pool.out(), SEND_BUFS);
     let from = b.tell(Event::Message { peer: peers[0], message: Message::Have(PIECES) });

@@ -3,6 +3,7 @@
 
 use super::Session;
 use super::timers::Key;
+use super::web::slot_of;
 use crate::api::PeerId;
 use crate::base::buf::BLOCK;
 use crate::base::rate::Bucket;
@@ -30,6 +31,16 @@ impl Throttle {
             requests_armed: Time::NEVER,
             reads_armed: Time::NEVER,
         }
+    }
+
+    /// The limit of what comes in, in bytes a second; 0: there is none.
+    pub(super) fn download_rate(&self) -> u64 {
+        self.down.rate()
+    }
+
+    /// A thread of web seeds waits for its turn.
+    pub(super) fn stand_in_line(&mut self, id: PeerId) {
+        self.line.push_back(id);
     }
 
     pub(super) fn limits_requests(&self) -> bool {
@@ -84,7 +95,7 @@ impl Session {
         p.depth.min(second.max(2)).saturating_sub(p.asked.len() as u32)
     }
 
-    fn pump_requests(&mut self, now: Time) {
+    pub(super) fn pump_requests(&mut self, now: Time) {
         while !self.throttle.line.is_empty() {
             let allowed = self.throttle.requests(now);
             if allowed == 0 {
@@ -92,6 +103,14 @@ impl Session {
                 return self.timers.arm(&mut self.throttle.requests_armed, due, Key::Requests);
             }
             let Some(peer) = self.throttle.line.pop_front() else { return };
+            if slot_of(peer).is_some() {
+                let (bytes, more) = self.on_web_turn(peer, allowed, now);
+                self.throttle.down.take(bytes);
+                if more {
+                    self.throttle.line.push_back(peer);
+                }
+                continue;
+            }
             let room = self.room(peer);
             // A peer that is gone left its name here.
             let Some(p) = self.peers.get_mut(peer) else { continue };

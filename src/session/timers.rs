@@ -17,6 +17,8 @@ pub(super) enum Key {
     Requests,
     /// The rate limit lets reads begin again.
     Reads,
+    /// More metadata may go out.
+    Metadata,
     /// A call to a tracker has become slow.
     Calls,
     Stop,
@@ -25,6 +27,8 @@ pub(super) enum Key {
     Udp,
     /// The same with the DHT.
     Dht,
+    /// Something is to be announced on the local network.
+    Lsd,
 }
 
 #[derive(Default)]

@@ -6,14 +6,18 @@ use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
 use super::known::Known;
+use super::metadata::Fetch;
+use super::pex::Roll;
 use super::picker::Picker;
 use super::super_seed::SuperSeed;
+use super::web_seed::WebSeeds;
 use crate::api::{PeerId, Progress, Reason, Report, Saved, Spec, State};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::time::Time;
 use crate::limits::{NOTES_MAX, RESUME_PEERS, SAVE_AFTER};
 use crate::proto::layout::Layout;
+use crate::proto::metainfo::Metainfo;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +25,8 @@ use std::sync::Arc;
 /// What a torrent is doing.
 #[derive(Debug)]
 pub(super) enum Phase {
+    /// It has peers, and gets its metadata from them. Nothing of it is open.
+    Fetching,
     /// A worker claims its files.
     Opening,
     /// What is on disk is hashed.
@@ -94,7 +100,14 @@ pub(super) struct Torrent {
     pub(super) picker: Picker,
     pub(super) known: Known,
     pub(super) announcer: Announcer,
+    /// Its metadata as far as it is there, while it has none.
+    pub(super) fetch: Option<Box<Fetch>>,
+    /// Its peers know what it has; not so those that it had before its metadata.
+    pub(super) introduced: bool,
+    pub(super) web: WebSeeds,
     pub(super) peers: Vec<PeerId>,
+    /// What they are told of each other.
+    pub(super) roll: Roll,
     /// Places of the table that it has: its peers, and those that are being called.
     pub(super) places: usize,
     /// Its peers in the upload round, in turn.
@@ -121,6 +134,8 @@ pub(super) struct Torrent {
     pub(super) goal: Goal,
     /// Bytes of blocks that are read for peers or stand in their outboxes.
     pub(super) going: u64,
+    /// What its peers were told of [`Torrent::upload_only`] last.
+    pub(super) upload_only_told: bool,
     /// It could not go on.
     pub(super) failed: bool,
     pub(super) full: Full,
@@ -157,13 +172,33 @@ impl Torrent {
         self.lacks() && !self.full.is_so()
     }
 
+    /// Whether it wants nothing more of its peers, though it may not have all (BEP 21).
+    pub(super) fn upload_only(&self) -> bool {
+        self.running() && !self.lacks()
+    }
+
     pub(super) fn running(&self) -> bool {
         matches!(self.phase, Phase::Running)
     }
 
     /// Whether it has use for peers that it does not have.
     pub(super) fn welcomes(&self) -> bool {
-        self.running() && !self.goal.is_parting()
+        self.swarming() && !self.goal.is_parting()
+    }
+
+    /// Whether it gets its metadata.
+    pub(super) fn fetching(&self) -> bool {
+        matches!(self.phase, Phase::Fetching)
+    }
+
+    /// Whether it gets what it lacks, metadata or payload.
+    pub(super) fn hungry(&self) -> bool {
+        self.fetching() || self.downloading()
+    }
+
+    /// Whether it has peers: trackers and others are asked for some.
+    pub(super) fn swarming(&self) -> bool {
+        self.running() || self.fetching()
     }
 
     /// The state while it runs, as the user reads it.
@@ -173,6 +208,13 @@ impl Torrent {
         }
         let part = !self.picker.is_complete();
         (State::Seeding, part.then(|| "only a part of it is here".to_owned()))
+    }
+
+    /// A block came, from whomever.
+    pub(super) fn count_down(&mut self, len: u32, now: Time) {
+        self.down.add(len.into(), now);
+        self.downloaded += u64::from(len);
+        self.news.moved = true;
     }
 
     /// Payload moved: that is to be remembered. Tells when it will be saved.
@@ -207,6 +249,7 @@ impl Torrent {
 pub(super) struct News {
     state: Option<(State, Option<String>)>,
     notes: VecDeque<Note>,
+    metadata: Option<Box<Metainfo>>,
     complete: Complete,
     /// `complete` was said: that is done once.
     was_complete: bool,
@@ -256,6 +299,12 @@ impl News {
         }
     }
 
+    pub(super) fn metadata(&mut self, meta: Box<Metainfo>) {
+        if !self.last {
+            self.metadata = Some(meta);
+        }
+    }
+
     pub(super) fn ended(&mut self, reason: String) {
         if !self.last {
             self.ended = Some(reason);
@@ -284,6 +333,7 @@ impl News {
     /// When the next thing may be said; [`Time::NEVER`] when there is nothing.
     pub(super) fn due(&self) -> Time {
         if self.state.is_some()
+            || self.metadata.is_some()
             || !self.notes.is_empty()
             || self.complete != Complete::No
             || self.ended.is_some()
@@ -306,6 +356,9 @@ impl News {
         }
         if let Some((state, reason)) = self.state.take() {
             return Some(Report::State { number, state, reason });
+        }
+        if let Some(meta) = self.metadata.take() {
+            return Some(Report::Metadata { number, meta });
         }
         if self.complete == Complete::Next {
             self.complete = Complete::No;
@@ -342,6 +395,7 @@ pub(super) fn progress(t: &Torrent, seeds: u32, stuck: Option<String>, now: Time
         total,
         have: total - t.picker.left(),
         checked,
+        metadata: t.fetch.as_ref().filter(|_| t.fetching()).and_then(|fetch| fetch.progress()),
         downloaded: t.downloaded,
         uploaded: t.uploaded,
         uploaded_ever: t.before.uploaded.saturating_add(t.uploaded),
@@ -349,6 +403,7 @@ pub(super) fn progress(t: &Torrent, seeds: u32, stuck: Option<String>, now: Time
         upload_rate: t.up.per_second(5, now),
         peers: t.peers.len() as u32,
         seeds,
+        web: t.web.active() as u32,
         stuck,
     }
 }

@@ -4,6 +4,7 @@ use super::announce::{Facts, News, Outcome};
 use super::known::Source;
 use super::{Key, Session};
 use crate::api::{Action, Call, Reason, Reply, TorrentId, TrackerFailure};
+use crate::base::buf::BLOCK;
 use crate::base::time::Time;
 use crate::proto::tracker::{Request, Response, Scheme};
 
@@ -34,7 +35,7 @@ impl Session {
     }
 
     fn facts(&self, id: TorrentId) -> Option<Facts> {
-        let t = self.torrents.get(id).filter(|t| t.running() || t.halted)?;
+        let t = self.torrents.get(id).filter(|t| t.swarming() || t.halted)?;
         let wanted = if t.welcomes() { self.config.max_conn.saturating_sub(t.peers.len()) } else { 0 };
         Some(Facts {
             info_hash: t.spec.meta.info_hash,
@@ -42,9 +43,10 @@ impl Session {
             port: self.config.port,
             uploaded: t.uploaded,
             downloaded: t.downloaded,
-            left: t.picker.left(),
+            // How much there is is not known, but that something is: a tracker must not take us for a seed.
+            left: if t.spec.meta.is_known() { t.picker.left() } else { BLOCK.into() },
             peers_wanted: u32::try_from(wanted).unwrap_or(u32::MAX),
-            dry: t.downloading() && wanted > 0 && t.known.deadline().is_none(),
+            dry: t.hungry() && wanted > 0 && t.known.deadline().is_none(),
         })
     }
 
@@ -84,8 +86,8 @@ impl Session {
         for addr in outcome.peers {
             t.known.add(addr, Source::Tracker, now);
         }
-        if let Some(ip) = outcome.external_ip.filter(|ip| self.external_ip.replace(*ip) != Some(*ip)) {
-            log::info!("trackers see us as {ip}");
+        if let Some(ip) = outcome.external_ip {
+            self.on_external_ip(ip);
         }
     }
 

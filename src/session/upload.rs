@@ -4,14 +4,13 @@ use super::Session;
 use super::download::Checked;
 use super::peer::{Peer, Stage};
 use crate::api::{Action, DiskError, PeerId, TorrentId, Why};
-use crate::base::buf::{BLOCK, Buf};
+use crate::base::buf::Buf;
 use crate::base::time::Time;
-use crate::limits::{REQUESTS_IN_MAX, SEND_BUFS};
+use crate::limits::{READ_BATCH, REQUESTS_IN_MAX, SEND_BUFS};
 use crate::proto::layout::Block;
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-/// Reads begun for a peer before the next one has its turn.
-const READS_A_TURN: u32 = 4;
 /// Blocks under way to one peer: at least these, so that reading and sending overlap.
 const AHEAD_MIN: u32 = 8;
 /// And at most these: a slow reader must not hold the buffers of the others.
@@ -32,6 +31,22 @@ impl Round {
     pub(super) fn sending(&self) -> (usize, usize) {
         (self.bufs, SEND_BUFS)
     }
+
+    /// Blocks that may be under way to one peer more: its share, within bounds.
+    fn ahead(&self) -> u32 {
+        let share = (SEND_BUFS / (self.peers + 1)) as u32;
+        share.clamp(AHEAD_MIN, AHEAD_MAX)
+    }
+}
+
+/// How many blocks to read for a peer now: half of what may be under way to it, so that one half is read while the
+/// other is sent. Of fewer requests all, but those that come while others are being read gather until these are there.
+/// At 0 it asks for nothing, or something is under way to it, which will bring it back here.
+fn due(p: &Peer, ahead: u32) -> u32 {
+    let batch = ahead / 2;
+    let wanted = u32::try_from(p.queue.len()).unwrap_or(batch).min(batch);
+    let room = ahead.saturating_sub(p.reading + p.sending);
+    if wanted <= room && (wanted == batch || p.reading == 0) { wanted } else { 0 }
 }
 
 impl Session {
@@ -106,10 +121,10 @@ impl Session {
     }
 
     fn join_round(&mut self, peer: PeerId) {
+        let ahead = self.round.ahead();
         if let Some(p) = self.peers.get_mut(peer)
             && !p.in_round
-            && !p.queue.is_empty()
-            && p.reading + p.sending < AHEAD_MAX
+            && due(p, ahead) > 0
         {
             let Some((torrent, t)) = p.torrent.and_then(|id| Some((id, self.torrents.get_mut(id)?))) else {
                 return;
@@ -143,64 +158,81 @@ impl Session {
                 return self.wait_for_reads(now);
             }
             let Some((torrent, peer)) = self.next_turn() else { continue };
+            let ahead = self.round.ahead();
             // A peer that is gone left its name here.
             let Some(p) = self.peers.get_mut(peer) else { continue };
             p.in_round = false;
-            let share = (SEND_BUFS / (self.round.peers + 1)) as u32;
-            let ahead = share.clamp(AHEAD_MIN, AHEAD_MAX);
-            let room = ahead.saturating_sub(p.reading + p.sending).min(READS_A_TURN.min(allowed));
-            let room = room.min((SEND_BUFS - self.round.bufs) as u32);
-            for block in p.queue.drain(..p.queue.len().min(room as usize)).collect::<Vec<_>>() {
-                self.begin_read(torrent, peer, block);
-            }
-            if self.peers.get(peer).is_some_and(|p| p.reading + p.sending < ahead) {
-                self.join_round(peer);
-            }
+            let room = SEND_BUFS - self.round.bufs;
+            let count = (due(p, ahead).min(allowed) as usize).min(room);
+            self.begin_read(torrent, peer, count);
+            self.join_round(peer);
         }
     }
 
-    fn begin_read(&mut self, torrent: TorrentId, peer: PeerId, block: Block) {
-        let Some(p) = self.peers.get_mut(peer) else { return };
-        p.reading += 1;
+    fn begin_read(&mut self, torrent: TorrentId, peer: PeerId, count: usize) {
+        let Some(p) = self.peers.get_mut(peer).filter(|_| count > 0) else { return };
+        let blocks: Vec<Block> = p.queue.drain(..count).collect();
+        let bytes = blocks.iter().map(|block| u64::from(block.len)).sum();
+        p.reading += count as u32;
         if let Some(t) = self.torrents.get_mut(torrent) {
-            t.going += u64::from(block.len);
+            t.going += bytes;
         }
-        self.throttle.take_upload(u64::from(block.len));
+        self.throttle.take_upload(bytes);
         self.peers.pin(peer);
-        self.round.bufs += 1;
+        self.round.bufs += count;
         let lane = self.lanes.idlest();
-        self.lanes.read_begun(lane);
-        self.actions.push_back(Action::Read { lane, torrent, peer, block });
+        self.lanes.read_begun(lane, count);
+        self.actions.push_back(Action::Read { lane, torrent, peer, blocks });
     }
 
+    /// Blocks were read: they are sent, if the peer is still there and their pieces are still right. What was not tried
+    /// because of a block before it goes back to the front of the queue.
     pub(super) fn on_read(
         &mut self,
         torrent: TorrentId,
         peer: PeerId,
-        block: Block,
-        buf: Buf,
-        result: Result<(), DiskError>,
+        blocks: Vec<(Block, Buf)>,
+        failed: Option<(usize, DiskError)>,
         now: Time,
     ) {
         self.peers.unpin(peer);
-        let verified = self.torrents.get(torrent).is_some_and(|t| t.picker.have().get(block.piece));
-        let p = self.peers.get_mut(peer);
-        if let (Some(p), Ok(()), true) = (p, &result, verified) {
-            p.reading = p.reading.saturating_sub(1);
-            p.sending += 1;
-            p.going += u64::from(block.len);
-            return self.actions.push_back(Action::SendBlock { peer, block, buf });
-        }
-        self.actions.push_back(Action::Release(buf));
-        self.round.bufs = self.round.bufs.saturating_sub(1);
-        self.gone(torrent, block.len.into());
         if let Some(p) = self.peers.get_mut(peer) {
-            p.reading = p.reading.saturating_sub(1);
+            p.reading = p.reading.saturating_sub(blocks.len() as u32);
         }
-        if let Err(error) = result {
-            self.on_read_error(torrent, block.piece, &error, now);
+        let good = failed.as_ref().map_or(blocks.len(), |(at, _)| *at);
+        let (mut bad, mut again) = (None, Vec::new());
+        for (at, (block, buf)) in blocks.into_iter().enumerate() {
+            let verified = self.torrents.get(torrent).is_some_and(|t| t.picker.have().get(block.piece));
+            if let (Some(p), true, true) = (self.peers.get_mut(peer), at < good, verified) {
+                p.sending += 1;
+                p.going += u64::from(block.len);
+                self.actions.push_back(Action::SendBlock { peer, block, buf });
+                continue;
+            }
+            self.actions.push_back(Action::Release(buf));
+            self.round.bufs = self.round.bufs.saturating_sub(1);
+            self.gone(torrent, block.len.into());
+            match at.cmp(&good) {
+                Ordering::Less => {}
+                Ordering::Equal => bad = Some(block.piece),
+                Ordering::Greater => again.push(block),
+            }
         }
+        if let (Some(piece), Some((_, error))) = (bad, failed) {
+            self.on_read_error(torrent, piece, &error, now);
+            self.ask_again(torrent, peer, again);
+        }
+        self.join_round(peer);
         self.pump_reads(now);
+    }
+
+    /// Requests go back to the front of a peer's queue, those of pieces that are still there.
+    fn ask_again(&mut self, torrent: TorrentId, peer: PeerId, blocks: Vec<Block>) {
+        let Some(t) = self.torrents.get(torrent) else { return };
+        let Some(p) = self.peers.get_mut(peer).filter(|p| !p.am_choking) else { return };
+        for block in blocks.into_iter().rev().filter(|block| t.picker.have().get(block.piece)) {
+            p.queue.push_front(block);
+        }
     }
 
     pub(super) fn on_sent(&mut self, peer: PeerId, blocks: u32, bytes: u64, now: Time) {
@@ -259,4 +291,5 @@ impl Session {
     }
 }
 
-const _: () = assert!(AHEAD_MAX as usize <= SEND_BUFS && READS_A_TURN <= AHEAD_MIN && BLOCK > 0);
+const _: () =
+    assert!(AHEAD_MAX as usize <= SEND_BUFS && AHEAD_MAX as usize / 2 <= READ_BATCH && AHEAD_MIN >= 2);

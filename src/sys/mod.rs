@@ -2,6 +2,7 @@
 
 pub mod descriptors;
 pub mod guard;
+pub mod multicast;
 pub mod socket;
 pub mod sync;
 pub mod terminal;

@@ -64,11 +64,8 @@ enum Waits {
     For(Duration),
 }
 
-/// Makes every socket of the process, bound to the route's address and device; `port` 0 lets the kernel pick.
-fn make(route: &Route, family: Family, kind: SocketType, port: u16, waits: Waits) -> io::Result<OwnedFd> {
-    let Some(local) = route.local(family) else {
-        return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no --bind address of this family"));
-    };
+/// Makes every socket of the process, on the route's device.
+fn make(route: &Route, family: Family, kind: SocketType, waits: Waits) -> io::Result<OwnedFd> {
     let domain = match family {
         Family::V4 => AddressFamily::INET,
         Family::V6 => AddressFamily::INET6,
@@ -85,18 +82,31 @@ fn make(route: &Route, family: Family, kind: SocketType, port: u16, waits: Waits
         sockopt::set_socket_timeout(&fd, Timeout::Recv, Some(limit))?;
         sockopt::set_socket_timeout(&fd, Timeout::Send, Some(limit))?;
     }
+    if let Some(device) = &route.device {
+        bind_device(&fd, device)?;
+    }
+    Ok(fd)
+}
+
+/// Makes a socket that is bound to the route's address; `port` 0 lets the kernel pick.
+fn make_at(route: &Route, family: Family, kind: SocketType, port: u16, waits: Waits) -> io::Result<OwnedFd> {
+    let local = local(route, family)?;
+    let fd = make(route, family, kind, waits)?;
     if kind == SocketType::STREAM {
         sockopt::set_tcp_nodelay(&fd, true)?;
         // A port that we listened on a moment ago is free again at once.
         sockopt::set_socket_reuseaddr(&fd, port != 0)?;
     }
-    if let Some(device) = &route.device {
-        bind_device(&fd, device)?;
-    }
     if port != 0 || !local.is_unspecified() {
         rustix::net::bind(&fd, &SocketAddr::new(local, port))?;
     }
     Ok(fd)
+}
+
+/// The address that sockets of a family are bound to.
+fn local(route: &Route, family: Family) -> io::Result<IpAddr> {
+    let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "no --bind address of this family");
+    route.local(family).ok_or_else(none)
 }
 
 /// Ties a socket to a network device (Linux; unprivileged since 5.7).
@@ -120,20 +130,34 @@ fn bind_device(_: &OwnedFd, _: &str) -> io::Result<()> {
 /// A non-blocking listener on `port` of the route's address; an IPv6 one takes no IPv4 connections.
 pub fn listen(route: &Route, family: Family, port: u16) -> io::Result<TcpListener> {
     const BACKLOG: i32 = 128;
-    let fd = make(route, family, SocketType::STREAM, port, Waits::Never)?;
+    let fd = make_at(route, family, SocketType::STREAM, port, Waits::Never)?;
     rustix::net::listen(&fd, BACKLOG)?;
     Ok(TcpListener::from(fd))
 }
 
 /// A non-blocking datagram socket on `port` of the route's address.
 pub fn datagram(route: &Route, family: Family, port: u16) -> io::Result<UdpSocket> {
-    make(route, family, SocketType::DGRAM, port, Waits::Never).map(UdpSocket::from)
+    make_at(route, family, SocketType::DGRAM, port, Waits::Never).map(UdpSocket::from)
+}
+
+/// A non-blocking datagram socket that hears what is sent to this multicast group and nothing else, once it has joined
+/// it. Other programs may have one too.
+pub fn group(route: &Route, group: SocketAddr) -> io::Result<UdpSocket> {
+    let family = Family::of(group.ip());
+    local(route, family)?;
+    let fd = make(route, family, SocketType::DGRAM, Waits::Never)?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    // Elsewhere than on Linux the port is shared by this one.
+    #[cfg(not(target_os = "linux"))]
+    sockopt::set_socket_reuseport(&fd, true)?;
+    rustix::net::bind(&fd, &group)?;
+    Ok(UdpSocket::from(fd))
 }
 
 /// Starts a connection that does not block: it is made, or has failed ([`TcpStream::take_error`]), once the socket is
 /// writable.
 pub fn connect(route: &Route, to: SocketAddr) -> io::Result<TcpStream> {
-    let fd = make(route, Family::of(to.ip()), SocketType::STREAM, 0, Waits::Never)?;
+    let fd = make_at(route, Family::of(to.ip()), SocketType::STREAM, 0, Waits::Never)?;
     match rustix::net::connect(&fd, &to) {
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(TcpStream::from(fd)),
         Err(error) => Err(error.into()),
@@ -145,7 +169,7 @@ pub fn connect(route: &Route, to: SocketAddr) -> io::Result<TcpStream> {
 pub fn dial(route: &Route, to: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     // A zero would mean no limit to the kernel.
     let limit = limit.max(Duration::from_millis(1));
-    let fd = make(route, Family::of(to.ip()), SocketType::STREAM, 0, Waits::For(limit))?;
+    let fd = make_at(route, Family::of(to.ip()), SocketType::STREAM, 0, Waits::For(limit))?;
     match rustix::net::connect(fd.as_fd(), &to) {
         Ok(()) => Ok(TcpStream::from(fd)),
         // What Linux says when SO_SNDTIMEO ends a connect.

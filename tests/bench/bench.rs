@@ -29,6 +29,7 @@ mod process;
 mod report;
 mod result;
 mod rows;
+#[allow(dead_code, reason = "the other benchmarks use the rest")]
 mod seeder;
 mod sink;
 mod usage;

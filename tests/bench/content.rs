@@ -42,10 +42,15 @@ impl Content {
         Content::new(name, all, length, 256 << 10, files)
     }
 
-    /// One piece, `count` times: larger than memory.
-    pub(crate) fn repeated(name: &'static str, piece: &Arc<Vec<u8>>, count: usize) -> Content {
-        let hashes = Sha1::digest(&piece[..]).repeat(count);
-        Content::cut(name, piece, piece.len() * count, piece.len(), Vec::new(), hashes)
+    /// `part`, which is whole pieces, `count` times: larger than memory.
+    pub(crate) fn repeated(
+        name: &'static str,
+        part: &Arc<Vec<u8>>,
+        count: usize,
+        piece_length: usize,
+    ) -> Content {
+        let hashes = hash(part, piece_length).repeat(count);
+        Content::cut(name, part, part.len() * count, piece_length, Vec::new(), hashes)
     }
 
     fn new(

@@ -114,7 +114,7 @@ impl Lab {
         let many = Arc::new(Content::many("many", all, count));
         // More than fits: only a part of it is ever sent.
         let piece = Arc::new(all[..256 << 10].to_vec());
-        let crowd = Arc::new(Content::repeated("crowd.bin", &piece, 100_000));
+        let crowd = Arc::new(Content::repeated("crowd.bin", &piece, 100_000, 256 << 10));
         let contents: Vec<_> = [&plain, &large, &quarter, &many, &crowd].map(Arc::clone).into();
         let seeder = |number| Seeder::start(SocketAddr::new(ip(1, number), 0), contents.clone());
         let seeders = (1..=SEEDERS as u8).map(seeder).collect::<io::Result<_>>()?;

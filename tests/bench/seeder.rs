@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ pub(crate) struct Seeder {
     contents: Vec<Arc<Content>>,
     first_request: Mutex<Option<Instant>>,
     dialing: AtomicBool,
+    answered: AtomicUsize,
     sent: AtomicU64,
 }
 
@@ -25,8 +26,14 @@ impl Seeder {
     pub(crate) fn start(listen: SocketAddr, contents: Vec<Arc<Content>>) -> io::Result<Arc<Seeder>> {
         let listener = TcpListener::bind(listen)?;
         let listen = listener.local_addr()?;
-        let (first_request, dialing) = (Mutex::new(None), AtomicBool::new(false));
-        let seeder = Arc::new(Seeder { listen, contents, first_request, dialing, sent: AtomicU64::new(0) });
+        let seeder = Arc::new(Seeder {
+            listen,
+            contents,
+            first_request: Mutex::new(None),
+            dialing: AtomicBool::new(false),
+            answered: AtomicUsize::new(0),
+            sent: AtomicU64::new(0),
+        });
         let shared = Arc::clone(&seeder);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -55,6 +62,11 @@ impl Seeder {
         *self.first_request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many connections have come so far.
+    pub(crate) fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     /// Dials a peer that does not dial us, until it asks or the run is over.
     pub(crate) fn dial(self: &Arc<Self>, peer: SocketAddr, content: &Arc<Content>) {
         self.dialing.store(true, Ordering::Relaxed);
@@ -74,6 +86,7 @@ impl Seeder {
         let (info_hash, extended) = wire::greeted(&mut stream)?;
         let content = self.contents.iter().find(|content| content.info_hash == info_hash);
         let content = content.ok_or(io::ErrorKind::InvalidData)?;
+        self.answered.fetch_add(1, Ordering::Relaxed);
         self.greet(&mut stream, content)?;
         self.serve(&mut stream, content, extended)
     }

@@ -37,8 +37,18 @@ pub(crate) struct Start<'a> {
     pub(crate) rpc: u16,
     /// Peers to dial; aria2, rtorrent and Transmission know them by a tracker only.
     pub(crate) peers: &'a [SocketAddr],
-    /// Settings of libtorrent, as `name=number`; for Transmission nodes that its DHT begins with, as `host port`.
+    /// Settings of libtorrent, as `name=number`; for Transmission nodes that its DHT begins with, as `host port`, and
+    /// `lpd=1`. For both `pex=1`. `encryption`: aria2 and Transmission want nothing else.
     pub(crate) settings: &'a [String],
+}
+
+/// The setting of a client that wants encryption.
+const ENCRYPTION: &str = "encryption";
+
+impl Start<'_> {
+    fn encrypts(&self) -> bool {
+        self.settings.iter().any(|setting| setting == ENCRYPTION)
+    }
 }
 
 impl Client {
@@ -127,6 +137,10 @@ fn aria2(command: &mut Command, start: &Start<'_>) {
         .arg(format!("--interface={}", start.listen.ip()))
         .arg(format!("--listen-port={}", start.listen.port()))
         .arg(format!("--dir={}", start.data.display()));
+    if start.encrypts() {
+        command.args(["--bt-require-crypto=true", "--bt-force-encryption=true"]);
+        command.arg("--bt-min-crypto-level=arc4");
+    }
     match start.role {
         Role::Seed => command.args(["--bt-seed-unverified=true", "--seed-ratio=0.0"]),
         Role::Leech => command.arg("--seed-time=0"),
@@ -142,7 +156,11 @@ fn libtorrent(command: &mut Command, start: &Start<'_>) {
     };
     command.arg(start.torrent).arg(start.data).arg(format!("--listen={}", start.listen));
     command.args(start.peers.iter().map(|peer| format!("--peer={peer}")));
-    command.args(start.settings.iter().map(|pair| format!("--set={pair}")));
+    let set = start.settings.iter().map(|pair| match pair.as_str() {
+        "pex=1" => "--pex".to_string(),
+        pair => format!("--set={pair}"),
+    });
+    command.args(set);
 }
 
 fn rqbit(command: &mut Command, start: &Start<'_>) {
@@ -198,22 +216,31 @@ fn rtorrent(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
 }
 
 fn transmission(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
+    let (flags, nodes): (Vec<_>, Vec<_>) = start
+        .settings
+        .iter()
+        .map(String::as_str)
+        .filter(|setting| *setting != ENCRYPTION)
+        .partition(|setting| setting.contains('='));
     // It takes a path in JSON as it is: the tests use none with a quote or a backslash.
     let settings = format!(
         r#"{{"bind-address-ipv4": "{ip}", "bind-address-ipv6": "::1", "peer-port": {port},
             "rpc-bind-address": "{ip}", "rpc-port": {rpc}, "rpc-whitelist-enabled": false,
             "rpc-host-whitelist-enabled": false, "rpc-authentication-required": false,
-            "dht-enabled": {dht}, "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false,
-            "port-forwarding-enabled": false, "encryption": 0, "rename-partial-files": false,
+            "dht-enabled": {dht}, "lpd-enabled": {lpd}, "pex-enabled": {pex}, "utp-enabled": false,
+            "port-forwarding-enabled": false, "encryption": {encryption}, "rename-partial-files": false,
             "incomplete-dir-enabled": false, "download-dir": "{data}"}}"#,
         ip = start.listen.ip(),
         port = start.listen.port(),
         rpc = start.rpc,
         data = start.data.display(),
-        dht = !start.settings.is_empty(),
+        dht = !nodes.is_empty(),
+        lpd = flags.contains(&"lpd=1"),
+        pex = flags.contains(&"pex=1"),
+        encryption = if start.encrypts() { 2 } else { 0 },
     );
     fs::write(start.home.join("settings.json"), settings)?;
-    fs::write(start.home.join("dht.bootstrap"), start.settings.join("\n"))?;
+    fs::write(start.home.join("dht.bootstrap"), nodes.join("\n"))?;
     // What lies in this folder it loads at its start; content of the right size it takes for complete.
     let torrents = start.home.join("torrents");
     fs::create_dir_all(&torrents)?;

@@ -60,6 +60,33 @@ impl Lab {
         listen: SocketAddr,
         settings: &[String],
     ) -> Peer {
+        self.start_by(|command| command, client, role, torrent, peers, listen, settings)
+    }
+
+    /// Starts a client on another host. It knows nobody.
+    pub(crate) fn start_on(
+        &self,
+        host: &Host,
+        client: Client,
+        role: Role,
+        torrent: &Torrent,
+        listen: SocketAddr,
+        settings: &[String],
+    ) -> Peer {
+        self.start_by(|command| host.run(&command), client, role, torrent, &[], listen, settings)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what the others above leave out")]
+    fn start_by(
+        &self,
+        wrap: impl FnOnce(Command) -> Command,
+        client: Client,
+        role: Role,
+        torrent: &Torrent,
+        peers: &[SocketAddr],
+        listen: SocketAddr,
+        settings: &[String],
+    ) -> Peer {
         let data = self.folder(&format!("{}-data", client.name()));
         if role == Role::Seed {
             torrent.content.write(&data);
@@ -76,7 +103,7 @@ impl Lab {
             peers,
             settings,
         };
-        let command = client.command(&start).unwrap();
+        let command = wrap(client.command(&start).unwrap());
         let process = Process::start(client.name(), command, &home);
         Peer { client, process, listen, rpc, data, home }
     }
@@ -94,10 +121,22 @@ impl Lab {
         bind: IpAddr,
         torrent: &Torrent,
     ) -> Process {
+        self.ptorrent_with(&[&["--no-pex", "--no-lsd"], args].concat(), data, bind, torrent)
+    }
+
+    /// The same with all that finds peers.
+    pub(crate) fn ptorrent_with(
+        &self,
+        args: &[&str],
+        data: &Path,
+        bind: IpAddr,
+        torrent: &Torrent,
+    ) -> Process {
         let home = self.folder("ptorrent");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
         command
-            .args(["--no-pex", "--no-lsd", "--encryption", "disabled", "-b", &bind.to_string()])
+            .args(["-b", &bind.to_string()])
+            .args(if args.contains(&"--encryption") { &[][..] } else { &["--encryption", "disabled"] })
             .args(args)
             .arg("-d")
             .arg(data)
@@ -293,6 +332,55 @@ impl Peer {
     }
 }
 
+/// Another host: a network namespace, beside that of this process, with a wire in between.
+pub(crate) struct Host {
+    /// What keeps it there.
+    holder: Process,
+}
+
+impl Host {
+    /// This host gets the address `here`, the other one `there`. To be made in a network of one's own.
+    pub(crate) fn new(lab: &Lab, here: &str, there: &str) -> Host {
+        let mut command = Command::new("unshare");
+        command.args(["-n", "sh", "-c", "echo there; exec sleep 1000"]);
+        let mut holder = Process::start("host", command, &lab.folder("host"));
+        holder.wait_until("it is there", |process| process.stdout().contains("there"));
+        let host = Host { holder };
+        let pid = host.pid();
+        // Old programs take the way to a group from the routes alone.
+        let inside = format!(
+            "ip link set lo up && ip address add {there}/24 dev w1 && ip link set w1 up && ip route add default dev w1"
+        );
+        let script = format!(
+            "ip link add w0 type veth peer name w1 netns {pid} && ip address add {here}/24 dev w0 && \
+             ip link set w0 up && nsenter -t {pid} -n sh -c '{inside}'"
+        );
+        let made = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        host
+    }
+
+    fn pid(&self) -> String {
+        Pid::from_child(&self.holder.child).as_raw_nonzero().to_string()
+    }
+
+    /// The command, on this host.
+    fn run(&self, command: &Command) -> Command {
+        let mut wrapped = Command::new("nsenter");
+        wrapped.args(["-t", &self.pid(), "-n"]).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => wrapped.env(name, value),
+                None => wrapped.env_remove(name),
+            };
+        }
+        if let Some(dir) = command.get_current_dir() {
+            wrapped.current_dir(dir);
+        }
+        wrapped
+    }
+}
+
 /// An opentracker, a bittorrent-tracker or a `ptorrent tracker`, HTTP and UDP on one address.
 pub(crate) struct Tracker {
     process: Process,
@@ -370,7 +458,8 @@ pub(crate) fn address_on(ip: IpAddr) -> SocketAddr {
 /// A free port: the kernel's choice. Nobody else uses the address, so that it stays free; where all share one,
 /// the kernel does not choose the same again soon.
 fn free_port(ip: IpAddr) -> u16 {
-    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port()
+    // The address of another host is all its own: any port is free.
+    TcpListener::bind((ip, 0)).map_or(7003, |listener| listener.local_addr().unwrap().port())
 }
 
 /// Whether a test can run here. A missing client is said and, where CI is set, a failure.

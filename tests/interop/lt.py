@@ -61,7 +61,8 @@ def run(args):
     params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.data
     params.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
-    params.flags |= lt.torrent_flags.disable_pex
+    if not args.pex:
+        params.flags |= lt.torrent_flags.disable_pex
     if args.role == "seed":
         params.flags |= lt.torrent_flags.seed_mode
     handle = session.add_torrent(params)
@@ -98,6 +99,7 @@ def main():
     parser.add_argument("--tracker", action="append", default=[])
     parser.add_argument("--piece-length", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], help="NAME=NUMBER, a setting of libtorrent")
+    parser.add_argument("--pex", action="store_true", help="exchange peers")
     parser.add_argument("--exit", action="store_true", help="end when finished")
     args = parser.parse_args()
     if args.role == "make":

@@ -79,6 +79,9 @@ impl Shared {
     fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         let mut shake = [0; 68];
         stream.read_exact(&mut shake)?;
+        if !shake.starts_with(b"\x13BitTorrent protocol") {
+            return Ok(());
+        }
         shake[20..28].fill(0);
         shake[28..48].copy_from_slice(&self.info_hash);
         // Each seeder is a peer of its own.

@@ -1,10 +1,14 @@
 //! A disk of the simulator: it keeps a fingerprint of each block and knows what each should be from a content function
 //! of piece and offset. It answers late, and can be slow, full or broken.
 
-use ptorrent::api::{DiskError, Done, Job, Opened, Spec, TorrentId, Verdict};
+use ptorrent::api::{BadInfo, DiskError, Done, Job, Opened, Spec, TorrentId, Verdict};
 use ptorrent::base::bits::Bitfield;
 use ptorrent::base::time::Time;
+use ptorrent::limits::READ_BATCH;
+use ptorrent::proto::extended::metadata::PIECE;
+use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::layout::{Block, Layout};
+use ptorrent::proto::metainfo::Metainfo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
@@ -68,6 +72,8 @@ pub(crate) struct Disk {
     pub(crate) full_at_open: bool,
     /// Serves wrong bytes in blocks where this says so.
     pub(crate) lies: fn(Block) -> bool,
+    /// Serves wrong metadata.
+    pub(crate) lies_of_info: bool,
     pub(crate) stored: u64,
     /// The most bytes that waited for one worker.
     pub(crate) queue_max: u64,
@@ -95,6 +101,7 @@ impl Disk {
             broken: false,
             full_at_open: false,
             lies: |_| false,
+            lies_of_info: false,
             stored: 0,
             queue_max: 0,
         }
@@ -135,7 +142,8 @@ impl Disk {
     /// Does a job; the answers come at their times.
     pub(crate) fn job(&mut self, lane: u8, job: Job, now: Time) -> Vec<(Time, Done)> {
         let bytes = match &job {
-            Job::Write { block, .. } | Job::Read { block, .. } => u64::from(block.len),
+            Job::Write { block, .. } => u64::from(block.len),
+            Job::Read { blocks, .. } => blocks.iter().map(|(block, _)| u64::from(block.len)).sum(),
             Job::Check { count, .. } => u64::from(*count) * u64::from(self.layout().piece_length()),
             _ => 0,
         };
@@ -181,6 +189,21 @@ impl Disk {
                 }
                 vec![Done::Checked { torrent, first, count, result: Ok(good) }]
             }
+            Job::Digest { torrent, spec, info } => {
+                let info = info.concat();
+                let right = InfoHash::of(&info) == spec.meta.info_hash;
+                let read = || Metainfo::from_info(&info).map_err(|error| BadInfo::Refused(error.to_string()));
+                let result = if right { read().map(Box::new) } else { Err(BadInfo::Hash) };
+                vec![Done::Digested { torrent, result }]
+            }
+            Job::Info { torrent, spec, peer, piece } => {
+                let data = spec.meta.info.chunks(PIECE as usize).nth(piece as usize).expect("a piece of it");
+                let mut data: Box<[u8]> = data.into();
+                if self.lies_of_info {
+                    data[0] ^= 1;
+                }
+                vec![Done::Info { torrent, peer, piece, result: Ok(data) }]
+            }
             Job::Forget { .. } => vec![],
             Job::Save { torrent, .. } => vec![Done::Saved { torrent }],
             Job::Room { torrent, bytes } => vec![Done::Room { torrent, result: self.room(bytes) }],
@@ -190,18 +213,23 @@ impl Disk {
                 self.open = (closed < self.busy.len()).then_some((torrent, closed));
                 vec![Done::Closed { torrent }]
             }
-            Job::Read { torrent, peer, block, mut buf } => {
+            Job::Read { torrent, peer, mut blocks } => {
                 self.assert_open(torrent);
-                if self.bad.contains(&block.piece) {
-                    self.good.clear(block.piece);
-                    return vec![Done::Read { torrent, peer, block, buf, result: Err(unreadable()) }];
+                assert!(blocks.len() <= READ_BATCH, "a read of {} blocks", blocks.len());
+                let mut failed = None;
+                for (at, (block, buf)) in blocks.iter_mut().enumerate() {
+                    if self.bad.contains(&block.piece) {
+                        self.good.clear(block.piece);
+                        failed = Some((at, unreadable()));
+                        break;
+                    }
+                    let out = &mut buf.space()[..block.len as usize];
+                    fill(*block, out);
+                    if (self.lies)(*block) {
+                        out[0] ^= 0xff;
+                    }
                 }
-                let out = &mut buf.space()[..block.len as usize];
-                fill(block, out);
-                if (self.lies)(block) {
-                    out[0] ^= 0xff;
-                }
-                vec![Done::Read { torrent, peer, block, buf, result: Ok(()) }]
+                vec![Done::Read { torrent, peer, blocks, failed }]
             }
             Job::Write { torrent, block, buf } => {
                 self.assert_open(torrent);

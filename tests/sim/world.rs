@@ -4,9 +4,10 @@
 
 use super::datagrams::{Host, Weather};
 use super::disk::Disk;
+use super::web::{Server, Thread};
 use ptorrent::api::{
-    Action, Call, Command, Done, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State, TorrentId,
-    Why,
+    Action, Call, Command, Done, Encryption, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State,
+    TorrentId, WebOrder, WebSaid, Why,
 };
 use ptorrent::base::buf::{Buf, Pool};
 use ptorrent::base::rng::Rng;
@@ -14,12 +15,14 @@ use ptorrent::base::time::Time;
 use ptorrent::limits::{OUTBOX_MAX, SEND_BUFS};
 use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::layout::Block;
+use ptorrent::proto::metainfo::Metainfo;
+use ptorrent::proto::mse::{Method, Methods};
 use ptorrent::proto::tracker;
 use ptorrent::proto::wire::decoder::{Decoder, Fate, Step};
 use ptorrent::proto::wire::message::Message;
 use ptorrent::session::{Config, Session};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
@@ -32,7 +35,7 @@ pub(crate) type NodeId = usize;
 /// Numbers from here on are of torrents that are there under another one.
 pub(crate) const DOUBLE: u32 = 1000;
 
-/// What a connection holds on its way at most: a TCP window.
+/// What a connection holds on its way at most, unless a test says otherwise: a TCP window.
 const WINDOW: usize = 256 << 10;
 /// On slow links less: a quarter of a second's worth, but this much.
 const WINDOW_MIN: usize = 16 << 10;
@@ -68,6 +71,7 @@ enum Mind {
 /// One host.
 pub(crate) struct Node {
     mind: Mind,
+    encryption: Encryption,
     pub(crate) addr: SocketAddr,
     pub(crate) link: Link,
     pub(crate) disk: Disk,
@@ -75,12 +79,16 @@ pub(crate) struct Node {
     pub(crate) disks: BTreeMap<InfoHash, Disk>,
     torrents: BTreeMap<TorrentId, InfoHash>,
     pub(crate) pool: Pool,
+    /// Its threads of web seeds.
+    pub(crate) web: BTreeMap<u8, Thread>,
     halves: BTreeMap<PeerId, Half>,
     /// Scripts have no ids of their own.
     next_id: u32,
     pub(crate) alive: bool,
     pub(crate) exited: bool,
     wake: Time,
+    /// How its program wants a torrent whose metadata has come.
+    pub(crate) adopts: Option<Box<dyn Fn(Metainfo) -> Arc<Spec>>>,
     /// The link to the world is busy until then, out and in.
     busy: [Time; 2],
     pub(crate) seen: Seen,
@@ -104,10 +112,30 @@ pub(crate) struct Seen {
     pub(crate) peers_max: usize,
     pub(crate) announces: Vec<(tracker::Event, u64)>,
     pub(crate) closed: Vec<Why>,
+    /// Connections whose handshake was encrypted.
+    pub(crate) encrypted: u32,
+    /// How often each address was called.
+    pub(crate) calls: BTreeMap<SocketAddr, u32>,
     /// Payload that went to its links, and that came whole.
     pub(crate) sent: u64,
     pub(crate) got: u64,
+    /// Payload that came from web seeds.
+    pub(crate) fetched: u64,
     pub(crate) messages: BTreeMap<&'static str, u64>,
+    /// Messages of extensions that it sent, with their ids.
+    pub(crate) extended: Vec<(u8, Vec<u8>)>,
+    /// What it said in handshakes that it can do.
+    pub(crate) reserved: [u8; 8],
+    /// Announces to the local network.
+    pub(crate) local: u64,
+    /// Where its datagrams went.
+    pub(crate) datagrams: BTreeSet<SocketAddr>,
+    /// Whom it called, how many calls are out, and were at most.
+    pub(crate) dialled: BTreeSet<SocketAddr>,
+    pub(crate) calling: usize,
+    pub(crate) calling_max: usize,
+    /// Of messages, blocks apart, in bytes.
+    pub(crate) bytes: u64,
     /// By the number of the torrent.
     pub(crate) each: BTreeMap<u32, Each>,
 }
@@ -135,6 +163,21 @@ struct Half {
     /// Bytes of messages, blocks apart, that wait in it.
     small: usize,
     script: Option<Box<dyn Script>>,
+    greeting: Greeting,
+}
+
+/// Stands for an encrypted handshake: a byte that no handshake in the clear begins with, and the methods.
+const OFFER: u8 = 0xe0;
+
+/// What a connection begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Greeting {
+    /// What comes is the stream.
+    Over,
+    /// An offer, or the handshake in the clear.
+    Either(Methods),
+    /// The answer to our offer.
+    Answer,
 }
 
 struct Segment {
@@ -158,9 +201,13 @@ enum What {
     Deliver(usize, usize, Rc<[u8]>, Range<usize>),
     /// From whom, to whom, what.
     Datagram(SocketAddr, SocketAddr, Rc<[u8]>),
+    /// What was said to the group of the local network, as one of it hears it.
+    Local(SocketAddr, SocketAddr, Rc<[u8]>),
     Closed(usize, usize),
     Done(NodeId, u8, Done),
     Reply(NodeId, Reply),
+    /// A thread of web seeds says something; None: something comes from its server.
+    Web(NodeId, u8, Option<WebSaid>),
     Wake(NodeId),
     Kill(NodeId),
     Cut(NodeId),
@@ -185,7 +232,13 @@ pub(crate) struct World {
     swarm: Vec<SocketAddr>,
     /// Who hears datagrams, sessions apart.
     hosts: BTreeMap<SocketAddr, Box<dyn Host>>,
+    /// Web servers, by the host of their URL.
+    servers: BTreeMap<String, Server>,
     pub(crate) weather: Weather,
+    /// What the tracker names to everybody besides those who are there.
+    pub(crate) ghosts: Vec<SocketAddr>,
+    /// What a connection holds on its way at most.
+    pub(crate) window: usize,
     /// A digest of all that happened.
     pub(crate) trace: u64,
     pub(crate) events: u64,
@@ -207,7 +260,10 @@ impl World {
             by_addr: BTreeMap::new(),
             swarm: Vec::new(),
             hosts: BTreeMap::new(),
+            servers: BTreeMap::new(),
             weather: Weather::default(),
+            ghosts: Vec::new(),
+            window: WINDOW,
             trace: 0,
             events: 0,
         }
@@ -224,16 +280,22 @@ impl World {
             max_upload: 4,
             max_download_rate: 0,
             max_upload_rate: 0,
+            encryption: Encryption::Disabled,
             lanes: 2,
             max_open: 10_000,
             receive_bufs: 512,
+            lsd: false,
+            pex: false,
         };
         config(&mut c);
         let mut seed = [0; 32];
         self.rng.fill(&mut seed);
         let pool = Pool::new(c.receive_bufs + SEND_BUFS).expect("memory");
+        let encryption = c.encryption;
         let mind = Mind::Session(Box::new(Session::new(c, seed, self.now)));
-        self.push(mind, link, disk, pool)
+        let node = self.push(mind, link, disk, pool);
+        self.nodes[node].encryption = encryption;
+        node
     }
 
     /// Adds a peer that runs a script on each connection.
@@ -253,17 +315,20 @@ impl World {
         self.by_addr.insert(addr, id);
         self.nodes.push(Node {
             mind,
+            encryption: Encryption::Disabled,
             addr,
             link,
             disk,
             disks: BTreeMap::new(),
             torrents: BTreeMap::new(),
             pool,
+            web: BTreeMap::new(),
             halves: BTreeMap::new(),
             next_id: 0,
             alive: true,
             exited: false,
             wake: Time::NEVER,
+            adopts: None,
             busy: [Time::ZERO; 2],
             seen: Seen::default(),
         });
@@ -378,14 +443,20 @@ impl World {
                 self.nodes[node].disk_of(torrent_of(&done)).answered();
                 self.tell(node, Event::Done { lane, done });
             }
+            What::Web(node, slot, said) => self.web(node, slot, said),
             What::Reply(node, reply) => self.tell(node, Event::Reply(reply)),
             What::Refused(node, peer) => {
+                self.nodes[node].seen.calling -= 1;
                 let why = Why::Unreachable(std::io::ErrorKind::ConnectionRefused);
                 self.tell(node, Event::Closed { peer, why });
             }
             What::Arrive(conn) => self.arrive(conn),
             What::Deliver(conn, side, bytes, range) => self.deliver(conn, side, &bytes[range]),
             What::Datagram(from, to, data) => self.datagram(from, to, &data),
+            What::Local(from, to, data) => {
+                let node = self.by_addr[&to];
+                self.tell(node, Event::Lsd { from, data: &data });
+            }
             What::Closed(conn, side) => self.hang_up(conn, side, Why::Eof),
             What::Cut(node) => self.cut_all(node),
             What::Kill(node) => {
@@ -440,6 +511,7 @@ impl World {
         let now = self.now;
         let n = &mut self.nodes[node];
         let Mind::Session(session) = &mut n.mind else { return };
+        let mut adopted = Vec::new();
         while let Some(report) = session.report(now) {
             match report {
                 Report::Complete { number } => {
@@ -465,15 +537,25 @@ impl World {
                     assert!(progress.have <= progress.total);
                 }
                 Report::Finished { .. } => n.seen.finished = true,
+                Report::Metadata { number, meta } => {
+                    let spec = n.adopts.as_ref().expect("somebody who wants it")(*meta);
+                    adopted.push(Command::Adopt { number, spec });
+                }
                 _ => {}
             }
         }
+        adopted.into_iter().for_each(|command| self.command(node, command));
     }
 
     fn act(&mut self, node: NodeId, action: Action) {
         match action {
             Action::Connect { peer, addr } => self.connect(node, peer, addr),
-            Action::Handshake { peer, handshake } => self.say(node, peer, &handshake.encode(), None),
+            Action::Encrypt { peer, methods } => self.offer(node, peer, methods),
+            Action::Handshake { peer, handshake } => {
+                let reserved = &mut self.nodes[node].seen.reserved;
+                reserved.iter_mut().zip(handshake.reserved).for_each(|(all, byte)| *all |= byte);
+                self.say(node, peer, &handshake.encode(), None);
+            }
             Action::Expect { peer, max } => {
                 if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
                     half.decoder.set_max(max);
@@ -481,8 +563,12 @@ impl World {
             }
             Action::Send { peer, message } => {
                 *self.nodes[node].seen.messages.entry(name(&message)).or_default() += 1;
+                if let Message::Extended { id, body } = &message {
+                    self.nodes[node].seen.extended.push((*id, body.to_vec()));
+                }
                 let mut bytes = Vec::new();
                 message.encode(&mut bytes);
+                self.nodes[node].seen.bytes += bytes.len() as u64;
                 self.say(node, peer, &bytes, None);
             }
             Action::SendBlock { peer, block, buf } => {
@@ -511,19 +597,29 @@ impl World {
                     self.at(at, What::Done(node, lane, done));
                 }
             }
-            Action::Read { lane, torrent, peer, block } => {
+            Action::Read { lane, torrent, peer, blocks } => {
                 let n = &mut self.nodes[node];
-                let buf = n.pool.take().expect("the session keeps the quota");
-                let job = Job::Read { torrent, peer, block, buf };
+                let take = |block| (block, n.pool.take().expect("the session keeps the quota"));
+                let blocks = blocks.into_iter().map(take).collect();
+                let job = Job::Read { torrent, peer, blocks };
                 for (at, done) in n.disk_for(&job).job(lane, job, self.now) {
                     self.at(at, What::Done(node, lane, done));
                 }
             }
             Action::Datagram { to, data } => {
+                self.nodes[node].seen.datagrams.insert(to);
                 let from = self.nodes[node].addr;
                 self.send_datagram(from, to, &data);
             }
+            Action::Lsd { v6, data } => self.announce_locally(node, v6, &data),
             Action::Call(call) => self.call(node, *call),
+            Action::Web { slot, order } => self.web_order(node, slot, order),
+            Action::Lend { slot, count } => {
+                for _ in 0..count {
+                    let buf = self.nodes[node].pool.take().expect("the session keeps the quota");
+                    self.web_order(node, slot, WebOrder::Lend(buf));
+                }
+            }
             Action::Release(buf) => self.nodes[node].pool.put(buf),
             Action::Exit => {
                 self.nodes[node].exited = true;
@@ -532,11 +628,79 @@ impl World {
         }
     }
 
+    fn web_order(&mut self, node: NodeId, slot: u8, order: WebOrder) {
+        let said = self.nodes[node].web.entry(slot).or_default().order(order);
+        for said in said {
+            self.later(Duration::ZERO, What::Web(node, slot, Some(said)));
+        }
+        self.web_next(node, slot, true);
+    }
+
+    /// What comes next from a server is on its way.
+    fn web_next(&mut self, node: NodeId, slot: u8, fresh: bool) {
+        let thread = self.nodes[node].web.entry(slot).or_default();
+        let Some((host, len)) = thread.next() else { return };
+        let server = &self.servers[host];
+        if !std::mem::replace(&mut thread.busy, true) {
+            let took = Duration::from_micros(u64::from(len) * 1_000_000 / server.rate);
+            let delay = if fresh && thread.idle { server.delay } else { Duration::ZERO };
+            thread.idle = false;
+            self.later(took + delay, What::Web(node, slot, None));
+        }
+    }
+
+    /// Something comes from a server, or a thread says what it had to say.
+    fn web(&mut self, node: NodeId, slot: u8, said: Option<WebSaid>) {
+        if let Some(said) = said {
+            return self.web_says(node, slot, said);
+        }
+        let thread = self.nodes[node].web.entry(slot).or_default();
+        thread.busy = false;
+        let Some(server) = thread.next().map(|(host, _)| self.servers[host].clone()) else { return };
+        for said in thread.turn(&server, &mut self.rng) {
+            // Behind what it said before.
+            self.later(Duration::ZERO, What::Web(node, slot, Some(said)));
+        }
+        if !server.is_dead(&self.nodes[node].web[&slot]) {
+            self.web_next(node, slot, false);
+        }
+    }
+
+    fn web_says(&mut self, node: NodeId, slot: u8, said: WebSaid) {
+        if let WebSaid::Block(block, _) = &said {
+            self.nodes[node].seen.fetched += u64::from(block.len);
+        }
+        self.tell(node, Event::Web { slot, said });
+    }
+
+    /// Adds a web server.
+    pub(crate) fn serve(&mut self, host: &str, server: Server) {
+        self.servers.insert(host.to_string(), server);
+    }
+
+    /// Orders that a node's threads of web seeds had, and the ranges in them.
+    pub(crate) fn orders(&self, node: NodeId) -> (u32, u32) {
+        let threads = self.nodes[node].web.values();
+        threads.fold((0, 0), |(orders, ranges), t| (orders + t.orders, ranges + t.ranges))
+    }
+
     /// Copies of a datagram set out, as many as the weather lets.
     fn send_datagram(&mut self, from: SocketAddr, to: SocketAddr, data: &[u8]) {
         let data: Rc<[u8]> = data.into();
         for delay in self.weather.copies(&mut self.rng) {
             self.later(delay, What::Datagram(from, to, data.clone()));
+        }
+    }
+
+    /// All nodes are one house, of IPv4.
+    fn announce_locally(&mut self, node: NodeId, v6: bool, data: &[u8]) {
+        self.nodes[node].seen.local += 1;
+        let from = self.nodes[node].addr;
+        if !v6 {
+            for to in self.by_addr.keys().copied().collect::<Vec<_>>() {
+                let data: Rc<[u8]> = data.into();
+                self.later(Duration::from_millis(1), What::Local(from, to, data));
+            }
         }
     }
 
@@ -565,6 +729,7 @@ impl World {
                 let mut peers: Vec<SocketAddr> = self.swarm.iter().copied().filter(|a| *a != own).collect();
                 self.rng.shuffle(&mut peers);
                 peers.truncate(request.numwant.min(50) as usize);
+                peers.extend(&self.ghosts);
                 self.swarm.retain(|a| *a != own);
                 if request.event != tracker::Event::Stopped {
                     self.swarm.push(own);
@@ -581,8 +746,13 @@ impl World {
     }
 
     fn connect(&mut self, node: NodeId, peer: PeerId, addr: SocketAddr) {
+        let seen = &mut self.nodes[node].seen;
+        seen.dialled.insert(addr);
+        seen.calling += 1;
+        seen.calling_max = seen.calling_max.max(seen.calling);
         let target =
             self.by_addr.get(&addr).copied().filter(|t| self.nodes[*t].alive && !self.nodes[*t].exited);
+        *self.nodes[node].seen.calls.entry(addr).or_default() += 1;
         let delay = self.nodes[node].link.delay;
         let Some(target) = target else { return self.later(2 * delay, What::Refused(node, peer)) };
         let conn = self.conns.len();
@@ -599,6 +769,9 @@ impl World {
         side: usize,
         script: Option<Box<dyn Script>>,
     ) {
+        let n = &mut self.nodes[node];
+        let incoming = n.encryption.methods().filter(|_| side == 1);
+        let greeting = incoming.map_or(Greeting::Over, Greeting::Either);
         let half = Half {
             conn,
             side,
@@ -609,14 +782,17 @@ impl World {
             outbox: VecDeque::new(),
             small: 0,
             script,
+            greeting,
         };
-        let n = &mut self.nodes[node];
         n.halves.insert(peer, half);
         n.seen.peers_max = n.seen.peers_max.max(n.halves.len());
     }
 
     /// A connection reaches the other side.
     fn arrive(&mut self, conn: usize) {
+        let caller = &mut self.nodes[self.conns[conn].ends[0].0].seen;
+        // Those of scripts are not counted.
+        caller.calling = caller.calling.saturating_sub(1);
         if !self.conns[conn].open {
             return;
         }
@@ -651,6 +827,37 @@ impl World {
         }
     }
 
+    /// We dialled, and begin with an encrypted handshake.
+    fn offer(&mut self, node: NodeId, peer: PeerId, methods: Methods) {
+        if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
+            half.greeting = Greeting::Answer;
+        }
+        self.say(node, peer, &[OFFER | u8::from(methods == Methods::ANY)], None);
+    }
+
+    /// The first byte of a connection that may be encrypted. Tells whether it was an encrypted handshake, or None when
+    /// there must be one and is not.
+    fn greet(&mut self, node: NodeId, peer: PeerId, greeting: Greeting, first: u8) -> Option<bool> {
+        let half = self.nodes[node].halves.get_mut(&peer)?;
+        half.greeting = Greeting::Over;
+        let any = first & 1 == 1;
+        let method = match greeting {
+            Greeting::Over => return Some(false),
+            Greeting::Either(_) if first & 0xf0 != OFFER => return Some(false),
+            Greeting::Either(ours) => {
+                let method = if any && ours == Methods::ANY { Method::Plain } else { Method::Rc4 };
+                self.say(node, peer, &[OFFER | u8::from(method == Method::Plain)], None);
+                method
+            }
+            Greeting::Answer if first & 0xf0 != OFFER => return None,
+            Greeting::Answer if any => Method::Plain,
+            Greeting::Answer => Method::Rc4,
+        };
+        self.nodes[node].seen.encrypted += 1;
+        self.tell(node, Event::Encrypted { peer, method });
+        Some(true)
+    }
+
     fn say(&mut self, node: NodeId, peer: PeerId, bytes: &[u8], block: Option<(u32, Option<Buf>)>) {
         let Some(half) = self.nodes[node].halves.get_mut(&peer) else {
             assert!(block.is_none(), "a block for a peer that is gone");
@@ -672,7 +879,7 @@ impl World {
             let n = &mut self.nodes[node];
             let Some(half) = n.halves.get_mut(&peer) else { break };
             let (conn, side) = (half.conn, half.side);
-            let window = WINDOW.min(n.link.rate as usize / 4).max(WINDOW_MIN);
+            let window = self.window.min(n.link.rate as usize / 4).max(WINDOW_MIN);
             let room = window.saturating_sub(self.conns[conn].unread[side]);
             let Some(segment) = half.outbox.front_mut() else { break };
             if room == 0 || !self.conns[conn].open {
@@ -743,6 +950,19 @@ impl World {
         loop {
             let n = &mut self.nodes[node];
             let Some(half) = n.halves.get_mut(&peer) else { return };
+            if half.greeting != Greeting::Over
+                && let Some(first) = input.first()
+            {
+                let greeting = half.greeting;
+                match self.greet(node, peer, greeting, *first) {
+                    Some(encrypted) => input = &input[usize::from(encrypted)..],
+                    None => {
+                        self.close(node, peer);
+                        return self.tell(node, Event::Closed { peer, why: Why::Protocol("no answer") });
+                    }
+                }
+                continue;
+            }
             if let Some(script) = &mut half.script {
                 // It says no more while its last words are still on their way.
                 let bytes = if half.outbox.is_empty() { script.bytes(input) } else { Vec::new() };
@@ -865,6 +1085,8 @@ impl Node {
             | Job::Read { torrent, .. }
             | Job::Save { torrent, .. }
             | Job::Room { torrent, .. }
+            | Job::Digest { torrent, .. }
+            | Job::Info { torrent, .. }
             | Job::Forget { torrent, .. }
             | Job::Close { torrent } => torrent,
         };
@@ -889,6 +1111,8 @@ fn torrent_of(done: &Done) -> TorrentId {
         | Done::Saved { torrent }
         | Done::Room { torrent, .. }
         | Done::Unsynced { torrent, .. }
+        | Done::Digested { torrent, .. }
+        | Done::Info { torrent, .. }
         | Done::Closed { torrent } => *torrent,
     }
 }
@@ -896,7 +1120,7 @@ fn torrent_of(done: &Done) -> TorrentId {
 fn kind(action: &Action) -> u64 {
     match action {
         Action::Connect { .. } => 1,
-        Action::Handshake { .. } => 2,
+        Action::Handshake { .. } | Action::Encrypt { .. } => 2,
         Action::Expect { .. } => 3,
         Action::Send { message: Message::Request(b), .. } => {
             1000 + u64::from(b.piece) * 77 + u64::from(b.begin)
@@ -910,7 +1134,10 @@ fn kind(action: &Action) -> u64 {
         Action::Call(_) => 10,
         Action::Release(_) => 11,
         Action::Exit => 12,
+        Action::Web { slot, .. } => 4000 + u64::from(*slot),
+        Action::Lend { slot, count } => 5000 + u64::from(*slot) * 100 + u64::from(*count),
         Action::Datagram { data, .. } => 3000 + data.len() as u64,
+        Action::Lsd { v6, .. } => 13 + u64::from(*v6),
     }
 }
 
@@ -925,6 +1152,7 @@ fn name(message: &Message<'_>) -> &'static str {
         Message::Bitfield(_) => "bitfield",
         Message::Request(_) => "request",
         Message::Cancel(_) => "cancel",
+        Message::Port(_) => "port",
         _ => "other",
     }
 }

@@ -6,6 +6,7 @@ use crate::api::Saved;
 use crate::base::bits::Bitfield;
 use crate::proto::resume::{Record, Shape};
 use std::fs::{File, FileTimes};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 

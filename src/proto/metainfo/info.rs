@@ -40,6 +40,8 @@ pub(super) fn read(info: Value<'_>) -> Result<Metainfo, Error> {
     Ok(Metainfo {
         info_hash,
         info: info.raw().into(),
+        // No file that is read is longer.
+        info_len: u32::try_from(info.raw().len()).unwrap_or(u32::MAX),
         name: name.to_string(),
         single: files.len() == 1 && files[0].path.len() == 1,
         layout,

@@ -27,6 +27,8 @@ pub struct Metainfo {
     pub info_hash: InfoHash,
     /// The info dictionary, byte for byte as it came; empty after [`Metainfo::let_go`].
     pub info: Box<[u8]>,
+    /// The bytes of the info dictionary, wherever it is; 0 while it is not known.
+    pub info_len: u32,
     /// The safe name: of the only file, or of the folder that holds all files.
     pub name: String,
     /// Whether the torrent is one file without a folder.
@@ -212,6 +214,34 @@ impl Metainfo {
         info::read(decode(info)?)
     }
 
+    /// A torrent of which nothing is known yet but its info-hash, and what somebody calls it.
+    pub fn unknown(info_hash: InfoHash, name: &str) -> Metainfo {
+        Metainfo {
+            info_hash,
+            info: Box::default(),
+            info_len: 0,
+            name: safe(name),
+            single: false,
+            layout: Layout::empty(),
+            hashes: Box::default(),
+            files: Vec::new(),
+            private: false,
+            trackers: Vec::new(),
+            web_seeds: Vec::new(),
+            nodes: Vec::new(),
+            comment: None,
+            created_by: None,
+            encoding: None,
+            creation_date: None,
+            renamed: Vec::new(),
+        }
+    }
+
+    /// Whether the info dictionary was read: every one has a file.
+    pub fn is_known(&self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// The SHA-1 digest due for a piece; None when there is no such piece, or after [`Metainfo::let_go`].
     pub fn hash(&self, piece: u32) -> Option<&[u8; 20]> {
         self.hashes.as_chunks().0.get(piece as usize)
@@ -239,12 +269,21 @@ pub fn wrap(info: &[u8]) -> Vec<u8> {
 /// Where the piece hashes lie in a .torrent file, if its info dictionary is the one of that hash. Nothing else of it
 /// is looked at.
 pub fn find_hashes(torrent: &[u8], info_hash: InfoHash) -> Option<Range<usize>> {
-    let [info] = decode(torrent).ok()?.as_dict()?.fields(["info"]).ok()?;
-    let info = info.filter(|info| InfoHash::of(info.raw()) == info_hash)?;
-    let [pieces] = info.as_dict()?.fields(["pieces"]).ok()?;
+    let [pieces] = info_of(torrent, info_hash)?.as_dict()?.fields(["pieces"]).ok()?;
     let (pieces, hashes) = (pieces?, pieces?.as_bytes()?);
     let end = pieces.at() + pieces.raw().len();
     Some(end - hashes.len()..end)
+}
+
+/// Where the info dictionary lies in a .torrent file, if it is the one of that hash.
+pub fn find_info(torrent: &[u8], info_hash: InfoHash) -> Option<Range<usize>> {
+    let info = info_of(torrent, info_hash)?;
+    Some(info.at()..info.at() + info.raw().len())
+}
+
+fn info_of(torrent: &[u8], info_hash: InfoHash) -> Option<Value<'_>> {
+    let [info] = decode(torrent).ok()?.as_dict()?.fields(["info"]).ok()?;
+    info.filter(|info| InfoHash::of(info.raw()) == info_hash)
 }
 
 /// Fuzz entry: reads `data` as a .torrent file and asserts that what comes out is consistent and safe.
@@ -264,6 +303,8 @@ fn assert_consistent(torrent: &Metainfo) {
     let copy = wrap(&torrent.info);
     let at = find_hashes(&copy, torrent.info_hash).expect("the hashes are found again");
     assert_eq!(copy[at], *torrent.hashes);
+    let at = find_info(&copy, torrent.info_hash).expect("the info dictionary is found again");
+    assert_eq!((&copy[at], torrent.info_len as usize), (&*torrent.info, torrent.info.len()));
     assert!(find_hashes(&copy, InfoHash([0; 20])).is_none());
     assert!(files.len() == layout.files() && !files.is_empty());
     assert!(names::is_safe(&torrent.name));

@@ -1,6 +1,7 @@
 //! The magnet link of a torrent (BEP 9).
 
 use super::Metainfo;
+use crate::proto::magnet::Magnet;
 
 /// The bytes with all but letters, digits and `-._~` as `%XX` (RFC 3986, unreserved characters).
 pub fn percent_encode(bytes: &[u8]) -> String {
@@ -18,12 +19,12 @@ pub fn percent_encode(bytes: &[u8]) -> String {
 impl Metainfo {
     /// The magnet link: info-hash, name, trackers in the order of their tiers, and web seeds.
     pub fn magnet_uri(&self) -> String {
-        let mut uri =
-            format!("magnet:?xt=urn:btih:{}&dn={}", self.info_hash, percent_encode(self.name.as_bytes()));
-        let trackers = self.trackers.iter().flatten().map(|url| ("tr", url));
-        for (key, url) in trackers.chain(self.web_seeds.iter().map(|url| ("ws", url))) {
-            uri += &format!("&{key}={}", percent_encode(url.as_bytes()));
-        }
-        uri
+        let magnet = Magnet {
+            name: Some(self.name.clone()),
+            trackers: self.trackers.iter().flatten().cloned().collect(),
+            web_seeds: self.web_seeds.clone(),
+            ..Magnet::bare(self.info_hash)
+        };
+        magnet.to_string()
     }
 }

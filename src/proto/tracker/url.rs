@@ -160,6 +160,29 @@ impl Url {
         url
     }
 
+    /// The URL of a file below this one (BEP 19): the names go behind the path, percent-encoded, with one slash between
+    /// any two. None: it would be longer than any such URL has to be.
+    pub fn below<'a>(&self, names: impl Iterator<Item = &'a str>) -> Option<Url> {
+        let mut target = self.target.strip_suffix('/').unwrap_or(&self.target).to_string();
+        for name in names {
+            target.push('/');
+            target.push_str(&percent_encode(name.as_bytes()));
+        }
+        (target.len() <= limits::WEB_URL_MAX).then(|| Url { target, ..self.clone() })
+    }
+
+    /// The URL that this one is [below](Url::below), by those names.
+    pub fn above<'a>(&self, names: impl Iterator<Item = &'a str>) -> Option<Url> {
+        let tail: String = names.map(|name| format!("/{}", percent_encode(name.as_bytes()))).collect();
+        let target = self.target.strip_suffix(&tail)?;
+        Some(Url { target: format!("{target}/"), ..self.clone() })
+    }
+
+    /// Whether it names a folder rather than a file: its path ends in a slash.
+    pub fn is_folder(&self) -> bool {
+        self.target.ends_with('/')
+    }
+
     /// Where this tracker tells how swarms stand (BEP 48): the word `announce` after the last slash becomes `scrape`.
     /// None: there is no such word, so it does not tell. Over UDP it is the same URL.
     pub fn scrape(&self) -> Option<Url> {

@@ -53,15 +53,32 @@ impl Payload {
 enum Phase {
     Handshake,
     Head,
-    /// The bits of a bitfield message, of so many bytes, are next.
-    Bitfield(usize),
+    /// What follows the header of a message that is kept whole, of so many bytes, is next.
+    Body(Kept, usize),
     Payload(Payload),
     /// So many bytes of an unknown message are passed over.
     Unknown(usize),
 }
 
+/// A message that is kept until it is whole.
+#[derive(Clone, Copy)]
+enum Kept {
+    Bitfield,
+    /// Of the extension with this id.
+    Extended(u8),
+}
+
+impl Kept {
+    fn message(self, body: Cow<'_, [u8]>) -> Message<'_> {
+        match self {
+            Kept::Bitfield => Message::Bitfield(body),
+            Kept::Extended(id) => Message::Extended { id, body },
+        }
+    }
+}
+
 /// The decoder of one connection. At rest, and between messages, it holds no memory of the heap; at most twice the
-/// bytes that came of a bitfield.
+/// bytes that came of a bitfield, or of a message of an extension.
 pub struct Decoder {
     phase: Phase,
     /// The longest bitfield message, as its length prefix counts.
@@ -69,7 +86,7 @@ pub struct Decoder {
     /// The start of a handshake, or of a message, whose rest has not come.
     head: [u8; Handshake::LEN],
     held: usize,
-    /// The start of a bitfield whose rest has not come.
+    /// The start of what [`Phase::Body`] is about, while its rest has not come.
     body: Vec<u8>,
 }
 
@@ -106,13 +123,13 @@ impl Decoder {
                 Phase::Handshake => return Ok(self.handshake(input)?.map(Step::Handshake)),
                 Phase::Head => match self.head(input)? {
                     None => return Ok(None),
-                    Some(Message::Bitfield(_)) => {}
+                    Some(Message::Bitfield(_) | Message::Extended { .. }) => {}
                     Some(Message::Piece(block)) => return Ok(Some(Step::Piece(block))),
                     Some(message) => return Ok(Some(Step::Message(message))),
                 },
-                Phase::Bitfield(len) => {
-                    let len = *len;
-                    return Ok(self.bits(len, input).map(|bits| Step::Message(Message::Bitfield(bits))));
+                Phase::Body(kept, len) => {
+                    let (kept, len) = (*kept, *len);
+                    return Ok(self.body(len, input).map(|body| Step::Message(kept.message(body))));
                 }
                 Phase::Payload(payload) => {
                     if payload.fate != Fate::Skip {
@@ -198,11 +215,16 @@ impl Decoder {
         }
     }
 
-    /// Reads a whole header and enters the phase that follows it. Of a bitfield the bits are still to come.
+    /// Reads a whole header and enters the phase that follows it. Of what is kept the body is still to come.
     fn begin(&mut self, head: &[u8]) -> Message<'static> {
         let message = message(head);
         match message {
-            Message::Bitfield(_) => self.phase = Phase::Bitfield((number(head, 0) - 1) as usize),
+            Message::Bitfield(_) => {
+                self.phase = Phase::Body(Kept::Bitfield, (number(head, 0) - 1) as usize);
+            }
+            Message::Extended { id, .. } => {
+                self.phase = Phase::Body(Kept::Extended(id), (number(head, 0) - 2) as usize);
+            }
             Message::Piece(block) => {
                 self.phase = Phase::Payload(Payload { block, filled: 0, fate: Fate::Wait });
             }
@@ -212,18 +234,18 @@ impl Decoder {
         message
     }
 
-    /// The bits of a bitfield: borrowed where they lie whole in `input`, else collected.
-    fn bits<'a>(&mut self, len: usize, input: &mut &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    /// The body of a message that is kept: borrowed where it lies whole in `input`, else collected.
+    fn body<'a>(&mut self, len: usize, input: &mut &'a [u8]) -> Option<Cow<'a, [u8]>> {
         if self.body.is_empty()
-            && let Some((bits, rest)) = input.split_at_checked(len)
+            && let Some((body, rest)) = input.split_at_checked(len)
         {
             *input = rest;
             self.phase = Phase::Head;
-            return Some(Cow::Borrowed(bits));
+            return Some(Cow::Borrowed(body));
         }
         // Grows with what came, not with what was announced: an announcement costs a peer nothing.
-        let (bits, rest) = input.split_at(input.len().min(len - self.body.len()));
-        self.body.extend_from_slice(bits);
+        let (body, rest) = input.split_at(input.len().min(len - self.body.len()));
+        self.body.extend_from_slice(body);
         *input = rest;
         if self.body.len() < len {
             return None;
@@ -264,13 +286,17 @@ fn head_len(bytes: &[u8], bitfield_max: u32) -> Result<usize, Error> {
         (id::REQUEST | id::CANCEL, 13) => Ok(17),
         (id::PIECE, 10..=PIECE_MAX) => Ok(13),
         (id::PORT, 3) => Ok(7),
-        (..=id::PORT, _) => Err(Error::Length { id, len }),
+        (id::SUGGEST | id::ALLOWED_FAST, 5) => Ok(9),
+        (id::HAVE_ALL | id::HAVE_NONE, 1) => Ok(5),
+        (id::REJECT, 13) => Ok(17),
+        (id::EXTENDED, 2..=limits::EXTENDED_MAX) => Ok(6),
+        (..=id::PORT | id::SUGGEST..=id::ALLOWED_FAST | id::EXTENDED, _) => Err(Error::Length { id, len }),
         (_, len) if len <= limits::MESSAGE_SMALL => Ok(5),
         _ => Err(Error::Length { id, len }),
     }
 }
 
-/// The message of a header that is as long as [`head_len`] says; a bitfield without its bits.
+/// The message of a header that is as long as [`head_len`] says; of what is kept, without its body.
 fn message(head: &[u8]) -> Message<'static> {
     let len = number(head, 0);
     let block = Block { piece: number(head, 5), begin: number(head, 9), len: number(head, 13) };
@@ -287,6 +313,14 @@ fn message(head: &[u8]) -> Message<'static> {
         Some(id::CANCEL) => Message::Cancel(block),
         Some(id::PORT) => {
             Message::Port(head.get(5..7).and_then(|b| b.first_chunk()).map_or(0, |b| u16::from_be_bytes(*b)))
+        }
+        Some(id::SUGGEST) => Message::Suggest(number(head, 5)),
+        Some(id::HAVE_ALL) => Message::HaveAll,
+        Some(id::HAVE_NONE) => Message::HaveNone,
+        Some(id::REJECT) => Message::Reject(block),
+        Some(id::ALLOWED_FAST) => Message::AllowedFast(number(head, 5)),
+        Some(id::EXTENDED) => {
+            Message::Extended { id: head.get(5).copied().unwrap_or(0), body: Cow::Borrowed(&[]) }
         }
         Some(id) => Message::Other { id, len: len - 1 },
     }
@@ -373,7 +407,7 @@ mod tests {
         let (mut bytes, mut log) = (hand().encode().to_vec(), hand().encode().to_vec());
         for i in 0..300 {
             let block = Block { piece: rng.u32(), begin: rng.u32(), len: rng.below(300) + 1 };
-            let message = match if i < 12 { i } else { rng.below(12) } {
+            let message = match if i < 18 { i } else { rng.below(18) } {
                 0 => Message::KeepAlive,
                 1 => Message::Choke,
                 2 => Message::Unchoke,
@@ -385,7 +419,16 @@ mod tests {
                 8 => Message::Piece(block),
                 9 => Message::Cancel(block),
                 10 => Message::Port(rng.u32() as u16),
-                _ => Message::Other { id: 10 + rng.below(246) as u8, len: rng.below(100) },
+                11 => Message::Suggest(rng.u32()),
+                12 => Message::HaveAll,
+                13 => Message::HaveNone,
+                14 => Message::Reject(block),
+                15 => Message::AllowedFast(rng.u32()),
+                16 => {
+                    let body = (0..rng.below(200)).map(|b| b as u8).collect();
+                    Message::Extended { id: rng.u32() as u8, body: Cow::Owned(body) }
+                }
+                _ => Message::Other { id: 21 + rng.below(235) as u8, len: rng.below(100) },
             };
             message.encode(&mut bytes);
             message.encode(&mut log);
@@ -441,7 +484,15 @@ mod tests {
             Message::Request(block),
             Message::Cancel(block),
             Message::Port(6881),
-            Message::Other { id: 20, len: 0 },
+            Message::Suggest(7),
+            Message::HaveAll,
+            Message::HaveNone,
+            Message::Reject(block),
+            Message::AllowedFast(8),
+            Message::Extended { id: 0, body: Cow::Borrowed(b"de") },
+            Message::Extended { id: 255, body: Cow::Borrowed(&[]) },
+            Message::Other { id: 10, len: 0 },
+            Message::Other { id: 21, len: 0 },
         ] {
             let mut bytes = Vec::new();
             message.encode(&mut bytes);
@@ -472,6 +523,10 @@ mod tests {
                 6 | 8 => (13, 13),
                 7 => (10, 9 + BLOCK),
                 9 => (3, 3),
+                13 | 17 => (5, 5),
+                14 | 15 => (1, 1),
+                16 => (13, 13),
+                20 => (2, limits::EXTENDED_MAX),
                 _ => (1, limits::MESSAGE_SMALL),
             };
             assert_eq!((fate(least, id), fate(most, id)), (None, None));
@@ -514,6 +569,25 @@ mod tests {
         assert!((100..=200).contains(&decoder.body.capacity()));
         let step = decoder.next(&mut &bytes[105..]);
         assert_eq!(step, Ok(Some(Step::Message(Message::Bitfield(Cow::Owned(vec![9; 0x1000]))))));
+        assert_eq!(decoder.body.capacity(), 0);
+    }
+
+    #[test]
+    fn an_extended_message_is_borrowed_where_it_lies_whole_and_memory_follows_what_came() {
+        let len = limits::EXTENDED_MAX - 2;
+        let bytes = [&(len + 2).to_be_bytes()[..], &[20, 2], &vec![9; len as usize]].concat();
+        let mut decoder = ready();
+        let Ok(Some(Step::Message(Message::Extended { id: 2, body: Cow::Borrowed(body) }))) =
+            decoder.next(&mut &bytes[..])
+        else {
+            panic!("not borrowed")
+        };
+        assert!(std::ptr::eq(body, &bytes[6..]));
+        assert_eq!(decoder.next(&mut &bytes[..106]), Ok(None));
+        assert!((100..=200).contains(&decoder.body.capacity()));
+        let step = decoder.next(&mut &bytes[106..]);
+        let body = Cow::Owned(vec![9; len as usize]);
+        assert_eq!(step, Ok(Some(Step::Message(Message::Extended { id: 2, body }))));
         assert_eq!(decoder.body.capacity(), 0);
     }
 

@@ -9,6 +9,10 @@ pub const PREFIX: &[u8; 20] = b"\x13BitTorrent protocol";
 
 /// In the last byte of the reserved bits: the sender has a node of the DHT (BEP 5).
 pub const DHT_BIT: u8 = 1;
+/// In the last byte of the reserved bits: the sender speaks the fast extension (BEP 6).
+pub const FAST_BIT: u8 = 4;
+/// In the sixth byte of the reserved bits: the sender speaks the extension protocol (BEP 10).
+pub const EXTENSION_BIT: u8 = 0x10;
 
 /// What both sides say first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +28,21 @@ pub struct Handshake {
 impl Handshake {
     /// The bytes of a handshake.
     pub const LEN: usize = 68;
+
+    /// Whether the sender has a node of the DHT (BEP 5).
+    pub fn has_dht(&self) -> bool {
+        self.reserved[7] & DHT_BIT != 0
+    }
+
+    /// Whether the sender speaks the fast extension (BEP 6).
+    pub fn has_fast(&self) -> bool {
+        self.reserved[7] & FAST_BIT != 0
+    }
+
+    /// Whether the sender speaks the extension protocol (BEP 10).
+    pub fn has_extensions(&self) -> bool {
+        self.reserved[5] & EXTENSION_BIT != 0
+    }
 
     /// The handshake as it goes over the wire.
     pub fn encode(&self) -> [u8; Handshake::LEN] {
@@ -164,6 +183,18 @@ mod tests {
         assert_eq!(&bytes[1..20], b"BitTorrent protocol");
         assert_eq!((bytes[20], bytes[27], bytes[28], bytes[47], bytes[48], bytes[67]), (1, 1, 2, 2, 3, 3));
         assert_eq!(Handshake::decode(&bytes), Ok(handshake));
+    }
+
+    #[test]
+    fn what_a_side_speaks_is_in_the_reserved_bits() {
+        let mut handshake = Handshake { reserved: [0; 8], info_hash: InfoHash([2; 20]), peer_id: [3; 20] };
+        let told = |h: &Handshake| (h.has_dht(), h.has_fast(), h.has_extensions());
+        assert_eq!(told(&handshake), (false, false, false));
+        handshake.reserved = [0, 0, 0, 0, 0, 0x10, 0, 0x05];
+        assert_eq!(told(&handshake), (true, true, true));
+        assert_eq!((handshake.encode()[25], handshake.encode()[27]), (0x10, 0x05));
+        handshake.reserved = [0xff, 0xff, 0xff, 0xff, 0xff, 0xef, 0xff, 0xfa];
+        assert_eq!(told(&handshake), (false, false, false));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The messages of the peer wire protocol (BEP 3, and `port` of BEP 5) and their encoding. Decoding is the decoder's.
+//! The messages of the peer wire protocol (BEP 3, `port` of BEP 5, those of BEP 6 and the envelope of BEP 10) and their
+//! encoding. Decoding is the decoder's.
 
 use crate::proto::layout::Block;
 use std::borrow::Cow;
@@ -25,9 +26,21 @@ pub mod id {
     pub const CANCEL: u8 = 8;
     /// A UDP port follows (BEP 5).
     pub const PORT: u8 = 9;
+    /// A piece number follows (BEP 6, as all up to [`ALLOWED_FAST`]).
+    pub const SUGGEST: u8 = 13;
+    /// No payload.
+    pub const HAVE_ALL: u8 = 14;
+    /// No payload.
+    pub const HAVE_NONE: u8 = 15;
+    /// As a request.
+    pub const REJECT: u8 = 16;
+    /// A piece number follows.
+    pub const ALLOWED_FAST: u8 = 17;
+    /// The id of an extension follows, then what it has to say (BEP 10).
+    pub const EXTENDED: u8 = 20;
 }
 
-/// One message. Small and cheap to move; only a bitfield may borrow.
+/// One message. Small and cheap to move; only a bitfield and the body of an extension may borrow.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message<'a> {
     /// Nothing, so that the connection is not thought dead.
@@ -53,6 +66,23 @@ pub enum Message<'a> {
     Cancel(Block),
     /// The UDP port of the sender's DHT node (BEP 5).
     Port(u16),
+    /// The receiver might ask for this piece: it costs the sender little (BEP 6, as all up to `AllowedFast`).
+    Suggest(u32),
+    /// The sender has every piece. In place of a bitfield.
+    HaveAll,
+    /// The sender has no piece. In place of a bitfield.
+    HaveNone,
+    /// This request will not be served.
+    Reject(Block),
+    /// The receiver may ask for this piece though it is choked.
+    AllowedFast(u32),
+    /// A message of an extension (BEP 10).
+    Extended {
+        /// Which one: an id that the receiver gave it; 0 is the handshake of extensions.
+        id: u8,
+        /// What it says.
+        body: Cow<'a, [u8]>,
+    },
     /// A message of a type that we do not know; its `len` bytes are passed over.
     Other {
         /// The type.
@@ -91,6 +121,22 @@ impl Message<'_> {
                 head(out, 3, id::PORT);
                 out.extend_from_slice(&port.to_be_bytes());
             }
+            Message::Suggest(piece) => {
+                head(out, 5, id::SUGGEST);
+                out.extend_from_slice(&piece.to_be_bytes());
+            }
+            Message::HaveAll => head(out, 1, id::HAVE_ALL),
+            Message::HaveNone => head(out, 1, id::HAVE_NONE),
+            Message::Reject(block) => whole_block(out, id::REJECT, block),
+            Message::AllowedFast(piece) => {
+                head(out, 5, id::ALLOWED_FAST);
+                out.extend_from_slice(&piece.to_be_bytes());
+            }
+            Message::Extended { id: extension, body } => {
+                head(out, body.len() as u64 + 2, id::EXTENDED);
+                out.push(*extension);
+                out.extend_from_slice(body);
+            }
             Message::Other { id, len } => head(out, u64::from(*len) + 1, *id),
         }
     }
@@ -109,6 +155,12 @@ impl Message<'_> {
             Message::Piece(block) => Message::Piece(block),
             Message::Cancel(block) => Message::Cancel(block),
             Message::Port(port) => Message::Port(port),
+            Message::Suggest(piece) => Message::Suggest(piece),
+            Message::HaveAll => Message::HaveAll,
+            Message::HaveNone => Message::HaveNone,
+            Message::Reject(block) => Message::Reject(block),
+            Message::AllowedFast(piece) => Message::AllowedFast(piece),
+            Message::Extended { id, body } => Message::Extended { id, body: Cow::Owned(body.into_owned()) },
             Message::Other { id, len } => Message::Other { id, len },
         }
     }
@@ -153,11 +205,24 @@ mod tests {
         assert_eq!(bytes(&Message::Piece(block)), [0, 0, 0x40, 9, 7, 0, 0, 0, 1, 0, 0, 2, 3]);
         assert_eq!(bytes(&Message::Cancel(block)), [0, 0, 0, 13, 8, 0, 0, 0, 1, 0, 0, 2, 3, 0, 0, 0x40, 0]);
         assert_eq!(bytes(&Message::Port(6881)), [0, 0, 0, 3, 9, 0x1a, 0xe1]);
-        assert_eq!(bytes(&Message::Other { id: 20, len: 2 }), [0, 0, 0, 3, 20]);
+        assert_eq!(bytes(&Message::Other { id: 21, len: 2 }), [0, 0, 0, 3, 21]);
+    }
+
+    #[test]
+    fn messages_are_as_bep_6_and_bep_10_have_them() {
+        let block = Block { piece: 1, begin: 0x0203, len: 0x4000 };
+        assert_eq!(bytes(&Message::Suggest(258)), [0, 0, 0, 5, 0x0d, 0, 0, 1, 2]);
+        assert_eq!(bytes(&Message::HaveAll), [0, 0, 0, 1, 0x0e]);
+        assert_eq!(bytes(&Message::HaveNone), [0, 0, 0, 1, 0x0f]);
+        let reject = [0, 0, 0, 13, 0x10, 0, 0, 0, 1, 0, 0, 2, 3, 0, 0, 0x40, 0];
+        assert_eq!(bytes(&Message::Reject(block)), reject);
+        assert_eq!(bytes(&Message::AllowedFast(258)), [0, 0, 0, 5, 0x11, 0, 0, 1, 2]);
+        let body = Cow::Borrowed(&b"de"[..]);
+        assert_eq!(bytes(&Message::Extended { id: 3, body }), [0, 0, 0, 4, 20, 3, b'd', b'e']);
     }
 
     #[test]
     fn a_message_stays_small() {
-        assert!(size_of::<Message<'_>>() <= 24, "{}", size_of::<Message<'_>>());
+        assert!(size_of::<Message<'_>>() <= 32, "{}", size_of::<Message<'_>>());
     }
 }

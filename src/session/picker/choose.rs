@@ -3,7 +3,7 @@
 
 use super::bands::{Pieces, Place};
 use super::partial::{Held, Stage};
-use super::{Asker, Picker, Seat};
+use super::{Asker, Picker, Seat, is_server};
 use crate::api::PeerId;
 use crate::base::time::Time;
 use crate::limits::{ASKERS_MAX, ENDGAME_WALK, PARTIAL_WALK, PICK_WALK};
@@ -139,8 +139,12 @@ impl Picker {
     fn fresh(&mut self, asker: &Asker<'_>, fit: Fit) -> Option<u32> {
         let (blame, has) = (&self.blame, asker.has);
         let accept = |piece| fit == Fit::Suspect || blame.is_empty() || !blame.suspects(piece, asker.from);
+        let next =
+            if is_server(asker.peer) { self.after_home(asker).filter(|next| accept(*next)) } else { None };
         let piece = if self.bands.is_empty() {
             None
+        } else if next.is_some() && !self.sequential {
+            next
         } else if self.sequential {
             self.bands.first(has, self.head, accept)
         } else if self.have.count() < RANDOM_FIRST {
@@ -155,6 +159,13 @@ impl Picker {
         };
         let piece = piece.filter(|piece| self.has_room(*piece))?;
         Some(self.begin(piece))
+    }
+
+    /// The piece after the one that the peer is at, if it has it and nobody has begun it.
+    fn after_home(&self, asker: &Asker<'_>) -> Option<u32> {
+        let next = self.seats.get(&asker.peer)?.home? + 1;
+        let free = next < self.layout.pieces() && matches!(self.bands.place(next), Place::Band(_));
+        (free && asker.has.get(next)).then_some(next)
     }
 
     /// Asks for free blocks of a partial piece in a row, and makes it the peer's home.
@@ -174,13 +185,13 @@ impl Picker {
         }
     }
 
-    /// How many peers were asked for a block, and the rate of the fastest; None when this peer is one of them, or
-    /// nobody is.
+    /// How many peers were asked for a block, and the rate of the fastest; None when this peer is one of them, nobody
+    /// is, or a server is to be asked for what another one was.
     fn asked(&self, index: u32, at: u32, peer: PeerId) -> Option<(usize, u64)> {
         let Held::Asked(_) = self.partials.get(index).held(at) else { return None };
         let (mut count, mut best) = (0, 0);
         for other in self.partials.askers(index, at) {
-            if other == peer {
+            if other == peer || is_server(other) && is_server(peer) {
                 return None;
             }
             count += 1;

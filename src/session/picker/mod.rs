@@ -26,6 +26,15 @@ use blame::Blame;
 use partial::{DISK, Held, Partials, Stage};
 use std::collections::BTreeMap;
 
+/// Ids with this slot and those after it, which no connection has, are of threads that fetch from servers.
+pub const SERVERS: u16 = 0xff00;
+
+/// Whether this is a thread that fetches from a server: it gets pieces in a row, one range rather than many, and does not
+/// ask for what another one asks for already.
+fn is_server(peer: PeerId) -> bool {
+    peer.slot() >= SERVERS
+}
+
 /// The peer that a pick is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {

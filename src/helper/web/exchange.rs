@@ -1,0 +1,398 @@
+//! One range over HTTP or HTTPS: the request, the head of the answer and what it may be, the bytes.
+
+#[cfg(feature = "https")]
+use super::super::https;
+use super::super::{clock, http as plain};
+use super::{Halt, Item, PART, Step, Thread};
+use crate::api::{TrackerFailure, WebFailure, WebPart};
+use crate::limits::{DIAL_MAX, WEB_LOOK, WEB_PIPELINE, WEB_SLOW};
+use crate::proto::http::{self, Body, Framing, Head, get_range};
+use crate::proto::tracker::Scheme;
+use crate::proto::tracker::url::{Host, Url};
+use crate::sys::socket;
+use std::io::{self, ErrorKind, IoSliceMut, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of requests that are sent ahead: they fit into the socket's buffer, whatever the server is at.
+const AHEAD_BYTES: usize = 4 << 10;
+
+fn network<T>(why: impl Into<String>) -> Step<T> {
+    Err(Halt::Failed(WebFailure::Network(why.into())))
+}
+
+pub(super) fn useless<T>(why: impl Into<String>) -> Step<T> {
+    Err(Halt::Failed(WebFailure::Useless(why.into())))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "a function for map_err")]
+fn broken(error: io::Error) -> Halt {
+    Halt::Failed(WebFailure::Network(format!("the connection broke: {error}")))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "a function for map_err")]
+fn bad(error: http::Error) -> Halt {
+    match error {
+        http::Error::CutShort => Halt::Failed(WebFailure::Network(error.to_string())),
+        error => Halt::Failed(WebFailure::Useless(error.to_string())),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "a function for map_err")]
+fn halt(failure: TrackerFailure) -> Halt {
+    Halt::Failed(match failure {
+        TrackerFailure::Network(why) => WebFailure::Network(why),
+        other => WebFailure::Useless(other.to_string()),
+    })
+}
+
+/// A connection that is kept.
+pub(super) struct Conn {
+    stream: TcpStream,
+    host: Host,
+    port: u16,
+    /// Answers that came whole: a server that closes after one did so by right.
+    served: u32,
+    /// Requests that are sent and not answered, in the order of the items.
+    ahead: usize,
+    /// Bytes that were read past the end of an answer, from `at` on.
+    rest: Vec<u8>,
+    at: usize,
+}
+
+impl Conn {
+    fn leads_to(&self, url: &Url) -> bool {
+        url.scheme() == Scheme::Http && (&self.host, self.port) == (url.host(), url.port())
+    }
+}
+
+impl Thread {
+    /// The range at the front of the items.
+    pub(super) fn range(&mut self) -> Step<()> {
+        let Some(Item::Part(WebPart::Range { url, addrs, file, size, from, len })) = self.items.front()
+        else {
+            return Ok(());
+        };
+        let want = Want { url: url.clone(), file: *file, size: *size, from: *from, len: *len };
+        let addrs = addrs.clone();
+        plain::supported(&want.url, &self.route).map_err(halt)?;
+        #[cfg(feature = "https")]
+        if want.url.scheme() == Scheme::Https {
+            return self.secure_range(&want, &addrs);
+        }
+        let head = loop {
+            self.connect(&want.url, &addrs)?;
+            if self.ask()?
+                && let Some(head) = self.read_head()?
+            {
+                break head;
+            }
+            // The server closed the kept connection meanwhile, as it may.
+            self.conn = None;
+        };
+        want.check(&head)?;
+        match head.framing {
+            Framing::Chunked => self.read_chunks(&head, want.len)?,
+            Framing::Length(_) | Framing::Close => self.read_body(want.len)?,
+        }
+        match &mut self.conn {
+            Some(conn) if head.keep => {
+                conn.served = conn.served.saturating_add(1);
+                conn.ahead = conn.ahead.saturating_sub(1);
+            }
+            _ => self.conn = None,
+        }
+        Ok(())
+    }
+
+    /// Sees to it that there is a connection to the URL's host.
+    fn connect(&mut self, url: &Url, addrs: &[IpAddr]) -> Step<()> {
+        if self.conn.as_ref().is_some_and(|conn| conn.leads_to(url)) {
+            return Ok(());
+        }
+        self.conn = None;
+        let mut last = "its name has no address".to_string();
+        for ip in addrs {
+            self.heed()?;
+            let to = SocketAddr::new(*ip, url.port());
+            let dialled = socket::dial(&self.route, to, DIAL_MAX)
+                .and_then(|stream| stream.set_read_timeout(Some(WEB_LOOK)).map(|()| stream));
+            match dialled {
+                Ok(stream) => {
+                    let (host, port) = (url.host().clone(), url.port());
+                    self.conn =
+                        Some(Conn { stream, host, port, served: 0, ahead: 0, rest: Vec::new(), at: 0 });
+                    return Ok(());
+                }
+                Err(error) => last = format!("cannot connect to {to}: {error}"),
+            }
+        }
+        network(last)
+    }
+
+    /// Sends the request of the first item, and those of the next ones once the server has kept its connection open.
+    /// False: the connection is gone, by right.
+    fn ask(&mut self) -> Step<bool> {
+        let Some(conn) = &mut self.conn else { return Ok(false) };
+        let most = if conn.served == 0 { 1 } else { WEB_PIPELINE };
+        let ranges = self.items.iter().filter_map(|item| match item {
+            Item::Part(WebPart::Range { url, from, len, .. }) => Some((url, *from, *len)),
+            _ => None,
+        });
+        let next = ranges.take(most).take_while(|(url, ..)| conn.leads_to(url)).skip(conn.ahead);
+        let (mut bytes, mut count) = (Vec::new(), 0);
+        for (url, from, len) in next {
+            let request = get_range(url, from, len);
+            if conn.ahead + count > 0 && bytes.len() + request.len() > AHEAD_BYTES {
+                break;
+            }
+            bytes.extend_from_slice(&request);
+            count += 1;
+        }
+        conn.ahead += count;
+        match conn.stream.write_all(&bytes) {
+            Ok(()) => Ok(true),
+            Err(_) if conn.served > 0 => Ok(false),
+            Err(error) => Err(broken(error)),
+        }
+    }
+
+    /// The head of the next answer. None: the connection is gone, by right.
+    fn read_head(&mut self) -> Step<Option<Head>> {
+        self.since = clock();
+        let mut part = [0; PART];
+        let Some(conn) = &mut self.conn else { return Ok(None) };
+        let mut start = std::mem::take(&mut conn.rest).split_off(conn.at);
+        let fresh = conn.served == 0;
+        loop {
+            if !start.is_empty()
+                && let Some(head) = http::head(&start).map_err(bad)?
+            {
+                if let Some(conn) = &mut self.conn {
+                    (conn.rest, conn.at) = (start, head.body);
+                }
+                return Ok(Some(head));
+            }
+            match self.read(|mut stream| stream.read(&mut part)) {
+                Ok(0) if start.is_empty() && !fresh => return Ok(None),
+                Ok(0) => return Err(bad(http::Error::CutShort)),
+                Ok(n) => start.extend_from_slice(&part[..n]),
+                Err(Halt::Failed(WebFailure::Network(_)))
+                    if start.is_empty() && !fresh && !self.is_late() =>
+                {
+                    return Ok(None);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        clock().saturating_duration_since(self.since) >= WEB_SLOW
+    }
+
+    /// Reads once, heeding what is said while the server says nothing; 0: the end of the connection.
+    fn read(&mut self, mut read: impl FnMut(&TcpStream) -> io::Result<usize>) -> Step<usize> {
+        loop {
+            self.heed()?;
+            if self.is_late() {
+                return network("it is too slow");
+            }
+            let Some(conn) = &self.conn else { return Ok(0) };
+            match read(&conn.stream) {
+                Ok(n) => return Ok(n),
+                Err(error) if is_pause(&error) => {}
+                Err(error) => return Err(broken(error)),
+            }
+        }
+    }
+
+    /// So many bytes of the answer, straight into the buffers.
+    fn read_body(&mut self, len: u64) -> Step<()> {
+        let mut left = len;
+        while left > 0 {
+            let rest = self.rest(left);
+            if !rest.is_empty() {
+                left -= rest.len() as u64;
+                self.put(&rest)?;
+                continue;
+            }
+            self.heed()?;
+            self.want_buf()?;
+            if self.is_late() {
+                return network("it is too slow");
+            }
+            match self.read_into(left) {
+                Ok(0) => return Err(bad(http::Error::CutShort)),
+                Ok(n) => {
+                    left -= n as u64;
+                    self.advance(n as u64);
+                }
+                Err(error) if is_pause(&error) => {}
+                Err(error) => return Err(broken(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// One read into all buffers that are here.
+    fn read_into(&mut self, left: u64) -> io::Result<usize> {
+        let Some(conn) = &mut self.conn else { return Ok(0) };
+        let mut room = usize::try_from(left).unwrap_or(usize::MAX);
+        let mut from = self.filled as usize;
+        let mut slices = Vec::with_capacity(self.bufs.len());
+        for (buf, block) in self.bufs.iter_mut().zip(&self.blocks) {
+            let to = (block.len as usize).min(from.saturating_add(room));
+            slices.push(IoSliceMut::new(&mut buf.space()[from..to]));
+            room -= to - from;
+            from = 0;
+            if room == 0 {
+                break;
+            }
+        }
+        conn.stream.read_vectored(&mut slices)
+    }
+
+    /// What was read past the end of the head, `most` bytes of it.
+    fn rest(&mut self, most: u64) -> Vec<u8> {
+        let Some(conn) = &mut self.conn else { return Vec::new() };
+        let have = conn.rest.get(conn.at..).unwrap_or_default();
+        let len = usize::try_from(most).map_or(have.len(), |most| most.min(have.len()));
+        let bytes = have[..len].to_vec();
+        conn.at += len;
+        bytes
+    }
+
+    /// A body in chunks that has to be so long.
+    fn read_chunks(&mut self, head: &Head, len: u64) -> Step<()> {
+        let mut body = Body::new(head, usize::try_from(len).unwrap_or(usize::MAX)).map_err(bad)?;
+        let (mut part, mut whole) = ([0; PART], Vec::new());
+        let mut came = 0;
+        loop {
+            let mut input = self.rest(PART as u64);
+            if input.is_empty() {
+                let n = self.read(|mut stream| stream.read(&mut part))?;
+                if n == 0 {
+                    return Err(bad(http::Error::CutShort));
+                }
+                input.extend_from_slice(&part[..n]);
+            }
+            whole.clear();
+            let used = body.take(&input, &mut whole).map_err(bad)?;
+            came += whole.len() as u64;
+            self.put(&whole)?;
+            if body.is_done() {
+                if let Some(conn) = &mut self.conn {
+                    let mut rest = input.split_off(used);
+                    rest.extend_from_slice(conn.rest.get(conn.at..).unwrap_or_default());
+                    (conn.rest, conn.at) = (rest, 0);
+                }
+                return if came == len { Ok(()) } else { useless(SHORT) };
+            }
+        }
+    }
+
+    /// As `range`, over TLS: a connection for each, as minreq keeps none.
+    #[cfg(feature = "https")]
+    fn secure_range(&mut self, want: &Want, addrs: &[IpAddr]) -> Step<()> {
+        self.conn = None;
+        self.since = clock();
+        let deadline = self.since + crate::limits::CALL_MAX;
+        let range = Some((want.from, want.len));
+        let (head, mut answer) = https::open(&self.route, &want.url, addrs, deadline, range).map_err(halt)?;
+        want.check(&head)?;
+        let mut left = want.len;
+        while left > 0 {
+            self.heed()?;
+            self.want_buf()?;
+            if self.is_late() {
+                return network("it is too slow");
+            }
+            let room = self.room();
+            let most = usize::try_from(left).map_or(room.len(), |left| left.min(room.len()));
+            match answer.read(&mut room[..most]) {
+                Ok(0) => return Err(bad(http::Error::CutShort)),
+                Ok(n) => {
+                    left -= n as u64;
+                    self.advance(n as u64);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_pause(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+const SHORT: &str = "the answer is not as long as the range that was asked for";
+
+/// A range that was asked for.
+struct Want {
+    url: Arc<Url>,
+    file: usize,
+    size: u64,
+    from: u64,
+    len: u64,
+}
+
+impl Want {
+    fn missing(&self, why: String) -> Step<()> {
+        Err(Halt::Failed(WebFailure::Missing { file: self.file, why }))
+    }
+
+    /// Whether this is the head of an answer with just these bytes.
+    fn check(&self, head: &Head) -> Step<()> {
+        let whole = self.from == 0 && self.len == self.size;
+        match head.status {
+            206 => match head.part {
+                None => return useless("it answers with a part of the file and does not say which"),
+                Some(part) if part.whole.is_some_and(|whole| whole != self.size) => {
+                    return self.other_size(part.whole.unwrap_or(0));
+                }
+                Some(part) if (part.from, part.to) != (self.from, self.from + self.len - 1) => {
+                    return useless("it answers with another part of the file than was asked for");
+                }
+                Some(_) => {}
+            },
+            200 if whole => {
+                if let Framing::Length(len) = head.framing
+                    && len != self.size
+                {
+                    return self.other_size(len);
+                }
+            }
+            200 => return useless("it does not serve parts of files (ranges)"),
+            301 | 302 | 303 | 307 | 308 => return self.moved(head),
+            401 | 403 | 404 | 410 | 416 => return self.missing(format!("HTTP status {}", head.status)),
+            408 | 429 | 500 | 502 | 503 | 504 => {
+                let after = head.retry_after.map(Duration::from_secs);
+                return Err(Halt::Failed(WebFailure::Busy { status: head.status, after }));
+            }
+            status => return useless(format!("HTTP status {status}")),
+        }
+        if let Some(name) = &head.encoding {
+            return Err(bad(http::Error::Encoding(name.clone())));
+        }
+        match head.framing {
+            Framing::Length(len) if len != self.len => useless(SHORT),
+            _ => Ok(()),
+        }
+    }
+
+    fn other_size(&self, size: u64) -> Step<()> {
+        self.missing(format!("the file there has {size} bytes, not {}", self.size))
+    }
+
+    fn moved(&self, head: &Head) -> Step<()> {
+        let Some(to) = head.redirect() else { return useless("it redirects and does not say where") };
+        match self.url.join(to) {
+            Ok(to) => Err(Halt::Failed(WebFailure::Moved { file: self.file, to })),
+            Err(error) => useless(format!("it redirects to an unusable URL: {error}")),
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! The table of addresses: its order, its bounds, and who is never called.
+
+use super::*;
+use std::io::ErrorKind::ConnectionRefused;
+
+/// What only the tests look at.
+impl Known {
+    fn out(&self) -> usize {
+        self.all.values().filter(|c| c.place == Place::Out).count()
+    }
+
+    fn callable(&self) -> usize {
+        let waiting = |side: &Side| side.waiting.range(..(Time::NEVER, LEAST)).count();
+        self.sides.iter().map(|side| side.ready.len() + waiting(side)).sum()
+    }
+
+    fn banned(&self) -> usize {
+        self.bans.set.len()
+    }
+}
+
+const REFUSED: Why = Why::Unreachable(ConnectionRefused);
+
+fn table() -> Known {
+    Known::new(Rng::new([5; 32]))
+}
+
+fn addr(n: u32) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4((0x0a00_0000 + n).into()), 6881)
+}
+
+fn after(secs: u64) -> Time {
+    Time::ZERO + Duration::from_secs(secs)
+}
+
+#[test]
+fn an_address_is_one_candidate_however_it_is_written() {
+    let mut known = table();
+    assert!(known.add("10.0.0.1:1".parse().unwrap(), Source::Tracker, Time::ZERO));
+    assert!(!known.add("[::ffff:10.0.0.1]:1".parse().unwrap(), Source::Tracker, Time::ZERO));
+    assert!(known.add("10.0.0.1:2".parse().unwrap(), Source::Tracker, Time::ZERO));
+    for bad in ["10.0.0.9:0", "0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:1", "[::]:1", "[ff02::1]:1"] {
+        assert!(!known.add(bad.parse().unwrap(), Source::User, Time::ZERO), "{bad}");
+    }
+    assert_eq!(known.len(), 2);
+}
+
+#[test]
+fn the_users_and_the_untried_come_first() {
+    let mut known = table();
+    known.add(addr(1), Source::Tracker, Time::ZERO);
+    assert_eq!(known.next(Time::ZERO), Some(addr(1)));
+    known.on_closed(addr(1), REFUSED, false, Time::ZERO);
+    known.add(addr(2), Source::Tracker, Time::ZERO);
+    known.add(addr(4), Source::Tracker, Time::ZERO);
+    assert_eq!(known.next(Time::ZERO).map(|a| a == addr(2) || a == addr(4)), Some(true));
+    known.add(addr(3), Source::User, after(3600));
+    assert_eq!(known.next(after(3600)), Some(addr(3)));
+    assert_eq!(known.next(after(3600)).map(|a| a == addr(2) || a == addr(4)), Some(true));
+    assert_eq!(known.next(after(3600)), Some(addr(1)));
+    assert_eq!(known.next(after(3600)), None);
+}
+
+#[test]
+fn a_named_again_address_takes_the_better_source() {
+    let mut known = table();
+    known.add(addr(1), Source::Tracker, Time::ZERO);
+    known.add(addr(2), Source::Tracker, Time::ZERO);
+    known.add(addr(3), Source::Tracker, Time::ZERO);
+    assert!(!known.add(addr(2), Source::User, Time::ZERO));
+    assert_eq!(known.next(Time::ZERO), Some(addr(2)));
+    assert_eq!(known.callable(), 2);
+}
+
+#[test]
+fn failures_back_off_until_the_address_is_spent() {
+    let mut known = table();
+    known.add(addr(1), Source::Tracker, Time::ZERO);
+    let (mut now, mut waits) = (Time::ZERO, Vec::new());
+    while let Some(due) = known.deadline() {
+        waits.push(due.since(now).as_secs());
+        now = now.max(due);
+        assert_eq!(known.next(now), Some(addr(1)));
+        assert_eq!((known.next(now), known.out()), (None, 1));
+        known.on_closed(addr(1), REFUSED, false, now);
+    }
+    assert_eq!(waits.len(), limits::REDIALS_MAX as usize);
+    assert!(waits.windows(2).skip(1).all(|w| w[1] > w[0] * 3 / 2), "{waits:?}");
+    assert_eq!((known.next(after(1_000_000)), known.len(), known.callable()), (None, 1, 0));
+    known.add(addr(1), Source::Tracker, now);
+    let due = known.deadline().unwrap();
+    assert_eq!(due.since(now), limits::REDIAL_MAX);
+    assert_eq!(known.next(due), Some(addr(1)));
+    known.on_closed(addr(1), REFUSED, false, due);
+    assert_eq!(known.deadline(), None);
+}
+
+#[test]
+fn the_users_peer_that_was_connected_already_is_called_again_soon() {
+    let start = Time(1_000_000);
+    for (source, soon) in [(Source::User, true), (Source::Tracker, false)] {
+        let mut known = Known::new(Rng::new([1; 32]));
+        known.add(addr(1), source, start);
+        assert_eq!(known.next(start), Some(addr(1)));
+        known.on_closed(addr(1), Why::Duplicate, false, start);
+        assert_eq!(known.next(start), None);
+        assert_eq!(known.next(start + Duration::from_secs(60)).is_some(), soon);
+    }
+}
+
+#[test]
+fn the_users_peer_is_called_for_ever() {
+    let mut known = table();
+    known.add(addr(1), Source::User, Time::ZERO);
+    let mut now = Time::ZERO;
+    for why in [REFUSED, Why::Timeout, Why::Protocol("junk"), Why::Eof].iter().cycle().take(200) {
+        now = now.max(known.deadline().unwrap());
+        assert_eq!(known.next(now), Some(addr(1)));
+        known.on_closed(addr(1), *why, false, now);
+        assert!(known.deadline().unwrap().since(now) <= limits::REDIAL_USER_MAX * 5 / 4);
+    }
+    known.on_closed(addr(1), Why::Eof, true, now);
+    assert!(known.deadline().unwrap().since(now) <= limits::REDIAL_USER * 5 / 4);
+    known.on_closed(addr(1), Why::Corrupt, true, now);
+    assert_eq!((known.deadline(), known.len()), (None, 0));
+}
+
+#[test]
+fn a_good_connection_clears_the_failures() {
+    let mut known = table();
+    known.add(addr(1), Source::Tracker, Time::ZERO);
+    for n in 0..40 {
+        let now = after(n * 10_000);
+        assert_eq!(known.next(now), Some(addr(1)), "{n}");
+        known.on_connected(addr(1));
+        known.on_closed(addr(1), Why::Eof, n % 3 == 0, now);
+    }
+}
+
+#[test]
+fn a_ban_holds_for_all_ports_but_on_loopback() {
+    let mut known = table();
+    let [a, b] = ["[2001:db8::1]:1", "[2001:db8::1]:2"].map(|a| a.parse::<SocketAddr>().unwrap());
+    let [c, d] = ["127.0.0.1:1", "127.0.0.1:2"].map(|a| a.parse::<SocketAddr>().unwrap());
+    for addr in [a, b, c, d] {
+        known.add(addr, Source::Tracker, Time::ZERO);
+    }
+    known.on_connected(b);
+    known.on_closed(a, Why::Protocol("x"), true, Time::ZERO);
+    known.on_closed(c, Why::Corrupt, true, Time::ZERO);
+    assert!(known.is_banned(a.ip()) && !known.is_banned(c.ip()));
+    assert!(!known.add(a, Source::User, Time::ZERO) && !known.add(c, Source::User, Time::ZERO));
+    assert_eq!((known.next(Time::ZERO), known.next(Time::ZERO), known.out()), (Some(d), None, 2));
+    known.on_closed(b, Why::Eof, true, Time::ZERO);
+    assert_eq!((known.len(), known.out(), known.deadline()), (1, 1, None));
+    for n in 0..2 * limits::BANS_MAX as u32 {
+        known.ban(addr(n));
+    }
+    assert_eq!(known.banned(), limits::BANS_MAX);
+}
+
+#[test]
+fn we_are_not_called_again() {
+    let mut known = table();
+    known.add(addr(1), Source::User, Time::ZERO);
+    assert_eq!(known.next(Time::ZERO), Some(addr(1)));
+    known.on_closed(addr(1), Why::Myself, false, Time::ZERO);
+    assert!(!known.add(addr(1), Source::User, after(9)) && known.len() == 0);
+    assert!(!known.is_banned(addr(1).ip()));
+    assert!(known.add(SocketAddr::new(addr(1).ip(), 7), Source::Tracker, after(9)));
+}
+
+#[test]
+fn seeds_are_not_called_while_we_seed() {
+    let mut known = table();
+    known.add(addr(1), Source::Tracker, Time::ZERO);
+    known.set_seeding(true, Time::ZERO);
+    assert_eq!(known.next(Time::ZERO), Some(addr(1)));
+    known.on_closed(addr(1), Why::BothSeeds, false, Time::ZERO);
+    assert_eq!((known.deadline(), known.next(after(1 << 30))), (None, None));
+    known.set_seeding(false, after(1));
+    assert_eq!(known.next(after(3600)), Some(addr(1)));
+}
+
+#[test]
+fn who_made_room_is_called_later() {
+    let mut known = table();
+    known.add(addr(1), Source::Tracker, Time::ZERO);
+    for n in 0..100 {
+        let now = after(n * 1000);
+        assert_eq!(known.next(now), Some(addr(1)));
+        let why = if n % 2 == 0 { Why::Replaced } else { Why::Duplicate };
+        known.on_closed(addr(1), why, false, now);
+        assert_eq!(known.next(now), None);
+    }
+}
+
+#[test]
+fn a_full_table_drops_the_worst_and_keeps_the_users() {
+    let mut known = table();
+    known.add(addr(0), Source::User, Time::ZERO);
+    for n in 1..limits::KNOWN_MAX as u32 {
+        assert!(known.add(addr(n), Source::Tracker, Time::ZERO));
+    }
+    assert!(!known.add(addr(99_999), Source::Tracker, Time::ZERO));
+    assert!(known.add(addr(99_999), Source::User, Time::ZERO));
+    let called = [known.next(Time::ZERO), known.next(Time::ZERO), known.next(Time::ZERO)];
+    for addr in called.into_iter().flatten() {
+        known.on_closed(addr, REFUSED, false, Time::ZERO);
+    }
+    assert!(known.add(addr(77_777), Source::Tracker, Time::ZERO));
+    assert!(!known.add(addr(77_778), Source::Tracker, Time::ZERO));
+    assert_eq!(known.len(), limits::KNOWN_MAX);
+    assert_eq!(known.all.values().filter(|c| c.source == Source::User).count(), 2);
+}
+
+const WHYS: [Why; 14] = [
+    Why::Eof,
+    Why::Io(ConnectionRefused),
+    REFUSED,
+    Why::Timeout,
+    Why::Stalled,
+    Why::Protocol("x"),
+    Why::UnknownTorrent,
+    Why::Myself,
+    Why::Duplicate,
+    Why::BothSeeds,
+    Why::Replaced,
+    Why::Corrupt,
+    Why::Stopping,
+    Why::Eof,
+];
+
+/// What the test itself remembers of an address.
+#[derive(Default, Clone)]
+struct Seen {
+    out: bool,
+    never: bool,
+    closed: Option<Time>,
+}
+
+fn step(known: &mut Known, rng: &mut Rng, seen: &mut BTreeMap<SocketAddr, Seen>, now: Time) {
+    let who = addr(rng.below(6000));
+    let from = rng.below(6000);
+    let out = |(a, s): (&SocketAddr, &Seen)| s.out.then_some(*a);
+    let out: Option<SocketAddr> = seen.range(addr(from)..).find_map(out);
+    match rng.below(8) {
+        0..=2 => {
+            known.add(who, if rng.below(100) == 0 { Source::User } else { Source::Tracker }, now);
+        }
+        3 if known.all.contains_key(&who) => {
+            known.on_connected(who);
+            seen.entry(who).or_default().out = true;
+        }
+        4..=5 => {
+            let Some(who) = out else { return };
+            let why = WHYS[rng.index(WHYS.len())];
+            // We have few addresses, and only so many are remembered.
+            let why = if why == Why::Myself && who > addr(30) { Why::Eof } else { why };
+            let user = known.all.get(&who).is_some_and(|c| c.source == Source::User);
+            known.on_closed(who, why, rng.below(2) == 0, now);
+            let never = matches!(why, Why::Corrupt | Why::Myself) || matches!(why, Why::Protocol(_)) && !user;
+            seen.insert(who, Seen { out: false, never, closed: Some(now) });
+        }
+        _ => {
+            let Some(got) = known.next(now) else { return };
+            let s = seen.entry(got).or_default();
+            assert!(!s.out && !s.never && !known.is_banned(got.ip()), "{got} {now:?}");
+            assert!(s.closed.is_none_or(|at| now.since(at) >= limits::REDIAL_USER), "{got} {now:?}");
+            s.out = true;
+        }
+    }
+}
+
+#[test]
+fn it_stays_bounded_and_calls_nobody_it_must_not() {
+    for seed in 0..8 {
+        let mut rng = Rng::new([seed; 32]);
+        let (mut known, mut seen, mut now) = (Known::new(Rng::new(rng.seed())), BTreeMap::new(), Time::ZERO);
+        for turn in 0..20_000 {
+            now += Duration::from_millis(u64::from(rng.below(200)));
+            if turn % 1000 == 0 {
+                known.set_seeding(rng.below(2) == 0, now);
+            }
+            step(&mut known, &mut rng, &mut seen, now);
+            assert!(known.len() <= limits::KNOWN_MAX && known.banned() <= limits::BANS_MAX);
+            let there: usize = known.sides.iter().map(|side| side.ready.len() + side.waiting.len()).sum();
+            assert_eq!(known.len(), there + known.out());
+            assert_eq!(known.len(), known.sides.iter().map(|side| side.count).sum::<usize>());
+        }
+    }
+}
+
+/// Calls everybody there is once, each in vain, and tells how many of each source came among the first `n`.
+fn called(known: &mut Known, n: usize) -> BTreeMap<Source, usize> {
+    let mut by = BTreeMap::new();
+    for _ in 0..n {
+        let Some(addr) = known.next(Time::ZERO) else { break };
+        *by.entry(known.all[&addr].source).or_default() += 1;
+        known.on_closed(addr, REFUSED, false, Time::ZERO);
+    }
+    by
+}
+
+const ALL: [Source; SOURCES] = [Source::User, Source::Tracker, Source::Local, Source::Dht, Source::Pex];
+
+#[test]
+fn every_source_has_its_turns_and_the_user_comes_first() {
+    let mut known = table();
+    for n in 0..500 {
+        known.add(addr(n), ALL[1 + n as usize % 4], Time::ZERO);
+    }
+    known.add(addr(1000), Source::User, Time::ZERO);
+    assert_eq!(called(&mut known, 1), [(Source::User, 1)].into());
+    let due = [(Source::Tracker, 40), (Source::Local, 30), (Source::Dht, 20), (Source::Pex, 10)];
+    assert_eq!(called(&mut known, 100), due.into());
+    // Who had nobody to call for long has no more than its share after.
+    let mut known = table();
+    (0..200).for_each(|n| assert!(known.add(addr(n), Source::Tracker, Time::ZERO)));
+    called(&mut known, 100);
+    (200..400).for_each(|n| assert!(known.add(addr(n), Source::Pex, Time::ZERO)));
+    let by = called(&mut known, 50);
+    assert!((9..=11).contains(&by[&Source::Pex]) && by[&Source::Tracker] == 50 - by[&Source::Pex], "{by:?}");
+}
+
+#[test]
+fn a_flood_of_one_source_leaves_the_others_what_they_named() {
+    let mut known = table();
+    for n in 0..100 {
+        assert!(
+            known.add(addr(n), Source::Tracker, Time::ZERO)
+                && known.add(addr(1000 + n), Source::Dht, Time::ZERO)
+        );
+    }
+    for n in 10_000..30_000 {
+        known.add(addr(n), Source::Pex, Time::ZERO);
+    }
+    let count = |known: &Known, of: Source| known.all.values().filter(|c| c.source == of).count();
+    assert_eq!(ALL.map(|of| count(&known, of)), [0, 100, 0, 100, limits::KNOWN_PEX_MAX]);
+    // Even then a third of the calls go to each that is better, and trackers have room for all of theirs.
+    for n in 40_000..50_000 {
+        known.add(addr(n), Source::Tracker, Time::ZERO);
+    }
+    assert_eq!(
+        (known.len(), count(&known, Source::Dht), count(&known, Source::Pex)),
+        (limits::KNOWN_MAX, 0, 0)
+    );
+    assert!(!known.add(addr(60_000), Source::Pex, Time::ZERO));
+}
+
+#[test]
+fn one_connection_an_address_but_on_loopback_and_where_the_user_says_so() {
+    let mut known = table();
+    let at = |ip: [u8; 4], port| SocketAddr::from((ip, port));
+    for port in 1..=limits::KNOWN_PORTS_MAX as u16 + 3 {
+        known.add(at([9, 9, 9, 9], port), Source::Tracker, Time::ZERO);
+        known.add(at([8, 8, 8, 8], port), Source::Pex, Time::ZERO);
+        known.add(at([127, 0, 0, 1], port), Source::Tracker, Time::ZERO);
+    }
+    assert_eq!(known.len(), limits::KNOWN_PORTS_MAX + 1 + limits::KNOWN_PORTS_MAX + 3);
+    let mut out = Vec::new();
+    while let Some(addr) = known.next(Time::ZERO) {
+        known.occupy(addr.ip());
+        out.push(addr);
+    }
+    let of = |ip: [u8; 4]| out.iter().filter(|addr| addr.ip() == IpAddr::from(ip)).count();
+    assert_eq!([of([9, 9, 9, 9]), of([8, 8, 8, 8]), of([127, 0, 0, 1])], [1, 1, 7]);
+    known.add(at([9, 9, 9, 9], 99), Source::User, Time::ZERO);
+    assert_eq!(known.next(Time::ZERO), Some(at([9, 9, 9, 9], 99)));
+    // When it is gone, another port is tried.
+    known.on_closed(at([9, 9, 9, 9], 1), Why::Eof, false, Time::ZERO);
+    known.vacate([9, 9, 9, 9].into());
+    let due = known.deadline().unwrap();
+    assert!(due > Time::ZERO && known.next(after(10 * 60)).is_some());
+}
+
+#[test]
+fn who_may_make_addresses_up_names_another_port_only_of_one_that_failed() {
+    let mut known = table();
+    let at = |port| SocketAddr::from(([9, 9, 9, 9], port));
+    assert!(known.add(at(1), Source::Pex, Time::ZERO) && !known.add(at(2), Source::Pex, Time::ZERO));
+    assert!(!known.add(at(2), Source::Dht, Time::ZERO));
+    assert_eq!(known.next(Time::ZERO), Some(at(1)));
+    known.on_closed(at(1), REFUSED, false, Time::ZERO);
+    assert!(known.add(at(2), Source::Pex, Time::ZERO));
+}
+
+#[test]
+fn priorities_decide_once_our_address_is_known() {
+    let mut known = table();
+    let addrs: Vec<SocketAddr> = (1..120u8).map(|n| SocketAddr::from(([n, 7, n, 1], 6881))).collect();
+    addrs.iter().for_each(|addr| assert!(known.add(*addr, Source::Tracker, Time::ZERO)));
+    let own = SocketAddr::from(([200, 1, 2, 3], 6881));
+    known.set_own(own);
+    let mut due = addrs.clone();
+    due.sort_by_key(|addr| std::cmp::Reverse(priority(own, *addr)));
+    let order: Vec<SocketAddr> =
+        std::iter::from_fn(|| known.next(Time::ZERO)).filter(|a| a.port() > 0).collect();
+    assert_eq!(order, due.iter().copied().filter(|a| !a.ip().is_multicast()).collect::<Vec<_>>());
+}

@@ -1,0 +1,217 @@
+use super::*;
+use crate::base::arena::Handle;
+use std::time::Duration;
+
+/// A swarm of scripted peers around one [`Fetch`].
+struct Swarm {
+    fetch: Fetch,
+    truth: Vec<u8>,
+    now: Time,
+    /// By number: what it does.
+    peers: Vec<Kind>,
+    banned: Vec<usize>,
+    requests: Vec<(usize, u32)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Kind {
+    Honest,
+    /// Sends bytes that are not right.
+    Liar,
+    /// Names this size, and sends zeros.
+    Size(u32),
+    Silent,
+    Rejects,
+}
+
+fn peer(n: usize) -> PeerId {
+    PeerId::from_bits(n as u32)
+}
+
+fn addr(n: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, (n / 200) as u8, (n % 200) as u8 + 1], 6881))
+}
+
+impl Swarm {
+    fn new(len: usize, peers: &[Kind], seed: u8) -> Swarm {
+        let truth: Vec<u8> = (0..len).map(|i| (i * 7 + i / 251) as u8).collect();
+        let mut swarm = Swarm {
+            fetch: Fetch::new(Rng::new([seed; 32])),
+            truth,
+            now: Time(1_000_000),
+            peers: peers.to_vec(),
+            banned: Vec::new(),
+            requests: Vec::new(),
+        };
+        for n in 0..peers.len() {
+            let size = match peers[n] {
+                Kind::Size(size) => size,
+                _ => len as u32,
+            };
+            swarm.fetch.offer(peer(n), addr(n), size);
+        }
+        swarm
+    }
+
+    fn answer(&mut self, n: usize, piece: u32) -> Taken {
+        let (at, kind) = (piece as usize * PIECE as usize, self.peers[n]);
+        let total = match kind {
+            Kind::Size(size) => size,
+            _ => self.truth.len() as u32,
+        };
+        let len = piece_len(piece, total) as usize;
+        let data = match kind {
+            Kind::Honest => self.truth[at..at + len].to_vec(),
+            Kind::Liar => self.truth[at..at + len].iter().map(|byte| byte ^ 1).collect(),
+            Kind::Size(_) => vec![0; len],
+            Kind::Silent => return Taken::Noted,
+            Kind::Rejects => {
+                self.fetch.on_reject(peer(n), piece, self.now);
+                return Taken::Noted;
+            }
+        };
+        self.fetch.on_data(peer(n), piece, total, &data, self.now)
+    }
+
+    /// Runs until it is right; tells how many seconds that took, if less than `most`.
+    fn run(&mut self, most: u64) -> Option<u64> {
+        let start = self.now;
+        while self.now.since(start) < Duration::from_secs(most) {
+            while let Some((to, piece)) = self.fetch.next(self.now) {
+                let n = (0..self.peers.len()).find(|n| peer(*n) == to).unwrap();
+                assert!(!self.banned.contains(&n), "a banned peer is asked");
+                self.requests.push((n, piece));
+                match self.answer(n, piece) {
+                    Taken::Noted => {}
+                    Taken::Wrong(why) => panic!("{why}"),
+                    Taken::Whole => {
+                        let whole = self.fetch.whole().unwrap().concat();
+                        if whole == self.truth {
+                            return Some(self.now.since(start).as_secs());
+                        }
+                        for guilty in self.fetch.on_wrong() {
+                            let n = (0..self.peers.len()).find(|n| addr(*n) == guilty).unwrap();
+                            assert!(!matches!(self.peers[n], Kind::Honest), "an honest peer is banned");
+                            self.banned.push(n);
+                            self.fetch.lost(peer(n));
+                        }
+                    }
+                }
+            }
+            self.now += Duration::from_secs(1);
+        }
+        None
+    }
+}
+
+const LEN: usize = 5 * PIECE as usize + 77;
+
+#[test]
+fn many_peers_are_asked_side_by_side() {
+    let mut swarm = Swarm::new(LEN, &[Kind::Honest; 6], 1);
+    for _ in 0..6 {
+        let (to, piece) = swarm.fetch.next(swarm.now).unwrap();
+        swarm.requests.push((usize::from(to.slot()), piece));
+    }
+    assert_eq!(swarm.fetch.next(swarm.now), None, "nothing is asked for twice at once");
+    let mut askers: Vec<_> = swarm.requests.iter().map(|(n, _)| *n).collect();
+    askers.sort_unstable();
+    assert_eq!(askers, [0, 1, 2, 3, 4, 5]);
+    assert_eq!(swarm.fetch.progress(), Some((0, LEN as u64)));
+    for (n, piece) in std::mem::take(&mut swarm.requests) {
+        swarm.answer(n, piece);
+    }
+    assert_eq!(swarm.fetch.progress(), Some((LEN as u64, LEN as u64)));
+    assert_eq!(swarm.fetch.whole().unwrap().concat(), swarm.truth);
+    assert_eq!(swarm.fetch.next(swarm.now), None, "nothing is asked for while it is hashed");
+}
+
+#[test]
+fn fifty_peers_of_which_ten_lie() {
+    for seed in 0..40 {
+        let mut peers = vec![Kind::Honest; 40];
+        let mut rng = Rng::new([seed; 32]);
+        for n in 0..10 {
+            let kind = [Kind::Liar, Kind::Size(LEN as u32 + 9), Kind::Silent][n % 3];
+            peers.insert(rng.index(peers.len()), kind);
+        }
+        let took = Swarm::new(LEN, &peers, seed).run(120);
+        assert!(took.is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn liars_alone_are_banned_one_by_one_until_an_honest_peer_comes() {
+    let mut swarm = Swarm::new(LEN, &[Kind::Liar; 7], 3);
+    assert_eq!(swarm.run(300), None);
+    let mut banned = swarm.banned.clone();
+    banned.sort_unstable();
+    assert_eq!(banned, [0, 1, 2, 3, 4, 5, 6]);
+    swarm.peers.push(Kind::Honest);
+    swarm.fetch.offer(peer(7), addr(7), LEN as u32);
+    assert_eq!(swarm.run(10), Some(0));
+}
+
+#[test]
+fn a_size_that_the_most_name_is_not_believed_for_ever() {
+    for wrong in [1, LEN as u32 - 1, LEN as u32 + PIECE, crate::limits::METADATA_MAX] {
+        let mut peers = vec![Kind::Size(wrong); 5];
+        peers.push(Kind::Honest);
+        let mut swarm = Swarm::new(LEN, &peers, 2);
+        assert!(swarm.run(60).is_some(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_size_whose_peers_say_nothing_comes_after_the_others() {
+    let mut swarm = Swarm::new(LEN, &[Kind::Silent, Kind::Silent, Kind::Honest], 2);
+    for n in 0..2 {
+        swarm.fetch.offer(peer(n), addr(n), 99);
+    }
+    let took = swarm.run(120).unwrap();
+    assert!(took >= METADATA_TIMEOUT.as_secs().min(METADATA_STALL.as_secs()), "{took}");
+}
+
+#[test]
+fn who_refuses_or_is_silent_is_asked_again_later_and_less_and_less() {
+    let mut swarm = Swarm::new(100, &[Kind::Rejects, Kind::Silent], 4);
+    assert_eq!(swarm.run(3600), None);
+    for n in 0..2 {
+        let count = swarm.requests.iter().filter(|(who, _)| *who == n).count();
+        assert!((5..40).contains(&count), "{n} was asked {count} times in an hour");
+    }
+    swarm.peers[0] = Kind::Honest;
+    assert!(swarm.run(METADATA_REST_MAX.as_secs() + 20).is_some());
+}
+
+#[test]
+fn a_slow_peer_does_not_hold_up_the_others() {
+    let mut swarm = Swarm::new(LEN, &[Kind::Silent, Kind::Honest], 4);
+    let took = swarm.run(60).unwrap();
+    assert!(took <= METADATA_SLOW.as_secs() + 1, "{took}");
+}
+
+#[test]
+fn what_was_not_asked_for_counts_for_nothing() {
+    let mut swarm = Swarm::new(LEN, &[Kind::Honest, Kind::Liar], 4);
+    let (to, piece) = swarm.fetch.next(swarm.now).unwrap();
+    let other = if to == peer(0) { 1 } else { 0 };
+    assert_eq!(swarm.answer(other, 3), Taken::Noted);
+    assert_eq!(swarm.fetch.progress().unwrap().0, 0);
+    let one = usize::from(to.slot());
+    let data = vec![1; PIECE as usize];
+    assert!(matches!(swarm.fetch.on_data(peer(one), piece, 9, &data, swarm.now), Taken::Wrong(_)));
+    let (to, piece) = swarm.fetch.next(swarm.now).unwrap();
+    assert!(matches!(swarm.fetch.on_data(to, piece, 0, &data[1..], swarm.now), Taken::Wrong(_)));
+    assert_eq!(swarm.fetch.on_data(PeerId::from_bits(99), 0, 0, &data, swarm.now), Taken::Noted);
+}
+
+#[test]
+fn a_peer_that_leaves_makes_room_for_others() {
+    let mut swarm = Swarm::new(100, &[Kind::Silent], 4);
+    assert_eq!(swarm.fetch.next(swarm.now), Some((peer(0), 0)));
+    swarm.fetch.lost(peer(0));
+    assert!(!swarm.fetch.has_sources());
+    swarm.fetch.offer(peer(1), addr(1), 100);
+    assert_eq!(swarm.fetch.next(swarm.now), Some((peer(1), 0)));
+}

@@ -1,0 +1,130 @@
+//! The extension protocol (BEP 10).
+
+use super::*;
+use crate::limits::{EXTENDED_HANDSHAKES_MAX, REQUESTS_IN_TOLD};
+use crate::proto::extended::{self, Extension};
+use crate::proto::wire::handshake::EXTENSION_BIT;
+
+const BITS: [u8; 8] = [0, 0, 0, 0, 0, EXTENSION_BIT, 0, 0];
+
+/// What it was sent of the extension protocol since `from`: ids and bodies.
+fn told(b: &Bench, from: usize, to: PeerId) -> Vec<(u8, Vec<u8>)> {
+    let extended = |action: &Action| match action {
+        Action::Send { peer, message: Message::Extended { id, body } } if *peer == to => {
+            Some((*id, body.to_vec()))
+        }
+        _ => None,
+    };
+    b.done[from..].iter().filter_map(extended).collect()
+}
+
+fn extended<'a>(peer: PeerId, id: u8, body: &'a [u8]) -> Event<'a> {
+    Event::Message { peer, message: Message::Extended { id, body: Cow::Borrowed(body) } }
+}
+
+fn spoken(b: &Bench, peer: PeerId) -> &crate::session::extensions::Spoken {
+    &b.s.peers.get(peer).unwrap().spoken
+}
+
+/// Every piece is here now.
+fn complete(b: &mut Bench, torrent: TorrentId) {
+    for piece in 0..PIECES {
+        let verdict = crate::api::Verdict::Good { differed: vec![] };
+        b.tell(Event::Done { lane: 0, done: Done::Piece { torrent, piece, verdict } });
+    }
+}
+
+#[test]
+fn our_handshake_tells_who_we_are_and_what_we_take() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let before = b.done.len();
+    let peer = b.peer_with(torrent, 1, 1, BITS);
+    let bit = |a: &Action| matches!(a, Action::Handshake { handshake, .. } if handshake.has_extensions());
+    assert!(b.position(before, bit).is_some());
+    let said = told(&b, before, peer);
+    let [(0, body)] = &said[..] else { panic!("not one handshake: {said:?}") };
+    let ours = extended::Handshake::decode(body).unwrap();
+    assert_eq!(ours.client(), Some(format!("ptorrent {}", env!("CARGO_PKG_VERSION"))));
+    assert_eq!((ours.p, ours.reqq), (Some(6881), Some(REQUESTS_IN_TOLD)));
+    assert_eq!(ours.yourip, Some([10, 0, 0, 1].into()));
+    assert_eq!(ours.upload_only, Some(false));
+    for extension in Extension::ALL {
+        let id = b.s.offers(torrent, extension).then(|| extension.id());
+        assert_eq!(ours.ids.named(extension), id, "{extension:?}");
+    }
+    let before = b.done.len();
+    let plain = b.peer(torrent, 2);
+    assert!(told(&b, before, plain).is_empty(), "it does not speak it");
+}
+
+#[test]
+fn a_later_handshake_updates_and_0_disables() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let peer = b.peer_with(torrent, 1, 1, BITS);
+    assert!(!b.s.send_extended(peer, Extension::UploadOnly, vec![1], b.now), "it did not name it");
+    b.tell(extended(peer, 0, b"d1:md11:upload_onlyi200ee4:reqqi77e1:v6:Thing\x1be"));
+    assert_eq!(
+        (spoken(&b, peer).reqq, spoken(&b, peer).client.as_deref()),
+        (Some(77), Some("Thing\u{fffd}"))
+    );
+    let before = b.tell(extended(peer, 0, b"d13:metadata_sizei5e11:upload_onlyi1ee"));
+    assert_eq!((spoken(&b, peer).reqq, spoken(&b, peer).metadata_size), (Some(77), Some(5)));
+    assert!(spoken(&b, peer).upload_only);
+    assert!(b.s.send_extended(peer, Extension::UploadOnly, vec![1], b.now));
+    b.take();
+    assert_eq!(told(&b, before, peer), [(200, vec![1])]);
+    b.tell(extended(peer, 0, b"d1:md11:upload_onlyi0eee"));
+    assert!(!b.s.send_extended(peer, Extension::UploadOnly, vec![1], b.now));
+}
+
+#[test]
+fn what_is_unknown_is_passed_over_and_what_is_wrong_is_not() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let peer = b.peer_with(torrent, 1, 1, BITS);
+    for id in [5, 77, 255] {
+        b.tell(extended(peer, id, &[0xff; 9000]));
+    }
+    for body in [&b"garbage"[..], b"", b"le", b"d1:m"] {
+        b.tell(extended(peer, 0, body));
+    }
+    assert!(b.s.peers.contains(peer));
+    b.tell(extended(peer, Extension::UploadOnly.id(), &[1]));
+    assert!(spoken(&b, peer).upload_only);
+    b.tell(extended(peer, Extension::UploadOnly.id(), &[0]));
+    assert!(!spoken(&b, peer).upload_only);
+    for (n, body) in [(2, &[][..]), (3, &[1, 1][..]), (4, &[1; 9000][..])] {
+        let peer = b.peer_with(torrent, n, n, BITS);
+        b.tell(extended(peer, Extension::UploadOnly.id(), body));
+        assert!(!b.s.peers.contains(peer), "{} bytes", body.len());
+    }
+    let plain = b.peer(torrent, 5);
+    b.tell(extended(plain, 0, b"de"));
+    assert!(!b.s.peers.contains(plain), "it has not said that it speaks it");
+    for n in 4..=EXTENDED_HANDSHAKES_MAX {
+        assert!(b.s.peers.contains(peer), "{n}");
+        b.tell(extended(peer, 0, b"de"));
+    }
+    assert!(!b.s.peers.contains(peer), "handshakes without end");
+}
+
+#[test]
+fn peers_hear_when_we_want_nothing_more() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let (with, without) = (b.peer_with(torrent, 1, 1, BITS), b.peer_with(torrent, 2, 2, BITS));
+    let plain = b.peer(torrent, 3);
+    b.tell(extended(with, 0, b"d1:md11:upload_onlyi9eee"));
+    let before = b.done.len();
+    complete(&mut b, torrent);
+    assert_eq!(told(&b, before, with), [(9, vec![1])]);
+    let again = told(&b, before, without);
+    let [(0, body)] = &again[..] else { panic!("not one handshake: {again:?}") };
+    assert_eq!(extended::Handshake::decode(body).unwrap().upload_only, Some(true));
+    assert!(told(&b, before, plain).is_empty());
+    let late = b.peer_with(torrent, 4, 4, BITS);
+    let said = told(&b, before, late);
+    assert_eq!(extended::Handshake::decode(&said[0].1).unwrap().upload_only, Some(true));
+}

@@ -1,0 +1,201 @@
+//! A download from one peer over a long link, against one TCP stream of iperf3 on the same link:
+//! `cargo bench --bench links`. As root, on Linux, with iproute2 and iperf3.
+//!
+//! The link is between two network namespaces, each with a TUN device; a thread for each direction passes packets on
+//! at the link's rate, after its delay, and loses some by chance. Both ends are ptorrent. Times are from the start of
+//! the leecher's process to its end, and of iperf3 what it says itself.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the clock and starts threads; the rules guard the core"
+)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
+
+#[allow(dead_code, reason = "the other benchmarks use the rest")]
+mod content;
+mod link;
+
+use std::error::Error;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use link::{Line, Link};
+
+const HELP: &str = "\
+Usage: cargo bench --bench links -- [options]
+  --rounds N        pairs of a stream and a download (5)
+  --size MIB        what is sent (256)
+  --rate MBIT       of the link, each way (200)
+  --trip MS         there and back (100)
+  --loss LIST       packets lost of 1,000, each way (0,10)
+  --dir PATH        where the files are (below target)
+  --ptorrent PATH   another ptorrent than the one just built";
+
+struct Options {
+    rounds: usize,
+    size: usize,
+    rate: u64,
+    trip: u64,
+    loss: Vec<u32>,
+    dir: PathBuf,
+    ptorrent: PathBuf,
+}
+
+impl Options {
+    /// None: help is wanted.
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+        let mut options = Options {
+            rounds: 5,
+            size: 256,
+            rate: 200,
+            trip: 100,
+            loss: vec![0, 10],
+            dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
+            ptorrent: PathBuf::from(env!("CARGO_BIN_EXE_ptorrent")),
+        };
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+            let number = |text: &str| text.parse::<u32>().map_err(|_| format!("{text} is no number"));
+            match arg.as_str() {
+                // Cargo gives this to every benchmark.
+                "--bench" => {}
+                "--rounds" => options.rounds = number(&value()?)?.max(1) as usize,
+                "--size" => options.size = number(&value()?)?.max(1) as usize,
+                "--rate" => options.rate = number(&value()?)?.max(1).into(),
+                "--trip" => options.trip = number(&value()?)?.into(),
+                "--loss" => options.loss = value()?.split(',').map(number).collect::<Result<_, _>>()?,
+                "--dir" => options.dir = value()?.into(),
+                "--ptorrent" => options.ptorrent = value()?.into(),
+                "-h" | "--help" => return Ok(None),
+                _ => return Err(format!("{arg} is no option")),
+            }
+        }
+        Ok(Some(options))
+    }
+}
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(message) => {
+            eprintln!("links: {message}\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    let dir = options.dir.join("ptorrent-links");
+    let _ = fs::remove_dir_all(&dir);
+    let result = measure(&options, &dir);
+    let _ = fs::remove_dir_all(&dir);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("links: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(options: &Options, dir: &Path) -> Result<(), Box<dyn Error>> {
+    fs::create_dir_all(dir.join("seed"))?;
+    fs::write(dir.join("seed/file.bin"), content::random(options.size << 20))?;
+    let torrent = dir.join("link.torrent");
+    let mut create = Command::new(&options.ptorrent);
+    create.args(["create", "-l", "256K", "-o"]).arg(&torrent).arg(dir.join("seed/file.bin"));
+    if !create.stdout(Stdio::null()).status()?.success() {
+        return Err("the torrent could not be made".into());
+    }
+    for loss in &options.loss {
+        let line = Line {
+            rate: options.rate * 1_000_000 / 8,
+            delay: Duration::from_millis(options.trip) / 2,
+            loss: *loss,
+        };
+        let link = Link::make(line)?;
+        let mut ratios = Vec::new();
+        let name = format!("{} Mbit/s, {} ms, {} of 1,000 lost", options.rate, options.trip, loss);
+        for round in 1..=options.rounds {
+            let stream = stream(&link, options.size)?;
+            let download = download(&link, options, dir)?;
+            println!("{name}: round {round}: iperf3 {stream:.1} Mbit/s, ptorrent {download:.1} Mbit/s");
+            ratios.push(download / stream);
+        }
+        ratios.sort_by(f64::total_cmp);
+        println!("{name}: {:.2} of one stream of iperf3 (median of pairs)", ratios[ratios.len() / 2]);
+    }
+    Ok(())
+}
+
+/// What one TCP stream gets, in Mbit/s.
+fn stream(link: &Link, size: usize) -> Result<f64, Box<dyn Error>> {
+    let mut server = link.command(0, Path::new("iperf3"));
+    let mut server = Reaped(server.args(["-s", "-1"]).stdout(Stdio::null()).spawn()?);
+    thread::sleep(Duration::from_millis(300));
+    let mut client = link.command(1, Path::new("iperf3"));
+    let output = client.args(["-c", link::ADDRESSES[0], "-R", "-J", "-n", &format!("{size}M")]).output()?;
+    server.0.wait()?;
+    let text = String::from_utf8(output.stdout)?;
+    let received = text.rsplit("\"sum_received\":").next().filter(|_| output.status.success());
+    let rate = received.and_then(|text| {
+        let rest = text.split("\"bits_per_second\":").nth(1)?;
+        rest.split([',', '}']).next()?.trim().parse::<f64>().ok()
+    });
+    Ok(rate.ok_or_else(|| format!("iperf3: {text}"))? / 1e6)
+}
+
+/// What a download gets, in Mbit/s.
+fn download(link: &Link, options: &Options, dir: &Path) -> Result<f64, Box<dyn Error>> {
+    // Free in our namespace, so nobody listens there in the new ones, where nobody listens at all.
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let leech = dir.join("leech");
+    let start = |at: usize, state: &str| {
+        let mut command = link.command(at, &options.ptorrent);
+        command
+            .args(["--config", "", "-q", "--no-dht", "--no-pex", "--no-lsd", "--state-dir"])
+            .arg(dir.join(state));
+        command.arg(dir.join("link.torrent")).stdin(Stdio::null());
+        command
+    };
+    let mut seeder = start(0, "state-seed");
+    seeder.arg("-s").arg("-d").arg(dir.join("seed")).args([
+        "-b",
+        link::ADDRESSES[0],
+        "-p",
+        &port.to_string(),
+    ]);
+    let _seeder = Reaped(seeder.spawn()?);
+    // It hashes first; one that is called too early is called again after seconds.
+    thread::sleep(Duration::from_secs(2));
+    let mut command = start(1, "state-leech");
+    command.arg("-x").arg("-d").arg(&leech).args(["-b", link::ADDRESSES[1]]);
+    command.args(["--peer", &format!("{}:{port}", link::ADDRESSES[0])]);
+    let begun = Instant::now();
+    let status = command.status()?;
+    let took = begun.elapsed().as_secs_f64();
+    if !status.success() {
+        return Err("the download failed".into());
+    }
+    let same = fs::read(leech.join("file.bin"))? == fs::read(dir.join("seed/file.bin"))?;
+    fs::remove_dir_all(&leech)?;
+    if !same {
+        return Err("what it wrote differs".into());
+    }
+    Ok((options.size << 20) as f64 * 8.0 / 1e6 / took)
+}
+
+/// A child that is not left behind.
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
