@@ -195,6 +195,8 @@ pub const SEND_BUFS: usize = 256;
 /// Blocks of one read job: half of what may be under way to one peer, so that the next half is read while this one is
 /// sent, and a whole piece of the common kind with room to spare, so that a disk seeks once for it.
 pub const READ_BATCH: usize = 32;
+/// Bytes of a piece that are read ahead when a peer begins with them: a disk that takes 10 ms to seek then reads for as long.
+pub const READ_AHEAD: u32 = 1 << 20;
 /// Requests of one peer that may wait; the one past that closes it. Others pipeline up to 500 (libtorrent) or 2,000.
 pub const REQUESTS_IN_MAX: usize = 2048;
 /// How many that is as we tell it (BEP 10, `reqq`): a little less, as the two sides may count apart for a moment.

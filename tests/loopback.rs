@@ -16,6 +16,7 @@ mod loopback {
     mod magnet;
     mod rates;
     pub(crate) mod seeder;
+    mod served;
     mod server;
     mod web;
 }

@@ -230,10 +230,13 @@ mod tests {
         let mut stranger = peer(None, 9);
         (stranger.open, stranger.outgoing, stranger.client) = (false, false, String::new());
         (stranger.fast, stranger.extended) = (false, false);
+        stranger.encrypted = Some(Method::Plain);
+        let mut first = peer(Some(1), 6881);
+        first.encrypted = Some(Method::Rc4);
         let status = Status {
             uptime: Duration::from_secs(61),
             torrents: vec![torrent(0), torrent(1)],
-            peers: vec![peer(Some(1), 6881), stranger],
+            peers: vec![first, stranger],
             peers_left_out: 1,
             half_open: 0,
             calls_out: 1,
@@ -262,11 +265,11 @@ torrent 1 two
   1 peer (0 seeds), 2 addresses known
   tracker http://x:80/... works, next announce in 9 s
   web seed http://w/… is asked, down 1.0 KiB/s (2.0 KiB)
-  id       address         client             flags  has    down       up     got      sent  asked  asks
-  p6881.0  127.0.0.1:6881  qBittorrent 4.6.5  DuSFX  33.3%  2.0 KiB/s  0 B/s  1.0 MiB  7 B   12     3
+  id       address         client             flags   has    down       up     got      sent  asked  asks
+  p6881.0  127.0.0.1:6881  qBittorrent 4.6.5  DuESFX  33.3%  2.0 KiB/s  0 B/s  1.0 MiB  7 B   12     3
 peers of no torrent yet
-  id    address      client  flags  has  down       up     got      sent  asked  asks
-  p9.0  127.0.0.1:9          IHDuS       2.0 KiB/s  0 B/s  1.0 MiB  7 B   12     3
+  id    address      client  flags   has  down       up     got      sent  asked  asks
+  p9.0  127.0.0.1:9          IHDueS       2.0 KiB/s  0 B/s  1.0 MiB  7 B   12     3
 and 1 more peer
 "
         );

@@ -141,7 +141,8 @@ impl Storage {
         }
     }
 
-    /// The runs that `len` bytes from `begin` of a piece lie in. They must not leave the piece.
+    /// The runs that `len` bytes from `begin` of a piece lie in. What leaves the piece must be in files, not in the part
+    /// file.
     pub(super) fn runs(&self, piece: u32, begin: u32, len: u32) -> impl Iterator<Item = Run> + '_ {
         let layout = &self.spec.meta.layout;
         let mut within = u64::from(begin);

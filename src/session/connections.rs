@@ -131,7 +131,7 @@ impl Session {
             return self.close(peer, Why::Protocol("the handshake is of another torrent"), now);
         }
         if handshake.peer_id == self.config.peer_id {
-            return self.close(peer, Why::Myself, now);
+            return self.on_myself(torrent, peer, now);
         }
         let (addr, outgoing) = (p.addr, p.outgoing);
         if !outgoing && self.torrents.get(torrent).is_some_and(|t| t.known.is_banned(addr.ip())) {
@@ -170,6 +170,20 @@ impl Session {
         let t = self.torrents.get(torrent)?;
         let same = |other: &PeerId| *other != peer && self.peers.get(*other).is_some_and(|p| p.id == *id);
         t.peers.iter().copied().find(same)
+    }
+
+    /// We called ourselves. The end that was called hears of it first: the one that calls would see no more than that it
+    /// is closed, and call again.
+    fn on_myself(&mut self, torrent: TorrentId, peer: PeerId, now: Time) {
+        let Some(ip) = self.peers.get(peer).map(|p| p.addr.ip()) else { return };
+        let ours = SocketAddr::new(ip, self.config.port);
+        let calls = |p: &Peer| {
+            p.outgoing && p.torrent == Some(torrent) && p.stage == Stage::Handshaking && p.addr == ours
+        };
+        let caller = self.peers.iter().find(|(_, p)| calls(p)).map(|(id, _)| id);
+        for end in caller.into_iter().chain([peer]) {
+            self.close(end, Why::Myself, now);
+        }
     }
 
     /// One connection an address: of two the one that is to go, the new one unless the old one seems dead. But each port

@@ -6,6 +6,7 @@ mod extensions;
 mod fast;
 mod metadata;
 mod trackers;
+mod upload;
 
 use super::*;
 use crate::api::{Encryption, Job, Opened, Spec};

@@ -11,7 +11,7 @@ use crate::limits::{
     WEB_SEEDS_MAX,
 };
 use crate::proto::layout::Block;
-use crate::proto::metainfo::Metainfo;
+use crate::proto::metainfo::{File, Metainfo};
 use crate::proto::tracker::url::{Host, Url};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -281,8 +281,7 @@ impl WebSeed {
             has.clear(piece);
         }
         self.misses += 1;
-        let name =
-            meta.files.get(file).map_or_else(String::new, super::super::proto::metainfo::File::display);
+        let name = meta.files.get(file).map_or_else(String::new, File::display);
         if !has.iter().any(missing) {
             return self.drop(format!("it does not have {name} ({why})"));
         }

@@ -246,7 +246,11 @@ fn transmission(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
     let torrents = start.home.join("torrents");
     fs::create_dir_all(&torrents)?;
     match start.torrent.to_str().and_then(|link| link.strip_prefix("magnet:?xt=urn:btih:")) {
-        Some(hex) => fs::write(torrents.join("only.torrent"), transmission_link(hex))?,
+        // By another name it would not find it when the metadata has come.
+        Some(hex) => {
+            let name = format!("{}.{}.torrent", &hex[..40], &hex[..16]);
+            fs::write(torrents.join(name), transmission_link(hex))?;
+        }
         None => _ = fs::copy(start.torrent, torrents.join("only.torrent"))?,
     }
     command.args(["--foreground", "--log-error", "--config-dir"]).arg(start.home);

@@ -100,7 +100,7 @@ fn a_link_may_choose_files_and_the_option_wins() {
     let other = Folder::new("chosen-wrong");
     let args = ["-x", "-d", "here", "--select", "4", &seed.link()];
     assert_eq!(Running::start(&other, &args).end(), Some(1));
-    assert_eq!(errors(&other), "ptorrent: --select '4': set has files 1 to 3\n");
+    assert_eq!(errors(&other), "ptorrent: set: --select '4': set has files 1 to 3\n");
 }
 
 #[test]

@@ -402,24 +402,28 @@ struct Fuzzed {
 }
 
 impl Fuzzed {
+    fn end(&self, how: impl std::fmt::Display) -> String {
+        format!("{how} {:?}", hash(&[&self.said]))
+    }
+
     /// Takes the input; gives the outcome once there is one.
     fn feed(&mut self, mut input: &[u8], left: usize) -> Option<String> {
         loop {
             let step = self.shake.next(&mut input);
             assert!(self.shake.early.len() <= MSE_PADDING_MAX && self.shake.held.len() <= 96);
             match step {
-                Err(error) => return Some(format!("{error} {:?}", self.said)),
+                Err(error) => return Some(self.end(error)),
                 Ok(None) => return None,
                 Ok(Some(Step::Power(power))) => self.power = Some(power),
                 Ok(Some(Step::Find(name))) => {
                     let torrent = (name == super::request_name(FUZZED)).then_some(FUZZED);
                     if let Err(error) = self.shake.found(torrent) {
-                        return Some(format!("{error} {:?}", self.said));
+                        return Some(self.end(error));
                     }
                 }
                 Ok(Some(Step::Done(agreed))) => {
                     self.said.extend_from_slice(&agreed.say);
-                    return Some(format!("{agreed:?} {:?} {}", self.said, input.len() + left));
+                    return Some(self.end(format_args!("{agreed:?} {}", input.len() + left)));
                 }
             }
         }
@@ -448,7 +452,7 @@ fn run(mut data: &[u8], plan: u8, part: usize) -> String {
         match side.power.take_if(|_| due || taken == 0) {
             // The base stands for the power.
             Some(power) => side.said.extend(side.shake.powered(&power.base)),
-            None if data.is_empty() => return format!("{:?} {:?}", side.shake.phase, side.said),
+            None if data.is_empty() => return side.end(format_args!("{:?}", side.shake.phase)),
             None => due = false,
         }
     }
