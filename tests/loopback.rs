@@ -16,7 +16,6 @@ mod loopback {
     mod magnet;
     mod rates;
     pub(crate) mod seeder;
-    mod served;
     mod server;
     mod web;
 }
