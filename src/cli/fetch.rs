@@ -151,7 +151,7 @@ impl Watch<'_, '_> {
             Report::Metadata { meta, .. } => self.end(Ok(meta)),
             Report::Signal { signal } => self.end(Err(Ended::Signal(signal))),
             Report::State { state, reason, .. } => {
-                (self.view.state, self.view.reason) = (Some(state), reason)
+                (self.view.state, self.view.reason) = (Some(state), reason);
             }
             Report::Progress { progress, .. } => self.view.progress = progress,
             Report::Error { reason, message, .. } if reason == Reason::Metainfo => {

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 use std::sync::{Arc, Mutex};
 
 /// What a file system in memory calls itself (statfs(2), `TMPFS_MAGIC`).
-const TMPFS: i64 = 0x0102_1994;
+const TMPFS: i128 = 0x0102_1994;
 
 /// What is there of one file.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl<'a> Opening<'a> {
         let root = File::from(root);
         let mut warnings = Vec::new();
         let resume = Resume::new(spec, &root, &mut warnings);
-        let in_memory = fstatfs(&root).is_ok_and(|stat| stat.f_type as i64 == TMPFS);
+        let in_memory = fstatfs(&root).is_ok_and(|stat| i128::from(stat.f_type) == TMPFS);
         let in_memory = fstat(&root).ok().filter(|_| in_memory).map(|stat| stat.st_dev);
         Ok(Opening {
             shared,

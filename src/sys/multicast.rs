@@ -139,16 +139,16 @@ impl Group {
         let any = Ipv4Addr::UNSPECIFIED;
         match (self.addr.ip(), way) {
             (IpAddr::V4(group), Way::Address(ip)) => {
-                sockopt::set_ip_add_membership(&self.socket, &group, &ip)?
+                sockopt::set_ip_add_membership(&self.socket, &group, &ip)?;
             }
             (IpAddr::V4(group), Way::Device(0)) => {
-                sockopt::set_ip_add_membership(&self.socket, &group, &any)?
+                sockopt::set_ip_add_membership(&self.socket, &group, &any)?;
             }
             (IpAddr::V4(group), Way::Device(at)) => {
                 sockopt::set_ip_add_membership_with_ifindex(&self.socket, &group, &any, at)?;
             }
             (IpAddr::V6(group), Way::Device(at)) => {
-                sockopt::set_ipv6_add_membership(&self.socket, &group, at)?
+                sockopt::set_ipv6_add_membership(&self.socket, &group, at)?;
             }
             (IpAddr::V6(_), Way::Address(_)) => return Err(io::ErrorKind::AddrNotAvailable.into()),
         }
