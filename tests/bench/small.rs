@@ -146,12 +146,15 @@ fn measure(options: &Options, dir: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// A command as it is to be run here.
+type Changed = Result<Command, Box<dyn Error>>;
+
 /// Runs with what `change` makes of the command, each after one without.
 fn pairs(
     options: &Options,
     source: &Source,
     name: &str,
-    change: &dyn Fn(&Command) -> Result<Command, Box<dyn Error>>,
+    change: &dyn Fn(&Command) -> Changed,
 ) -> Result<(), Box<dyn Error>> {
     let mut ratios = Vec::new();
     for round in 1..=options.rounds {
@@ -167,7 +170,7 @@ fn pairs(
 }
 
 /// The same command.
-pub(crate) fn as_it_is(command: &Command) -> Result<Command, Box<dyn Error>> {
+pub(crate) fn as_it_is(command: &Command) -> Changed {
     let mut same = Command::new(command.get_program());
     same.args(command.get_args());
     Ok(same)
@@ -210,7 +213,7 @@ impl Source {
     fn run(
         &self,
         options: &Options,
-        change: impl FnOnce(&Command) -> Result<Command, Box<dyn Error>>,
+        change: impl FnOnce(&Command) -> Changed,
     ) -> Result<Sample, Box<dyn Error>> {
         let data = self.dir.join("data");
         let (sample, _) = self.run_at(options, &data, 0, change)?;
@@ -224,7 +227,7 @@ impl Source {
         options: &Options,
         data: &Path,
         port: u16,
-        change: impl FnOnce(&Command) -> Result<Command, Box<dyn Error>>,
+        change: impl FnOnce(&Command) -> Changed,
     ) -> Result<(Sample, Duration), Box<dyn Error>> {
         fs::create_dir_all(data)?;
         rustix::fs::syncfs(File::open(data)?)?;
