@@ -13,6 +13,7 @@ mod loopback {
     mod encryption;
     mod hooks;
     pub(crate) mod leecher;
+    mod magnet;
     mod rates;
     pub(crate) mod seeder;
     mod server;

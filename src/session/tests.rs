@@ -3,7 +3,10 @@
 mod dht;
 mod encryption;
 mod extensions;
+mod fast;
+mod metadata;
 mod trackers;
+mod upload;
 
 use super::*;
 use crate::api::{Encryption, Job, Opened, Spec};

@@ -16,6 +16,7 @@ mod calls;
 mod clients;
 mod content;
 mod contestant;
+mod crowd;
 mod guard;
 mod json;
 mod limits;
@@ -46,7 +47,7 @@ use contestant::Contestant;
 use limits::Limits;
 use options::Options;
 use place::Place;
-use result::{Entry, Outcome, median};
+use result::{Entry, Looked, Outcome, Results, median};
 use rows::{Kind, Lab, Race, Row};
 use warm::Warm;
 
@@ -76,12 +77,20 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     guard::watch()?;
+    raise_descriptors();
     let places = places(options);
     let result = compare(options, &places);
     for place in &places {
         guard::remove(&place.dir)?;
     }
     result
+}
+
+/// A thousand connections are more than the usual limit leaves.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Folders on the file systems that are asked for.
@@ -117,24 +126,33 @@ fn compare(options: &Options, places: &[Place]) -> Result<(), Box<dyn Error>> {
     let limits = Limits::measure(&lab.plain, &lab.many, places, &mut warm)?;
     print!("{}", report::limits(&limits));
     let mut bench = Bench { options, who, lab, limits, counter, warm };
-    let mut outcomes = Vec::new();
+    let mut results = Results::default();
     for row in options.rows() {
         match row.kind {
             Kind::Race(race) => {
                 for place in places {
                     let outcome = bench.race(row, race, place)?;
                     print!("{}", report::outcome(&outcome)?);
-                    outcomes.push(outcome);
+                    results.outcomes.push(outcome);
                 }
+            }
+            Kind::Look(look) => {
+                let Some(place) = places.first() else { continue };
+                let figures = look.run(options, &bench.lab, place, counter)?;
+                let looked = Looked { row, place: place.name, figures };
+                print!("{}", report::looked(&looked));
+                results.looked.push(looked);
             }
         }
     }
     print!("\n{}", report::limits(&bench.limits));
-    for outcome in &outcomes {
+    for outcome in &results.outcomes {
         print!("{}", report::outcome(outcome)?);
     }
+    results.looked.iter().for_each(|looked| print!("{}", report::looked(looked)));
+    print!("{}", report::summary(&results));
     print!("{}", report::legend(counter));
-    fs::write(&options.json, json::json(options, &bench.limits, &outcomes, counter))?;
+    fs::write(&options.json, json::json(options, &bench.limits, &results, counter))?;
     println!("also in {}", options.json.display());
     Ok(())
 }

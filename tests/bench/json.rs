@@ -4,12 +4,12 @@ use crate::calls::Counter;
 use crate::limits::Limits;
 use crate::machine::cores;
 use crate::options::Options;
-use crate::result::{Entry, Outcome};
+use crate::result::{Entry, Looked, Outcome, Results};
 
 pub(crate) fn json(
     options: &Options,
     limits: &Limits,
-    outcomes: &[Outcome],
+    results: &Results,
     counter: Option<Counter>,
 ) -> String {
     let all_limits = limits.0.iter().map(|limit| {
@@ -21,15 +21,17 @@ pub(crate) fn json(
             number(limit.cost.cpu)
         )
     });
-    let rows = outcomes.iter().map(row);
+    let rows = results.outcomes.iter().map(row);
+    let looked = results.looked.iter().map(looked);
     format!(
-        "{{\n\"cores\": {}, \"bytes\": {}, \"rounds\": {}, \"calls_counted_by\": {},\n\"limits\": [\n  {}\n],\n\"rows\": [\n{}\n]\n}}\n",
+        "{{\n\"cores\": {}, \"bytes\": {}, \"rounds\": {}, \"calls_counted_by\": {},\n\"limits\": [\n  {}\n],\n\"rows\": [\n{}\n],\n\"ptorrent\": [\n{}\n]\n}}\n",
         cores(),
         options.size,
         options.rounds,
         counter.map_or("null".to_string(), |counter| text(counter.name())),
         all_limits.collect::<Vec<_>>().join(",\n  "),
-        rows.collect::<Vec<_>>().join(",\n")
+        rows.collect::<Vec<_>>().join(",\n"),
+        looked.collect::<Vec<_>>().join(",\n")
     )
 }
 
@@ -71,6 +73,19 @@ fn entry(outcome: &Outcome, entry: &Entry) -> String {
         ratio(|sample| sample.wall),
         ratio(|sample| sample.cpu),
         samples.collect::<Vec<_>>().join(",\n")
+    )
+}
+
+fn looked(looked: &Looked) -> String {
+    let figures = looked.figures.iter().map(|figure| {
+        let (name, unit) = (text(figure.name), text(figure.unit));
+        format!("  {{\"name\": {name}, \"value\": {}, \"unit\": {unit}}}", number(figure.value))
+    });
+    format!(
+        " {{\"row\": {}, \"fs\": {}, \"figures\": [\n{}\n ]}}",
+        text(looked.row.name),
+        text(looked.place),
+        figures.collect::<Vec<_>>().join(",\n")
     )
 }
 

@@ -9,14 +9,14 @@ Usage: make bench, or: cargo bench --bench clients -- [options]
   --quick           under two minutes: 256 MiB in memory, 3 rounds, the quickest clients
   --rounds N        rounds (5)
   --size MIB        length of the file (1024)
-  --rows NAME,...   leech-1 leech-8 leech-1-4m leech-8-4m small seed-1 seed-8 check swarm idle crowd
+  --rows NAME,...   leech-1 leech-8 leech-1-4m leech-8-4m small seed-1 seed-8 check swarm idle idle-many crowd
   --only NAME,...   ptorrent libtorrent libtorrent-tuned aria2 transmission rqbit rtorrent
   --fs NAME,...     tmpfs (/dev/shm), or the name of the file system below --dir
   --dir PATH        where on disk (below target)
   --ptorrent PATH   another ptorrent than the one just built
   --against PATH    a second ptorrent, called `other`: before and after a change
-  --idle N          torrents of the second part of the row idle (1000)
-  --seconds N       how long the rows idle and crowd watch (60)
+  --idle N          torrents of the row idle-many (1000)
+  --seconds N       how long idle, idle-many and crowd watch (60)
   --no-calls        leave out the round that counts system calls
   --json FILE       where the figures go (target/bench.json)";
 

@@ -74,18 +74,23 @@ impl Process {
         Err(io::Error::other("it does not wait for its counter"))
     }
 
-    fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         Ok(kill_process(pid.ok_or(io::ErrorKind::NotFound)?, signal)?)
     }
 
-    pub(crate) fn child(&self) -> &Child {
-        &self.child
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether these words are in its output by now.
     pub(crate) fn said(&self, words: &str) -> bool {
-        fs::read_to_string(self.home.join("stdout")).is_ok_and(|out| out.contains(words))
+        self.output().contains(words)
+    }
+
+    /// All that it has said on standard output.
+    pub(crate) fn output(&self) -> String {
+        fs::read_to_string(self.home.join("stdout")).unwrap_or_default()
     }
 
     /// What it complained of last.

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use crate::calls::Counter;
 use crate::limits::Limits;
-use crate::result::{Entry, Outcome};
+use crate::result::{Entry, Looked, Outcome, Results};
 
 const KIB: f64 = 1024.0;
 
@@ -79,6 +79,44 @@ fn line(text: &mut String, outcome: &Outcome, entry: &Entry) -> fmt::Result {
         write!(text, "{:24}", "")?;
     }
     writeln!(text, "{:>4}", entry.samples.len())
+}
+
+/// What was found of ptorrent alone.
+pub(crate) fn looked(looked: &Looked) -> String {
+    let mut text = format!("\n{}, {}:\n", looked.row.title, looked.place);
+    for figure in &looked.figures {
+        text += &format!("  {:<40} {:>10.2} {}\n", figure.name, figure.value, figure.unit);
+    }
+    text
+}
+
+/// A line for each row: how ptorrent stands to the best of the others, and to the machine's limit.
+pub(crate) fn summary(results: &Results) -> String {
+    let mut text = String::from("\nIn short, ptorrent to the best of the others, pair by pair:\n");
+    for outcome in &results.outcomes {
+        let Some(own) = outcome.base() else { continue };
+        let others = || outcome.entries[1..].iter().filter(|entry| !entry.samples.is_empty());
+        let wall = best(others(), |entry| entry.median(|sample| sample.wall));
+        let cpu = best(others(), |entry| entry.median(|sample| sample.cpu));
+        let own_wall = own.median(|sample| sample.wall) / (outcome.limit.wall * outcome.gib());
+        let own_cpu = own.median(|sample| sample.cpu) / outcome.gib() / outcome.limit.cpu;
+        text += &format!("  {:<11}{:<7}", outcome.row.name, outcome.place);
+        for (what, best, limit) in [("wall", wall, own_wall), ("CPU", cpu, own_cpu)] {
+            let ratio = best.map_or(f64::NAN, |best| {
+                best.ratio(own, |sample| if what == "wall" { sample.wall } else { sample.cpu })
+            });
+            let name = best.map_or("nobody", |best| best.name);
+            text += &format!("{what} {:>5} of {name:<17}{:>6} x limit   ", shown(ratio, 2), shown(limit, 2));
+        }
+        let mib = own.median(|sample| sample.memory.anonymous as f64 / KIB);
+        text += &format!("{mib:.1} MiB\n");
+    }
+    text
+}
+
+/// Whose figure is least.
+fn best<'a>(entries: impl Iterator<Item = &'a Entry>, figure: impl Fn(&Entry) -> f64) -> Option<&'a Entry> {
+    entries.min_by(|a, b| figure(a).total_cmp(&figure(b)))
 }
 
 /// A figure, or a dash where there is none.

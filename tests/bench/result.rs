@@ -3,6 +3,13 @@
 use crate::machine::Cost;
 use crate::rows::{Row, Sample};
 
+/// All that a run has brought.
+#[derive(Default)]
+pub(crate) struct Results {
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) looked: Vec<Looked>,
+}
+
 /// A row on one file system.
 pub(crate) struct Outcome {
     pub(crate) row: &'static Row,
@@ -61,6 +68,25 @@ impl Outcome {
     /// Whom the ratios are of.
     pub(crate) fn base(&self) -> Option<&Entry> {
         self.entries.first().filter(|entry| !entry.samples.is_empty())
+    }
+}
+
+/// What was found looking at ptorrent alone, on one file system.
+pub(crate) struct Looked {
+    pub(crate) row: &'static Row,
+    pub(crate) place: &'static str,
+    pub(crate) figures: Vec<Figure>,
+}
+
+pub(crate) struct Figure {
+    pub(crate) name: &'static str,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+}
+
+impl Figure {
+    pub(crate) fn new(name: &'static str, value: f64, unit: &'static str) -> Figure {
+        Figure { name, value, unit }
     }
 }
 

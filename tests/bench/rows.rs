@@ -15,11 +15,15 @@ use crate::contestant::Contestant;
 use crate::limits::Limits;
 use crate::machine::Cost;
 use crate::one_peer;
+use crate::options::Options;
 use crate::place::Place;
+use crate::result::Figure;
 use crate::seeder::Seeder;
 use crate::usage::Memory;
 
 mod check;
+mod crowd;
+mod idle;
 mod leech;
 mod seed;
 mod swarm;
@@ -33,6 +37,17 @@ pub(crate) struct Row {
 pub(crate) enum Kind {
     /// Every client does it in turn.
     Race(Race),
+    /// Ptorrent alone is looked at.
+    Look(Look),
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Look {
+    /// One torrent at rest, or as many as the options say.
+    Idle {
+        many: bool,
+    },
+    Crowd,
 }
 
 #[derive(Clone, Copy)]
@@ -56,6 +71,10 @@ const fn race(name: &'static str, title: &'static str, race: Race) -> Row {
     Row { name, title, kind: Kind::Race(race) }
 }
 
+const fn look(name: &'static str, title: &'static str, look: Look) -> Row {
+    Row { name, title, kind: Kind::Look(look) }
+}
+
 pub(crate) const ALL: &[Row] = &[
     race("leech-1", "Download from 1, pieces of 256 KiB", Race::Leech(Of::Plain, 1)),
     race("leech-8", "Download from 8, pieces of 256 KiB", Race::Leech(Of::Plain, 8)),
@@ -66,10 +85,13 @@ pub(crate) const ALL: &[Row] = &[
     race("seed-8", "Upload a quarter to each of 8", Race::Seed(Of::Quarter, 8)),
     race("check", "Check what is there", Race::Check),
     race("swarm", "A seed and 8 downloads of a quarter, all of this client", Race::Swarm),
+    look("idle", "One torrent at rest", Look::Idle { many: false }),
+    look("idle-many", "Many torrents at rest", Look::Idle { many: true }),
+    look("crowd", "1,000 connected peers, 100,000 pieces", Look::Crowd),
 ];
 
 /// Seeders of the benchmark at most.
-const SEEDERS: usize = 8;
+const SEEDERS: usize = 10;
 
 /// What all rows share.
 pub(crate) struct Lab {
@@ -77,6 +99,7 @@ pub(crate) struct Lab {
     large: Arc<Content>,
     pub(crate) many: Arc<Content>,
     quarter: Arc<Content>,
+    crowd: Arc<Content>,
     seeders: Vec<Arc<Seeder>>,
 }
 
@@ -89,10 +112,13 @@ impl Lab {
         let large = Arc::new(Content::one("large.bin", all, size, 4 << 20));
         let quarter = Arc::new(Content::one("quarter.bin", all, size / 4, 256 << 10));
         let many = Arc::new(Content::many("many", all, count));
-        let contents = vec![Arc::clone(&plain), Arc::clone(&large), Arc::clone(&quarter), Arc::clone(&many)];
+        // More than fits: only a part of it is ever sent.
+        let piece = Arc::new(all[..256 << 10].to_vec());
+        let crowd = Arc::new(Content::repeated("crowd.bin", &piece, 100_000, 256 << 10));
+        let contents: Vec<_> = [&plain, &large, &quarter, &many, &crowd].map(Arc::clone).into();
         let seeder = |number| Seeder::start(SocketAddr::new(ip(1, number), 0), contents.clone());
         let seeders = (1..=SEEDERS as u8).map(seeder).collect::<io::Result<_>>()?;
-        Ok(Lab { plain, large, many, quarter, seeders })
+        Ok(Lab { plain, large, many, quarter, crowd, seeders })
     }
 
     fn content(&self, of: Of) -> &Arc<Content> {
@@ -101,6 +127,22 @@ impl Lab {
             Of::Large => &self.large,
             Of::Many => &self.many,
             Of::Quarter => &self.quarter,
+        }
+    }
+}
+
+impl Look {
+    pub(crate) fn run(
+        self,
+        options: &Options,
+        lab: &Lab,
+        place: &Place,
+        counter: Option<Counter>,
+    ) -> Result<Vec<Figure>, Box<dyn Error>> {
+        match self {
+            Look::Idle { many: false } => idle::run(options, place, 1, counter),
+            Look::Idle { many: true } => idle::run(options, place, options.idle, counter),
+            Look::Crowd => crowd::run(options, lab, place),
         }
     }
 }

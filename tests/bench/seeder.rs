@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ pub(crate) struct Seeder {
     first_request: Mutex<Option<Instant>>,
     dialing: AtomicBool,
     answered: AtomicUsize,
+    sent: AtomicU64,
 }
 
 impl Seeder {
@@ -31,6 +32,7 @@ impl Seeder {
             first_request: Mutex::new(None),
             dialing: AtomicBool::new(false),
             answered: AtomicUsize::new(0),
+            sent: AtomicU64::new(0),
         });
         let shared = Arc::clone(&seeder);
         thread::spawn(move || {
@@ -47,6 +49,12 @@ impl Seeder {
     pub(crate) fn reset(&self) {
         *self.first_request.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.dialing.store(false, Ordering::Relaxed);
+        self.sent.store(0, Ordering::Relaxed);
+    }
+
+    /// Bytes of blocks sent in this run.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// When the first block of this run was asked for.
@@ -131,6 +139,8 @@ impl Seeder {
             // The kernel takes 1,024 slices a call.
             for some in requests.chunks(512) {
                 send(stream, some)?;
+                let bytes: usize = some.iter().map(|block| block.bytes.len()).sum();
+                self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
             }
         }
     }

@@ -97,6 +97,16 @@ impl Memory {
     }
 }
 
+/// How often all threads of a process have slept and were woken.
+pub(crate) fn switches(pid: u32) -> io::Result<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let status = fs::read_to_string(task?.path().join("status"))?;
+        sum += field(&status, "voluntary_ctxt_switches:");
+    }
+    Ok(sum)
+}
+
 /// The number behind a name in a file of `/proc`; 0 when it is not there.
 pub(crate) fn field(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));

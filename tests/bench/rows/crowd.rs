@@ -1,0 +1,166 @@
+//! A thousand connected peers and 100,000 pieces: what they cost while nothing is transferred and while each tells of
+//! a new piece every two seconds, what a storm of such messages costs, and whether ten peers that give are as fast
+//! among them as alone.
+
+use std::error::Error;
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Lab, Room, free, ip};
+use crate::clients::at_home;
+use crate::crowd::Crowd;
+use crate::options::Options;
+use crate::place::Place;
+use crate::process::{PATIENCE, Process};
+use crate::result::Figure;
+
+const PEERS: usize = 1000;
+/// Each tells of a new piece so often: 500 messages a second.
+const PAUSE: Duration = Duration::from_secs(2);
+/// In the storm each tells of so many at once.
+const STORM: u64 = 200;
+
+pub(super) fn run(options: &Options, lab: &Lab, place: &Place) -> Result<Vec<Figure>, Box<dyn Error>> {
+    let room = Room::new(place)?;
+    let result = measure(options, lab, &room);
+    fs::remove_dir_all(&room.dir)?;
+    result
+}
+
+fn measure(options: &Options, lab: &Lab, room: &Room<'_>) -> Result<Vec<Figure>, Box<dyn Error>> {
+    let (mut process, listen) = start(options, lab, room, "with")?;
+    wait_for(&process, listen)?;
+    let alone = process.cpu()?;
+    let crowd = Crowd::gather(listen, &lab.crowd.info_hash, lab.crowd.pieces(), PEERS, PAUSE)?;
+    let joined = process.cpu()? - alone;
+    println!("{PEERS} peers are connected");
+    thread::sleep(Duration::from_secs(3));
+    process.look()?;
+    let before = process.memory.anonymous;
+    let span = Duration::from_secs(options.seconds as u64);
+    let (cpu, told) = (process.cpu()?, crowd.told());
+    thread::sleep(span);
+    let (cpu, told) = (process.cpu()? - cpu, crowd.told() - told);
+    let behind = unread(listen)?;
+    let (storm, messages) = storm(&process, &crowd, listen)?;
+    let (among, cost) = give(&mut process, lab, listen, options.size)?;
+    process.look()?;
+    let memory = process.memory;
+    drop(crowd);
+    process.kill()?;
+    let (mut process, listen) = start(options, lab, room, "without")?;
+    wait_for(&process, listen)?;
+    let (alone, _) = give(&mut process, lab, listen, options.size)?;
+    process.kill()?;
+    let mib = options.size as f64 / (1 << 20) as f64;
+    Ok(vec![
+        Figure::new("processor, a peer that joins", joined.as_secs_f64() * 1e6 / PEERS as f64, "us"),
+        Figure::new("HAVE messages", told as f64 / span.as_secs_f64(), "a second"),
+        Figure::new(
+            "processor, nothing transferred",
+            cpu.as_secs_f64() / span.as_secs_f64() * 100.0,
+            "% of a core",
+        ),
+        Figure::new("bytes of theirs unread at the end", behind as f64, ""),
+        Figure::new("processor, one HAVE in a storm", storm.as_secs_f64() * 1e6 / messages as f64, "us"),
+        Figure::new("anonymous memory, nothing transferred", before as f64 / 1024.0, "MiB"),
+        Figure::new("anonymous memory at most", memory.anonymous as f64 / 1024.0, "MiB"),
+        Figure::new("from 10 that give, among the others", mib / among.as_secs_f64(), "MiB/s"),
+        Figure::new("from 10 that give, alone", mib / alone.as_secs_f64(), "MiB/s"),
+        Figure::new("processor among the others", cost.as_secs_f64() / mib * 1024.0, "s/GiB"),
+    ])
+}
+
+/// Starts ptorrent with the torrent of many pieces and nothing of it.
+fn start(
+    options: &Options,
+    lab: &Lab,
+    room: &Room<'_>,
+    name: &str,
+) -> Result<(Process, SocketAddr), Box<dyn Error>> {
+    let (data, home) = (room.make(&format!("data-{name}"))?, room.make(&format!("home-{name}"))?);
+    let torrent = room.dir.join("crowd.torrent");
+    lab.crowd.save(&torrent, None)?;
+    let listen = free(ip(0, 2))?;
+    let mut command = Command::new(&options.ptorrent);
+    command
+        .args(["-q", "--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled", "--prealloc", "sparse"])
+        .args(["-c", &(PEERS + 100).to_string(), "-b", &listen.ip().to_string()])
+        .args(["-p", &listen.port().to_string(), "-d"])
+        .arg(data)
+        .arg(torrent);
+    at_home(&mut command, &home);
+    Ok((Process::start(&mut command, &home, None)?, listen))
+}
+
+/// Until it listens.
+fn wait_for(process: &Process, listen: SocketAddr) -> Result<(), Box<dyn Error>> {
+    while std::net::TcpStream::connect(listen).is_err() {
+        if process.start.elapsed() > PATIENCE {
+            return Err(process.failed());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    // It is checked that nothing is there.
+    thread::sleep(Duration::from_secs(1));
+    Ok(())
+}
+
+/// All of them tell of many pieces at once: the processor time until all is read, and how many there were.
+fn storm(process: &Process, crowd: &Crowd, listen: SocketAddr) -> Result<(Duration, u64), Box<dyn Error>> {
+    let (cpu, told) = (process.cpu()?, crowd.told());
+    crowd.storm(STORM);
+    let patience = Instant::now() + Duration::from_secs(30);
+    thread::sleep(Duration::from_millis(500));
+    while unread(listen)? > 0 && Instant::now() < patience {
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok((process.cpu()? - cpu, (crowd.told() - told).max(1)))
+}
+
+/// Ten bare seeders give, until they have sent `size` bytes: how long that takes, and the processor time.
+fn give(
+    process: &mut Process,
+    lab: &Lab,
+    listen: SocketAddr,
+    size: usize,
+) -> Result<(Duration, Duration), Box<dyn Error>> {
+    lab.seeders.iter().for_each(|seeder| seeder.reset());
+    let sent = || lab.seeders.iter().map(|seeder| seeder.sent()).sum::<u64>();
+    let before = process.cpu()?;
+    let start = Instant::now();
+    lab.seeders.iter().for_each(|seeder| seeder.dial(listen, &lab.crowd));
+    while sent() < size as u64 {
+        if process.look()?.is_some() {
+            return Err(process.failed());
+        }
+        if start.elapsed() > PATIENCE {
+            return Err("nothing arrives".into());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let first = lab.seeders.iter().filter_map(|seeder| seeder.first_request()).min().unwrap_or(start);
+    lab.seeders.iter().for_each(|seeder| seeder.reset());
+    Ok((first.elapsed(), process.cpu()? - before))
+}
+
+/// Bytes that the kernel has for a listener's connections and that were not read.
+fn unread(listen: SocketAddr) -> Result<u64, Box<dyn Error>> {
+    let SocketAddr::V4(addr) = listen else { return Err("an address of IPv4 is expected".into()) };
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(addr.ip().octets()), addr.port());
+    let mut sum = 0;
+    for line in fs::read_to_string("/proc/net/tcp")?.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // Local address, remote address, state (01: connected), queues `tx:rx`.
+        if let [_, own, _, "01", queues, ..] = fields[..]
+            && own == local
+            && let Some((_, received)) = queues.split_once(':')
+        {
+            sum += u64::from_str_radix(received, 16)?;
+        }
+    }
+    Ok(sum)
+}
