@@ -358,9 +358,11 @@ pub const REPLACE_AFTER: Duration = Duration::from_secs(60);
 /// Of so many places of the connection table one is kept for those who came in and have not shaken hands yet: enough to
 /// hear which torrents are asked for, a few in a hundred of what the user allows.
 pub const DOOR_SHARE: usize = 16;
-/// A torrent with so many calls under way takes no more places of others: most addresses that one hears of are dead, and
-/// theirs are alive.
+/// A torrent with so many calls under way takes no more places of others: one that answers may be of no more use.
 pub const CLAIMS_OUT: usize = 4;
+/// Calls and connections together may be so many more than the connections that the user allows: who is to make way for
+/// a call stays until it is answered, as most addresses that one hears of are dead.
+pub const CALLS_BEYOND: usize = 8;
 /// How long such a connection has before a call of ours may take its place; a handshake takes a round trip.
 pub const STRANGER_REST: Duration = Duration::from_secs(2);
 /// The time for telling the trackers `stopped`: users kill what does not end soon.

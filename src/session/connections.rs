@@ -41,10 +41,7 @@ impl Session {
             && !self.callers.is_empty()
             && self.has_place(now)
         {
-            if now.since(self.dialled.1) >= Duration::from_secs(1) {
-                self.dialled = (0, now);
-            }
-            if self.dialled.0 == DIALS_A_SECOND {
+            if !self.may_dial(now) {
                 let at = self.dialled.1 + Duration::from_secs(1);
                 return self.timers.arm(&mut self.dial_armed, at, Key::Dial);
             }
@@ -60,7 +57,16 @@ impl Session {
         }
     }
 
-    fn dial_one(&mut self, torrent: TorrentId, now: Time) {
+    /// Whether this second has not had its calls yet.
+    pub(super) fn may_dial(&mut self, now: Time) -> bool {
+        if now.since(self.dialled.1) >= Duration::from_secs(1) {
+            self.dialled = (0, now);
+        }
+        self.dialled.0 < DIALS_A_SECOND
+    }
+
+    /// Calls the next candidate of a torrent that stands in no line.
+    pub(super) fn dial_one(&mut self, torrent: TorrentId, now: Time) {
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.calling = false;
         if !t.welcomes() {
@@ -88,11 +94,15 @@ impl Session {
         let Some(p) = self.peers.get_mut(peer) else { return };
         (p.stage, p.since, p.heard) = (Stage::Handshaking, now, now);
         self.half_open = self.half_open.saturating_sub(1);
-        let Some(info_hash) = p.torrent.and_then(|t| self.torrents.get(t)).map(|t| t.spec.meta.info_hash)
-        else {
+        let (torrent, patience) = (p.torrent, p.patience());
+        let torrent = torrent.and_then(|id| Some((id, self.torrents.get(id)?.spec.meta.info_hash)));
+        let Some((torrent, info_hash)) = torrent else {
             return self.close(peer, Why::Stopping, now);
         };
-        let patience = p.patience();
+        if !self.admit_call(torrent, now) {
+            return self.close(peer, Why::Replaced, now);
+        }
+        let Some(p) = self.peers.get(peer) else { return };
         if let Some(methods) = self.config.encryption.methods().filter(|_| p.offers) {
             self.actions.push_back(Action::Encrypt { peer, methods });
         }

@@ -210,7 +210,7 @@ impl Session {
     /// What a torrent does by the clock: announces, dialling, figures.
     pub(super) fn on_torrent_timer(&mut self, id: TorrentId, now: Time) {
         self.pump_announces(id, now);
-        self.make_room(id, now);
+        self.call_beyond(id, now);
         self.join_callers(id, now);
         self.refill_all(id, now);
         self.pump_metadata(id, now);

@@ -6,12 +6,15 @@
 //! Who came in and has not said which torrent it wants has no right to a place: the oldest of them makes way for whoever
 //! comes next. A few places are kept for them, or a full table could not find out that somebody asks for a torrent
 //! without peers.
+//!
+//! Most addresses that one hears of are dead, so nobody goes for the sake of a call, only for one that was answered: a
+//! few calls are out beyond the full table, and nobody who comes in is turned away for those that are out.
 
 use super::Session;
 use super::peer::{Peer, Stage};
 use crate::api::{PeerId, TorrentId, Why};
 use crate::base::time::Time;
-use crate::limits::{CLAIMS_OUT, DOOR_SHARE, REPLACE_AFTER, STRANGER_REST};
+use crate::limits::{CALLS_BEYOND, CLAIMS_OUT, DOOR_SHARE, HALF_OPEN_MAX, REPLACE_AFTER, STRANGER_REST};
 use std::cmp::Reverse;
 
 impl Session {
@@ -19,9 +22,14 @@ impl Session {
         if self.stopping.is_some() || !self.torrents.iter().any(|(_, t)| t.swarming()) {
             return None;
         }
-        if self.peers.len() >= self.config.max_conn {
+        if self.made() >= self.config.max_conn {
             let worst = self.strangers.front().copied().or_else(|| self.worst_idle(now))?;
             self.close(worst, Why::Replaced, now);
+        } else if self.peers.len() >= self.config.max_conn + CALLS_BEYOND {
+            // What has not answered for the longest time is most likely dead.
+            let calls = self.peers.iter().filter(|(_, p)| p.stage == Stage::Connecting);
+            let oldest = calls.min_by_key(|(_, p)| p.since).map(|(peer, _)| peer)?;
+            self.close(oldest, Why::Replaced, now);
         }
         let peer = self.peers.insert(Peer::new(from, false, None, now))?;
         self.strangers.push_back(peer);
@@ -35,7 +43,12 @@ impl Session {
         if self.torrents.len() > 1 { self.config.max_conn / DOOR_SHARE } else { 0 }
     }
 
-    /// Whether all places are taken by peers of torrents.
+    /// Connections, without calls that were not answered.
+    fn made(&self) -> usize {
+        self.peers.len() - self.half_open
+    }
+
+    /// Whether all places are taken by peers of torrents, calls among them.
     fn is_full(&self) -> bool {
         self.peers.len() - self.strangers.len() + self.door() >= self.config.max_conn
     }
@@ -45,9 +58,11 @@ impl Session {
         if self.is_full() {
             return false;
         }
-        if self.peers.len() < self.config.max_conn {
-            return true;
-        }
+        self.peers.len() < self.config.max_conn || self.dismiss_stranger(now)
+    }
+
+    /// The oldest of those who have said nothing makes way, if it had time to say something.
+    fn dismiss_stranger(&mut self, now: Time) -> bool {
         let oldest = self.strangers.front().copied();
         let rested =
             |peer: &PeerId| self.peers.get(*peer).is_some_and(|p| now.since(p.since) >= STRANGER_REST);
@@ -56,26 +71,49 @@ impl Session {
         true
     }
 
-    /// When the table is full and the swarm of a download offers somebody new, another one makes room.
-    pub(super) fn make_room(&mut self, torrent: TorrentId, now: Time) {
-        let wants = self.torrents.get(torrent).is_some_and(|t| {
-            let calls = t.places.saturating_sub(t.peers.len());
-            t.hungry() && calls < CLAIMS_OUT && t.known.deadline().is_some_and(|due| due <= now)
-        });
-        if wants && self.is_full() {
-            self.free_place(torrent, now);
+    /// When the table is full and the swarm of a download offers somebody new, it is called if another one would make
+    /// room for it.
+    pub(super) fn call_beyond(&mut self, torrent: TorrentId, now: Time) {
+        let Some(t) = self.torrents.get(torrent) else { return };
+        let (places, calls) = (t.places, t.places.saturating_sub(t.peers.len()));
+        let wants = t.hungry() && calls < CLAIMS_OUT && t.known.deadline().is_some_and(|due| due <= now);
+        if wants
+            && self.is_full()
+            && self.peers.len() < self.config.max_conn + CALLS_BEYOND
+            && self.half_open < HALF_OPEN_MAX
+            && self.stopping.is_none()
+            && self.least_useful(places, now).is_some()
+            && self.may_dial(now)
+        {
+            self.callers.retain(|other| *other != torrent);
+            self.dial_one(torrent, now);
         }
     }
 
     /// Whether a peer that came in and wants this torrent has a place. Another one may have to go for it.
     pub(super) fn admit(&mut self, torrent: TorrentId, now: Time) -> bool {
         // It is one of the strangers itself.
-        !self.is_full() || self.free_place(torrent, now)
+        let places = self.torrents.get(torrent).map_or(0, |t| t.places);
+        self.made() - self.strangers.len() + self.door() < self.config.max_conn
+            || self.free_place(places, now)
     }
 
-    fn free_place(&mut self, torrent: TorrentId, now: Time) -> bool {
-        let victim = self.worst_idle(now).or_else(|| self.due_to(torrent, now));
+    /// Whether a call of this torrent that was answered has a place, as [`Session::admit`]. It counts already.
+    pub(super) fn admit_call(&mut self, torrent: TorrentId, now: Time) -> bool {
+        let places = self.torrents.get(torrent).map_or(0, |t| t.places.saturating_sub(1));
+        let fits = self.made() - self.strangers.len() + self.door() <= self.config.max_conn;
+        (fits || self.free_place(places, now))
+            && (self.made() <= self.config.max_conn || self.dismiss_stranger(now))
+    }
+
+    fn free_place(&mut self, places: usize, now: Time) -> bool {
+        let victim = self.least_useful(places, now);
         victim.inspect(|peer| self.close(*peer, Why::Replaced, now)).is_some()
+    }
+
+    /// Who makes way for one of a torrent with so many places.
+    fn least_useful(&self, places: usize, now: Time) -> Option<PeerId> {
+        self.worst_idle(now).or_else(|| self.due_to(places, now))
     }
 
     /// The peer that is of least use: nothing moves either way, neither side wants anything, and that for a while.
@@ -96,15 +134,15 @@ impl Session {
         p.torrent.and_then(|id| self.torrents.get(id)).map_or(0, |t| t.known.priority(p.addr))
     }
 
-    /// The peer that makes way for one of this torrent: the least useful one of the torrent with the most places, if
-    /// that has more than its share.
-    fn due_to(&self, torrent: TorrentId, now: Time) -> Option<PeerId> {
-        let places = self.torrents.get(torrent)?.places;
+    /// The peer that makes way for one of a torrent with so many places: the least useful one of the torrent with the
+    /// most, if that has more than its share.
+    fn due_to(&self, places: usize, now: Time) -> Option<PeerId> {
         let (richest, t) = self.torrents.iter().max_by_key(|(_, t)| t.places)?;
         if t.places < places + 2 {
             return None;
         }
-        let theirs = self.peers.iter().filter(|(_, p)| p.torrent == Some(richest));
+        let made = |p: &Peer| p.torrent == Some(richest) && p.stage != Stage::Connecting;
+        let theirs = self.peers.iter().filter(|(_, p)| made(p));
         let worth = |p: &Peer| {
             let rate = p.down.per_second(20, now) + p.up.per_second(20, now);
             (p.stage == Stage::Open, !is_useless(p), rate, t.known.priority(p.addr), Reverse(p.since))

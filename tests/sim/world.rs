@@ -155,6 +155,8 @@ pub(crate) struct Each {
 struct Half {
     conn: usize,
     side: usize,
+    /// The other side has it too.
+    made: bool,
     decoder: Decoder,
     inbox: Vec<u8>,
     reading: bool,
@@ -775,6 +777,7 @@ impl World {
         let half = Half {
             conn,
             side,
+            made: side == 1,
             decoder: Decoder::new(),
             inbox: Vec::new(),
             reading: true,
@@ -785,7 +788,12 @@ impl World {
             greeting,
         };
         n.halves.insert(peer, half);
-        n.seen.peers_max = n.seen.peers_max.max(n.halves.len());
+        self.count(node);
+    }
+
+    fn count(&mut self, node: NodeId) {
+        let n = &mut self.nodes[node];
+        n.seen.peers_max = n.seen.peers_max.max(n.halves.values().filter(|half| half.made).count());
     }
 
     /// A connection reaches the other side.
@@ -828,7 +836,12 @@ impl World {
                 let bytes = script.open();
                 self.say(caller, peer, &bytes, None);
             }
+            if let Some(half) = self.nodes[caller].halves.get_mut(&peer) {
+                half.made = true;
+            }
+            // Another one may have to go for it.
             self.tell(caller, Event::Connected { peer });
+            self.count(caller);
         }
     }
 
