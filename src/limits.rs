@@ -417,7 +417,9 @@ pub const KNOWN_PORTS_MAX: usize = 4;
 /// harder to forge has more turns, and none is left out.
 pub const SOURCE_TURNS: [u64; 4] = [4, 3, 2, 1];
 /// Peers that have to agree before we believe what they say our address is.
-pub const ADDRESS_VOTES: u32 = 3;
+pub const ADDRESS_VOTES: usize = 3;
+/// How long that holds: every change orders all candidates anew, and addresses change once a day at most.
+pub const ADDRESS_REST: Duration = Duration::from_secs(10 * 60);
 /// The most addresses that a torrent bans; then the oldest ban ends.
 pub const BANS_MAX: usize = 1000;
 /// The most addresses at which a torrent remembers to have met itself: a host has few.

@@ -177,7 +177,7 @@ impl Session {
         p.depth = p.depth.min(p.depth_max());
         let by = p.addr.ip();
         if let Some(ip) = told.yourip {
-            self.on_your_ip(by, ip);
+            self.on_your_ip(by, ip, now);
         }
         self.learn_home(peer, now);
         self.begin_pex(peer, now);
