@@ -15,6 +15,7 @@ mod ending;
 mod extensions;
 mod full;
 mod goal;
+mod haves;
 mod known;
 mod lanes;
 mod lifecycle;
@@ -311,6 +312,7 @@ impl Session {
                     }
                 }
                 Key::Choke(torrent) => self.on_choke_timer(torrent, at, now),
+                Key::Haves(torrent) => self.on_haves_timer(torrent, at, now),
                 Key::Requests => self.on_requests_timer(at, now),
                 Key::Reads => self.on_reads_timer(at, now),
                 Key::Calls => self.on_calls_timer(at, now),
@@ -332,6 +334,7 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
+                Key::Haves(torrent) => torrents.get(torrent).is_some_and(|t| t.haves.is_armed(at)),
                 Key::Requests
                 | Key::Reads
                 | Key::Metadata

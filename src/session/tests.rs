@@ -3,6 +3,7 @@
 mod dht;
 mod encryption;
 mod extensions;
+mod haves;
 mod trackers;
 
 use super::*;
