@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gets the real BitTorrent clients that `make interop` and `make bench` work with, from package registries only:
-# aria2, Transmission, rtorrent, opentracker and mktorrent from apt, libtorrent from PyPI into .peers/venv,
+# aria2, Transmission, rtorrent, opentracker, mktorrent and nginx (for web seeds) from apt, libtorrent from PyPI into .peers/venv,
 # bittorrent-tracker from npm into .peers/npm where there is a Node.js and, when asked, rqbit from crates.io into
 # .peers/bin. Quick when all is there already; no daemon is left running.
 set -u
@@ -37,7 +37,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 # The command that proves a package to be there, for each package.
 apt_pairs="aria2:aria2c transmission-daemon:transmission-daemon transmission-cli:transmission-create
-opentracker:opentracker mktorrent:mktorrent rtorrent:rtorrent"
+opentracker:opentracker mktorrent:mktorrent rtorrent:rtorrent nginx-light:nginx"
 
 policy=/usr/sbin/policy-rc.d
 our_policy=no
@@ -63,7 +63,7 @@ install_apt() {
         say "not root, so apt cannot install: ${missing[*]}"
         return
     fi
-    # Without this, apt would start transmission-daemon and opentracker on all addresses.
+    # Without this, apt would start transmission-daemon, opentracker and nginx on all addresses.
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
@@ -174,6 +174,7 @@ row aria2 needed "$(aria2c --version 2>/dev/null | number)" "$(command -v aria2c
 row transmission-daemon needed "$(transmission-daemon --version 2>&1 | number)" "$(command -v transmission-daemon)"
 row transmission-create needed "$(transmission-create --version 2>&1 | number)" "$(command -v transmission-create)"
 row opentracker needed "$(package_version opentracker)" "$(command -v opentracker)"
+row nginx needed "$(nginx -v 2>&1 | number)" "$(command -v nginx)"
 row mktorrent needed "$(mktorrent -h 2>/dev/null </dev/null | number)" "$(command -v mktorrent)"
 version=$(libtorrent_version)
 row libtorrent needed "$version" "${version:+$peers/venv/bin/python}"

@@ -1196,8 +1196,14 @@ pub struct PeerStatus {
     pub connected: bool,
     /// Both handshakes are through.
     pub open: bool,
-    /// Its program, by its peer id (BEP 20).
+    /// Its program, as it says (BEP 10) or by its peer id (BEP 20).
     pub client: String,
+    /// Both sides speak the fast extension (BEP 6).
+    pub fast: bool,
+    /// Both sides speak the extension protocol (BEP 10).
+    pub extended: bool,
+    /// It says that it wants nothing more (BEP 21).
+    pub upload_only: bool,
     /// We want something of it.
     pub am_interested: bool,
     /// We serve it nothing.

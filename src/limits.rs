@@ -48,11 +48,13 @@ pub const EARLY_HAVES_MAX: usize = 1024;
 /// Pieces of metadata that may be with the disk workers to be read for peers.
 pub const METADATA_READS_OUT: usize = 4;
 /// Requests for metadata that a peer may have waiting; more are refused.
-pub const METADATA_REQUESTS_MAX: usize = 64;
+pub const METADATA_REQUESTS_MAX: usize = 32;
 /// Bytes of metadata that all peers get a second: nothing beside payload, and a common dictionary in no time.
 pub const METADATA_RATE: u64 = 1 << 20;
 /// How often one connection may have the whole of it; then it is refused.
 pub const METADATA_COPIES: u32 = 3;
+/// Requests for metadata of one connection that are refused; then it is closed. Others wait a minute after each.
+pub const METADATA_REFUSALS_MAX: u32 = 256;
 /// The longest that a .torrent may take to come from its URL: 100 KB a second of the largest that are common.
 pub const TORRENT_URL_TIMEOUT: Duration = Duration::from_secs(90);
 /// The longest magnet link: as many trackers and web seeds as are kept, of common length.
@@ -193,14 +195,36 @@ pub const SEND_BUFS: usize = 256;
 /// Blocks of one read job: half of what may be under way to one peer, so that the next half is read while this one is
 /// sent, and a whole piece of the common kind with room to spare, so that a disk seeks once for it.
 pub const READ_BATCH: usize = 32;
+/// Bytes of a piece that are read ahead when a peer begins with them: a disk that takes 10 ms to seek then reads for as long.
+pub const READ_AHEAD: u32 = 1 << 20;
 /// Requests of one peer that may wait; the one past that closes it. Others pipeline up to 500 (libtorrent) or 2,000.
 pub const REQUESTS_IN_MAX: usize = 2048;
 /// How many that is as we tell it (BEP 10, `reqq`): a little less, as the two sides may count apart for a moment.
 pub const REQUESTS_IN_TOLD: u32 = 2000;
+/// Pieces that a peer which has no more than that may have though it is choked (BEP 6).
+pub const ALLOWED_FAST_PIECES: usize = 10;
+/// Bytes of them that it may have in all: with long pieces there are fewer.
+pub const ALLOWED_FAST_BYTES: u64 = 16 << 20;
+/// Bytes that a torrent gives to choked peers in this way, whatever it uploads.
+pub const ALLOWED_FAST_START: u64 = 2 << 20;
+/// And besides one byte of so many that it uploads: newcomers in a crowd ask for the same pieces.
+pub const ALLOWED_FAST_SHARE: u64 = 16;
+/// Pieces that a peer may allow us in the same way; more are passed over.
+pub const ALLOWED_FAST_IN_MAX: usize = 64;
+/// Pieces that a peer would not serve and that are remembered for it.
+pub const REFUSED_MAX: usize = 8;
+/// How long it is not asked for such a piece.
+pub const REFUSED_FOR: Duration = Duration::from_secs(60);
+/// How long it is asked for nothing after that: who rejects all that is asked costs a few messages a second.
+pub const REFUSED_REST: Duration = Duration::from_secs(1);
+/// How many more pieces than there are a peer may say that it lost (BEP 54): each is a little work, and so is its return.
+pub const DONT_HAVES_SPARE: u32 = 64;
 /// Bitfields that a peer may send. One is due; aria2 sends more, and each is work over all pieces.
 pub const BITFIELDS_MAX: u32 = 8;
 /// Requests that we have open with one peer at most: 8 MiB under way, 3 s at 2.7 MiB/s, 300 ms at 27 MiB/s.
 pub const REQUESTS_OUT_MAX: u32 = 512;
+/// Requests given up that are remembered for each peer, as their blocks may still come: two pipelines.
+pub const REQUESTS_LATE_MAX: usize = 2 * REQUESTS_OUT_MAX as usize;
 /// Torrents that one worker is told to open at a time: one in hand, one to follow.
 pub const OPENS_OUT: usize = 2;
 /// Check jobs that one worker has at a time, of all torrents: one in hand, one to follow.
@@ -235,6 +259,8 @@ pub const ENDGAME_WALK: u32 = 4096;
 
 const _: () = assert!(LANE_HIGH > 16 * BLOCK as u64);
 const _: () = assert!((REQUESTS_IN_TOLD as usize) < REQUESTS_IN_MAX);
+// A choke may reject all of them at once.
+const _: () = assert!(REQUESTS_IN_MAX * 17 < OUTBOX_MAX);
 const _: () = assert!(UDP_LOOK_UPS_OUT < CALLS_OUT && DATAGRAM_MAX <= SCRATCH);
 const _: () = assert!(UDP_WINDOW_START <= UDP_WINDOW_MAX && UDP_WINDOW_MAX <= UDP_WINDOW_STOP);
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize);
@@ -252,7 +278,8 @@ pub const HELD_MAX: u64 = LANE_LOW;
 pub const HOLD_REST: Duration = Duration::from_millis(5);
 /// Descriptors that one disk worker keeps open at most; fewer where RLIMIT_NOFILE is low.
 pub const DESCRIPTORS: usize = 64;
-/// Bytes of one read while hashing: large enough that the call costs nothing, small enough for the second cache.
+/// Bytes that are read at a time while hashing, of all pieces that are hashed side by side: large enough that the calls cost
+/// nothing, small enough for the second cache.
 pub const READ_CHUNK: usize = 256 << 10;
 /// Bytes of info dictionaries that are held for their piece hashes, besides the one used last: those of the torrents
 /// that are downloaded or checked just now, some GiB each.
@@ -449,6 +476,8 @@ pub const LOG_LINE_MAX: usize = 4096;
 /// Bytes read ahead of what a connection is known to bring, into one buffer for all of them: fewer calls a block, yet
 /// small enough to stay in the cache until they are sorted.
 pub const SCRATCH: usize = 128 << 10;
+/// Blocks of one connection that are read at a time, each to a buffer of its own: a burst.
+pub const LOOK_AHEAD: usize = BURST / BLOCK as usize;
 /// The same while a connection waits for the disk: what was read ahead must be kept when it has to wait as well.
 pub const SCRATCH_SMALL: usize = 2 << 10;
 /// Bytes that all sockets together may bring in a turn; a burst shrinks to keep to it, down to [`BURST_MIN`].

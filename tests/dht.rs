@@ -34,6 +34,9 @@ impl Running {
     fn start(folder: &Folder, args: &[&str]) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
         command.current_dir(&folder.0).args(args).args(["--json", "-p", "0", "-b", "127.0.0.1"]);
+        if args.first() != Some(&"dht") {
+            command.arg("--no-lsd");
+        }
         command.env("XDG_CONFIG_HOME", &folder.0).env("XDG_STATE_HOME", &folder.0);
         let err = fs::File::options().append(true).create(true).open(folder.0.join("err")).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(err);

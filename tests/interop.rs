@@ -17,6 +17,7 @@ mod interop {
     mod encryption;
     mod lab;
     mod lsd;
+    mod magnet;
     mod node;
     mod one_peer;
     mod pex;
@@ -24,4 +25,5 @@ mod interop {
     mod seed;
     mod tracker;
     mod udp;
+    mod web;
 }

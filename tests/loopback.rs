@@ -13,8 +13,11 @@ mod loopback {
     mod encryption;
     mod hooks;
     pub(crate) mod leecher;
+    mod magnet;
     mod rates;
     pub(crate) mod seeder;
+    mod server;
+    mod web;
 }
 
 use common::{Folder, noise};

@@ -58,7 +58,17 @@ struct Running {
 impl Running {
     fn start(folder: &Folder, args: &[&str]) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
-        command.current_dir(&folder.0).args(["--json", "-p", "0", "--no-dht", "--no-pex", "--config", ""]);
+        command.current_dir(&folder.0).args([
+            "--json",
+            "-p",
+            "0",
+            "--no-dht",
+            "--no-pex",
+            "--config",
+            "",
+            "--encryption",
+            "disabled",
+        ]);
         let err = fs::File::options().append(true).create(true).open(folder.0.join("err")).unwrap();
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(err);
         let mut child = command.spawn().unwrap();

@@ -11,6 +11,8 @@ mod datagrams;
 mod disk;
 #[path = "sim/encryption.rs"]
 mod encryption;
+#[path = "sim/fast.rs"]
+mod fast;
 #[path = "sim/hostile.rs"]
 mod hostile;
 #[path = "sim/many.rs"]

@@ -141,7 +141,11 @@ fn wishes(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Wish>, b
                 {
                     log::info!("{} stays in memory: {}: {error}", meta.name, state.display());
                 }
-                let spec = spec(meta, magnet.as_ref(), options, console)?;
+                let name = meta.name.clone();
+                let spec = spec(meta, magnet.as_ref(), options, console).map_err(|error| match error {
+                    Error::Failed(reason, why) => Error::Failed(reason, format!("{name}: {why}")),
+                    other => other,
+                })?;
                 warn_if_alone(&spec, options, console);
                 wishes.push(Wish { spec, magnet });
             }
@@ -170,10 +174,11 @@ fn wishes(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Wish>, b
 
 /// Says why nothing will move, where nobody can be asked for what a link leads to.
 fn warn_if_alone(spec: &Spec, options: &Download, console: &mut Console<'_>) {
-    if !spec.meta.is_known() && spec.trackers.is_empty() && spec.peers.is_empty() && !options.dht {
+    let alone = spec.trackers.is_empty() && spec.peers.is_empty() && !options.dht && !options.lsd;
+    if alone && !spec.meta.is_known() {
         console.warn(&format!(
-            "{}: nobody can be asked for its metadata: the link names no tracker and no peer, and the DHT is off \
-             (--no-dht); see --tracker and --peer",
+            "{}: nobody can be asked for its metadata: the link names no tracker and no peer, and the DHT and \
+             local discovery are off; see --tracker and --peer",
             spec.meta.name
         ));
     }
@@ -502,10 +507,7 @@ impl<'w, 'c> Watch<'w, 'c> {
                 view.progress = progress;
                 self.on_progress(number as usize)
             }
-            Report::Metadata { number, meta } => {
-                self.on_metadata(number, *meta);
-                Ok(())
-            }
+            Report::Metadata { number, meta } => self.on_metadata(number, *meta),
             Report::Complete { number } => self.on_complete(number as usize),
             Report::Error { number, reason, message } => self.on_error(number as usize, reason, &message),
             Report::Warning { number, message } => {
@@ -526,10 +528,10 @@ impl<'w, 'c> Watch<'w, 'c> {
     }
 
     /// The metadata of a link has come: now it is known what the options mean for it.
-    fn on_metadata(&mut self, number: u32, meta: Metainfo) {
+    fn on_metadata(&mut self, number: u32, meta: Metainfo) -> Result<(), Error> {
         let at = number as usize;
         let magnet = self.links.get(at).and_then(Option::as_ref);
-        let Some(view) = self.views.get_mut(at) else { return };
+        let Some(view) = self.views.get_mut(at) else { return Ok(()) };
         warn_of_names(&meta, &meta.name, self.console);
         view.name.clone_from(&meta.name);
         let meta = match magnet {
@@ -543,13 +545,14 @@ impl<'w, 'c> Watch<'w, 'c> {
                     *of = facts(&spec, self.console);
                 }
                 self.orders.push(Command::Adopt { number, spec: Arc::new(spec) });
+                Ok(())
             }
             Err(Error::Usage(why) | Error::Failed(_, why)) => {
                 self.failures = true;
-                self.console.error(&why);
                 self.orders.push(Command::Remove { number });
+                self.on_error(at, Reason::Metainfo, &why)
             }
-            Err(Error::Closed) => self.closed = true,
+            Err(Error::Closed) => Err(Error::Closed),
         }
     }
 

@@ -35,8 +35,8 @@ pub(crate) fn fetch(
 ) -> Result<Fetched, Error> {
     let spec = spec(&found, options, state_dir);
     let mut view = View::new(spec.meta.name.clone(), spec.meta.info_hash);
-    if spec.trackers.is_empty() && spec.peers.is_empty() && !options.dht {
-        let why = "nobody can be asked for its metadata: no tracker, no peer, and no DHT";
+    if spec.trackers.is_empty() && spec.peers.is_empty() && !options.dht && !options.lsd {
+        let why = "nobody can be asked for its metadata: no tracker, no peer, no DHT and no local discovery";
         return Err(Error::Failed(Reason::Network, format!("{}: {why}", view.name)));
     }
     let engine = Engine::start(engine_options(options, console))
@@ -151,7 +151,7 @@ impl Watch<'_, '_> {
             Report::Metadata { meta, .. } => self.end(Ok(meta)),
             Report::Signal { signal } => self.end(Err(Ended::Signal(signal))),
             Report::State { state, reason, .. } => {
-                (self.view.state, self.view.reason) = (Some(state), reason)
+                (self.view.state, self.view.reason) = (Some(state), reason);
             }
             Report::Progress { progress, .. } => self.view.progress = progress,
             Report::Error { reason, message, .. } if reason == Reason::Metainfo => {

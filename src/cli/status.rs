@@ -7,8 +7,11 @@ use crate::proto::mse::Method;
 use std::fmt::Write;
 
 /// What the letters of a peer mean.
-const LEGEND: &str = "  flags: I came in, D d gives us (d: would, but chokes us), U u we give (u: it wants, we choke it), \
-    K ? unchoked without use,\n         E encrypted (e: its handshake only), S snubs us, W waits for the disk, C connecting, H shaking hands\n";
+const LEGEND: &str =
+    "  flags: I came in, D d gives us (d: would, but chokes us), U u we give (u: it wants, we choke it), \
+    K ? unchoked without use,
+         E encrypted (e: its handshake only), S snubs us, W waits for the disk, O wants nothing more,
+         F fast extension, X extension protocol, C connecting, H shaking hands\n";
 
 /// The table; every line ends with a line end. `views` are the torrents by their numbers.
 pub(crate) fn table(status: &Status, views: &[View]) -> String {
@@ -152,9 +155,16 @@ fn flags(p: &PeerStatus) -> String {
         (false, true) => None,
     };
     let encrypted = p.encrypted.map(|method| if method == Method::Rc4 { 'E' } else { 'e' });
-    let others = [(!p.outgoing, 'I'), (p.snubbed, 'S'), (p.waiting, 'W')];
-    let [came, snubs, waits] = others.map(|(is, letter)| is.then_some(letter));
-    [came, stage, down, up, encrypted, snubs, waits].into_iter().flatten().collect()
+    let others = [
+        (!p.outgoing, 'I'),
+        (p.snubbed, 'S'),
+        (p.waiting, 'W'),
+        (p.upload_only, 'O'),
+        (p.fast, 'F'),
+        (p.extended, 'X'),
+    ];
+    let [came, snubs, waits, sated, fast, extended] = others.map(|(is, letter)| is.then_some(letter));
+    [came, stage, down, up, encrypted, snubs, waits, sated, fast, extended].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -175,6 +185,9 @@ mod tests {
             connected: true,
             open: true,
             client: "qBittorrent 4.6.5".into(),
+            fast: true,
+            extended: true,
+            upload_only: false,
             am_interested: true,
             am_choking: true,
             interested: true,
@@ -216,10 +229,14 @@ mod tests {
         };
         let mut stranger = peer(None, 9);
         (stranger.open, stranger.outgoing, stranger.client) = (false, false, String::new());
+        (stranger.fast, stranger.extended) = (false, false);
+        stranger.encrypted = Some(Method::Plain);
+        let mut first = peer(Some(1), 6881);
+        first.encrypted = Some(Method::Rc4);
         let status = Status {
             uptime: Duration::from_secs(61),
             torrents: vec![torrent(0), torrent(1)],
-            peers: vec![peer(Some(1), 6881), stranger],
+            peers: vec![first, stranger],
             peers_left_out: 1,
             half_open: 0,
             calls_out: 1,
@@ -248,11 +265,11 @@ torrent 1 two
   1 peer (0 seeds), 2 addresses known
   tracker http://x:80/... works, next announce in 9 s
   web seed http://w/… is asked, down 1.0 KiB/s (2.0 KiB)
-  id       address         client             flags  has    down       up     got      sent  asked  asks
-  p6881.0  127.0.0.1:6881  qBittorrent 4.6.5  DuS    33.3%  2.0 KiB/s  0 B/s  1.0 MiB  7 B   12     3
+  id       address         client             flags   has    down       up     got      sent  asked  asks
+  p6881.0  127.0.0.1:6881  qBittorrent 4.6.5  DuESFX  33.3%  2.0 KiB/s  0 B/s  1.0 MiB  7 B   12     3
 peers of no torrent yet
-  id    address      client  flags  has  down       up     got      sent  asked  asks
-  p9.0  127.0.0.1:9          IHDuS       2.0 KiB/s  0 B/s  1.0 MiB  7 B   12     3
+  id    address      client  flags   has  down       up     got      sent  asked  asks
+  p9.0  127.0.0.1:9          IHDueS       2.0 KiB/s  0 B/s  1.0 MiB  7 B   12     3
 and 1 more peer
 "
         );

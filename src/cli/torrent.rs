@@ -153,7 +153,7 @@ pub(crate) fn chosen(
     match wanted(meta, Some(&ranges)) {
         Err(Error::Usage(_)) => Err(Error::Failed(
             Reason::Metainfo,
-            format!("{}: its magnet link asks for files that it has not (so=); see --select", meta.name),
+            "its magnet link asks for files that it has not (so=); see --select".into(),
         )),
         wanted => wanted,
     }

@@ -1,6 +1,7 @@
-//! Hashing what is on disk, piece by piece in the order of the files, a read at a time so that the worker can serve
-//! others in between.
+//! Hashing what is on disk, some pieces side by side in the order of the files, a read of each at a time so that the
+//! worker can serve others in between.
 
+use super::digest::{Sha, Stream, WIDE, side_by_side};
 use super::files::Files;
 use super::storage::{Ground, Place, Storage};
 use super::{Hands, read};
@@ -20,11 +21,12 @@ pub(super) struct Check {
     pub(super) count: u32,
     /// Which pieces are right, bit 0 for the first.
     pub(super) right: Bitfield,
-    /// How many pieces are done.
-    done: u32,
-    /// How far the one at hand is hashed.
+    /// How many pieces were looked at.
+    looked: u32,
+    /// Those at hand, hashed side by side.
+    group: Vec<(u32, Sha)>,
+    /// How far they are hashed.
     at: u32,
-    hasher: Sha1,
     storage: Arc<Storage>,
 }
 
@@ -32,61 +34,78 @@ impl Check {
     /// A check of `count` pieces from `first`; those past the end are not right.
     pub(super) fn new(storage: Arc<Storage>, first: u32, count: u32) -> Check {
         let (torrent, right) = (storage.torrent, Bitfield::new(count));
-        Check { torrent, first, count, right, done: 0, at: 0, hasher: Sha1::new(), storage }
+        Check { torrent, first, count, right, looked: 0, group: Vec::new(), at: 0, storage }
     }
 
-    /// Does one read's worth of work; true when all is done.
+    /// Does a bit of work, a read's worth; true when all is done.
     pub(super) fn step(&mut self, hands: &mut Hands) -> Result<bool, DiskError> {
-        let meta = &self.storage.spec.meta;
-        let piece = self.first.saturating_add(self.done);
-        let len = meta.layout.piece_len(piece);
-        if self.done >= self.count || len == 0 {
-            return Ok(true);
+        if self.group.is_empty() {
+            self.look(hands)?;
+            return Ok(self.group.is_empty());
         }
-        if self.at == 0 {
+        let layout = &self.storage.spec.meta.layout;
+        let (at, share) = (self.at, READ_CHUNK / WIDE);
+        let (mut streams, mut gone) = (Vec::with_capacity(WIDE), Vec::new());
+        let mut longest = 0;
+        for ((piece, sha), chunk) in self.group.iter_mut().zip(hands.chunk.chunks_mut(share)) {
+            let len = layout.piece_len(*piece);
+            longest = longest.max(len);
+            let chunk = &mut chunk[..(len.saturating_sub(at) as usize).min(share)];
+            match read(&mut hands.files, &self.storage, *piece, at, chunk) {
+                Ok(()) => streams.push(Stream { sha, parts: vec![chunk] }),
+                Err(error)
+                    if matches!(error.source.kind(), ErrorKind::UnexpectedEof | ErrorKind::NotFound) =>
+                {
+                    gone.push(*piece);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        side_by_side(&mut streams);
+        drop(streams);
+        self.at += share as u32;
+        self.group.retain(|(piece, _)| !gone.contains(piece));
+        gone.into_iter().for_each(|piece| self.judge(piece, false));
+        if self.at >= longest {
+            for (piece, sha) in std::mem::take(&mut self.group) {
+                let right = self.storage.is_due(piece, &sha.finish())?;
+                self.judge(piece, right);
+            }
+        }
+        Ok(self.looked >= self.count && self.group.is_empty())
+    }
+
+    /// Looks for pieces that are to be read, and judges those that need not be. None: all are judged.
+    fn look(&mut self, hands: &mut Hands) -> Result<(), DiskError> {
+        self.at = 0;
+        while self.group.len() < WIDE && self.looked < self.count {
+            let piece = self.first.saturating_add(self.looked);
+            let len = self.storage.spec.meta.layout.piece_len(piece);
+            if len == 0 {
+                self.looked = self.count;
+                return Ok(());
+            }
+            self.looked += 1;
             match ground(&self.storage, piece, len, &mut hands.files)? {
-                Ground::Data => {}
-                Ground::Missing => return Ok(self.next(false)),
+                Ground::Data => self.group.push((piece, Sha::new())),
+                Ground::Missing => self.judge(piece, false),
                 Ground::Hole => {
                     let right = self.storage.is_due(piece, &hands.zeros.digest(len))?;
-                    return Ok(self.next(right));
+                    self.judge(piece, right);
                 }
             }
         }
-        let now = (len - self.at).min(READ_CHUNK as u32);
-        let chunk = &mut hands.chunk[..now as usize];
-        match read(&mut hands.files, &self.storage, piece, self.at, chunk) {
-            Ok(()) => {}
-            Err(error) if matches!(error.source.kind(), ErrorKind::UnexpectedEof | ErrorKind::NotFound) => {
-                return Ok(self.next(false));
-            }
-            Err(error) => return Err(error),
-        }
-        self.hasher.update(chunk);
-        self.at += now;
-        if self.at < len {
-            return Ok(false);
-        }
-        let digest: [u8; 20] = self.hasher.finalize_reset().into();
-        let right = self.storage.is_due(piece, &digest)?;
-        Ok(self.next(right))
+        Ok(())
     }
 
-    /// Goes on to the next piece; true when there is none.
-    fn next(&mut self, right: bool) -> bool {
-        if self.at != 0 {
-            (self.at, self.hasher) = (0, Sha1::new());
-        }
-        let piece = self.first + self.done;
+    fn judge(&mut self, piece: u32, right: bool) {
         if right {
             // When its files were changed was looked at when they were opened.
             self.storage.set_right(piece, i64::MIN);
-            self.right.set(self.done);
+            self.right.set(piece - self.first);
         } else {
             self.storage.set_wrong(piece);
         }
-        self.done += 1;
-        self.done == self.count
     }
 }
 

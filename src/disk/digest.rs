@@ -173,12 +173,13 @@ mod x86 {
             e[lane] = _mm_set_epi32(last, 0, 0, 0);
         }
         let count = chunks.map(<[Chunk]>::len).into_iter().min().unwrap_or(0);
+        #[expect(clippy::needless_range_loop, reason = "every lane has its own row: an index reads best")]
         for at in 0..count {
             let before = (abcd, e);
             let mut schedule = [[_mm_setzero_si128(); 4]; N];
             for lane in 0..N {
-                for four in 0..4 {
-                    schedule[lane][four] = words(&chunks[lane][at], four);
+                for (four, to) in schedule[lane].iter_mut().enumerate() {
+                    *to = words(&chunks[lane][at], four);
                 }
             }
             let mut last = e;

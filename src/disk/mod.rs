@@ -79,6 +79,12 @@ impl Shared {
         (storage.closed.load(Ordering::Acquire) & 1 << lane == 0).then_some(storage)
     }
 
+    /// Bytes of a file system in memory that are promised to open torrents and not taken yet.
+    fn promised(&self, device: u64) -> u64 {
+        let torrents: Vec<Arc<Storage>> = locked(&self.torrents).values().cloned().collect();
+        torrents.iter().filter(|storage| storage.promised == Some(device)).map(|s| s.still_due()).sum()
+    }
+
     /// One lane closes it. The last one gets it: its files have to be given free.
     fn close(&self, torrent: TorrentId, lane: u8) -> Option<Arc<Storage>> {
         let mut torrents = locked(&self.torrents);

@@ -13,7 +13,7 @@ use crate::base::bits::Bitfield;
 use crate::limits::{FOUND_LOOK, READ_CHUNK};
 use crate::sys::guard::assert_may_block;
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, Mode, OFlags, SeekFrom, Stat, StatVfs, fallocate, fstat, fstatvfs,
+    AtFlags, CWD, FallocateFlags, Mode, OFlags, SeekFrom, Stat, StatVfs, fallocate, fstat, fstatfs, fstatvfs,
     ftruncate, mkdirat, openat, seek, statat,
 };
 use rustix::io::{Errno, retry_on_intr};
@@ -23,6 +23,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 use std::sync::{Arc, Mutex};
+
+/// What a file system in memory calls itself (statfs(2), `TMPFS_MAGIC`).
+const TMPFS: i128 = 0x0102_1994;
 
 /// What is there of one file.
 #[derive(Clone)]
@@ -64,6 +67,9 @@ struct Opening<'a> {
     made: Vec<PathBuf>,
     /// Whether space can be reserved here.
     reserves: bool,
+    /// The device, when that is memory: what is reserved there is taken from everybody else at once. It is made sure of
+    /// by counting, and taken as it fills.
+    in_memory: Option<u64>,
     found: Vec<usize>,
     candidates: Bitfield,
     warnings: Vec<String>,
@@ -81,6 +87,8 @@ impl<'a> Opening<'a> {
         let root = File::from(root);
         let mut warnings = Vec::new();
         let resume = Resume::new(spec, &root, &mut warnings);
+        let in_memory = fstatfs(&root).is_ok_and(|stat| i128::from(stat.f_type) == TMPFS);
+        let in_memory = fstat(&root).ok().filter(|_| in_memory).map(|stat| stat.st_dev);
         Ok(Opening {
             shared,
             torrent,
@@ -94,6 +102,7 @@ impl<'a> Opening<'a> {
             lock: None,
             made: Vec::new(),
             reserves: true,
+            in_memory,
             found: Vec::new(),
             candidates: Bitfield::new(spec.meta.layout.pieces()),
             warnings,
@@ -199,7 +208,8 @@ impl<'a> Opening<'a> {
         let needed: u64 = files.iter().map(missing).sum();
         let dir = &self.spec.dir;
         let stat: StatVfs = fstatvfs(&self.folders.root).map_err(|e| fail("look at", dir, e))?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let promised = self.in_memory.map_or(0, |device| self.shared.promised(device));
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize).saturating_sub(promised);
         // A file system that tells nothing (0 blocks in all) is believed to have room.
         if stat.f_blocks == 0 || needed <= free {
             return Ok(());
@@ -237,7 +247,8 @@ impl<'a> Opening<'a> {
     /// Gives a file its length and space, and warns once where space cannot be had before.
     fn reserve(&mut self, file: usize, fd: &File) -> Result<(), DiskError> {
         let len = self.spec.meta.files[file].len;
-        let full = self.spec.prealloc == Prealloc::Full && self.reserves && len > 0;
+        let full =
+            self.spec.prealloc == Prealloc::Full && self.reserves && self.in_memory.is_none() && len > 0;
         if full && let Err(errno) = retry_on_intr(|| fallocate(fd, FallocateFlags::empty(), 0, len)) {
             if !cannot_reserve(errno) {
                 return Err(fail("reserve space for", self.path(file), errno));
@@ -355,6 +366,7 @@ impl<'a> Opening<'a> {
             soiled: (0..=spec.meta.files.len()).map(|_| AtomicBool::new(false)).collect(),
             unknown: (0..=spec.meta.files.len()).map(|_| AtomicBool::new(false)).collect(),
             sync_asked: AtomicBool::new(false),
+            promised: self.in_memory.filter(|_| spec.prealloc == Prealloc::Full && !spec.seed_only),
         };
         let (candidates, found, warnings) = (self.candidates, self.found, self.warnings);
         let mut opened = Opened { candidates, found, warnings, ..Opened::default() };

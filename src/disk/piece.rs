@@ -152,9 +152,11 @@ impl Piece {
     }
 }
 
-/// Cuts blocks in the order of where they begin into those that lie together.
+/// Cuts blocks in the order of where they begin into those that lie together, as many as one store takes: a longer one
+/// makes the system look for larger pieces of memory than it has at hand.
 pub(super) fn runs(held: &[Held]) -> impl Iterator<Item = &[Held]> {
-    held.chunk_by(|one, next| one.end() == next.block.begin)
+    let together = held.chunk_by(|one, next| one.end() == next.block.begin);
+    together.flat_map(|run| run.chunks((STORE_RUN / BLOCK) as usize))
 }
 
 #[cfg(test)]

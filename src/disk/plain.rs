@@ -1,8 +1,10 @@
 //! Reading and storing by `pread` and `pwritev`: works everywhere, and every failure is an error code.
 
+use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, pread, preadv, pwritev, retry_on_intr};
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 
 /// Fills `buf` from `offset` of a file. A file that ends before that is `UnexpectedEof`.
 pub(super) fn read_exact(file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
@@ -31,6 +33,13 @@ pub(super) fn read_all(file: &File, mut slices: &mut [IoSliceMut<'_>], mut offse
         IoSliceMut::advance_slices(&mut slices, n);
     }
     Ok(())
+}
+
+/// Has the system read a range of a file some time soon, if it is not in memory. It may wait for the disk.
+pub(super) fn will_read(file: &File, offset: u64, len: u64) {
+    crate::sys::guard::assert_may_block();
+    // Who cannot do that loses nothing but time.
+    let _ = fadvise(file, offset, NonZeroU64::new(len), Advice::WillNeed);
 }
 
 /// Stores all of `slices` at `offset` of a file, one after the other.

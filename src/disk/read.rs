@@ -6,7 +6,8 @@ use super::plain;
 use super::storage::{Place, Storage};
 use crate::api::DiskError;
 use crate::base::buf::Buf;
-use crate::proto::layout::Block;
+use crate::limits::READ_AHEAD;
+use crate::proto::layout::{Block, Layout};
 use std::io::{Error, ErrorKind, IoSliceMut};
 
 /// Reads blocks of verified pieces, in order. Tells which one could not be read, by its place, and why; its piece then
@@ -19,7 +20,8 @@ pub(super) fn blocks(
     let mut at = 0;
     while at < blocks.len() {
         let row = &mut blocks[at..];
-        let count = in_a_row(row);
+        let count = in_a_row(&storage.spec.meta.layout, row);
+        read_ahead(files, storage, &row[..count]);
         if count < 2 || !row_at_once(files, storage, &mut row[..count]) {
             // One by one: that tells which of them is at fault.
             for (n, (block, buf)) in row[..count].iter_mut().enumerate() {
@@ -34,24 +36,49 @@ pub(super) fn blocks(
     None
 }
 
-/// How many blocks at the front follow each other in one piece.
-fn in_a_row(blocks: &[(Block, Buf)]) -> usize {
+/// How many blocks at the front follow each other in the torrent.
+fn in_a_row(layout: &Layout, blocks: &[(Block, Buf)]) -> usize {
     let follows = |pair: &[(Block, Buf)]| {
         let [(a, _), (b, _)] = pair else { return false };
-        a.piece == b.piece && u64::from(a.begin) + u64::from(a.len) == u64::from(b.begin)
+        layout.contains(*a)
+            && layout.contains(*b)
+            && layout.offset(*a) + u64::from(a.len) == layout.offset(*b)
     };
     1 + blocks.windows(2).take_while(|pair| follows(pair)).count()
 }
 
-/// Reads blocks that follow each other, if all of them lie in one file; false when that was not to be.
+/// Where a peer begins with a stretch of a piece, it will ask for the rest of it: the disk, if it has to read at all, reads
+/// the stretch at one go. That costs nothing where a row is all of it.
+fn read_ahead(files: &mut Files, storage: &Storage, row: &[(Block, Buf)]) {
+    let layout = &storage.spec.meta.layout;
+    let first = |(block, _): &&(Block, Buf)| layout.contains(*block) && block.begin % READ_AHEAD == 0;
+    let Some((block, _)) = row.iter().rev().find(first) else { return };
+    let stretch = (layout.piece_len(block.piece) - block.begin).min(READ_AHEAD);
+    let asked =
+        row.iter().rev().take_while(|(other, _)| other.piece == block.piece && other.begin >= block.begin);
+    if asked.map(|(block, _)| block.len).sum::<u32>() >= stretch {
+        return;
+    }
+    // The first file of the stretch is most often all of it.
+    let run = storage.runs(block.piece, block.begin, stretch).next();
+    if let Some(run) = run.filter(|run| matches!(run.place, Place::File(_)))
+        && let Ok(fd) = files.get(storage, run.place, false)
+    {
+        plain::will_read(fd, run.offset, run.len);
+    }
+}
+
+/// Reads blocks that follow each other, if all of them lie in one file; false when that could not be.
 fn row_at_once(files: &mut Files, storage: &Storage, row: &mut [(Block, Buf)]) -> bool {
     let ([(first, _), ..], [.., (last, _)]) = (&*row, &*row) else { return false };
-    if !storage.spec.meta.layout.contains(*first) || !storage.spec.meta.layout.contains(*last) {
-        return false;
-    }
-    let len = last.begin - first.begin + last.len;
+    let len = row.iter().map(|(block, _)| block.len).sum();
     let Some(run) = storage.runs(first.piece, first.begin, len).next() else { return false };
-    if run.len != u64::from(len) || !matches!(run.place, Place::File(_) | Place::Part) {
+    let there = match run.place {
+        Place::File(_) => true,
+        Place::Part => first.piece == last.piece,
+        Place::Zeros | Place::Nowhere(_) => false,
+    };
+    if !there || run.len != u64::from(len) {
         return false;
     }
     let Ok(fd) = files.get(storage, run.place, false) else { return false };

@@ -114,6 +114,8 @@ pub(super) struct Storage {
     pub(super) unknown: Vec<AtomicBool>,
     /// A checkpoint is asked for.
     pub(super) sync_asked: AtomicBool,
+    /// Its space was found to be there and is not reserved, since its files are in memory: the device.
+    pub(super) promised: Option<u64>,
 }
 
 /// The lock's value, whatever became of a thread that held it: every change under these locks is a single step.
@@ -139,7 +141,8 @@ impl Storage {
         }
     }
 
-    /// The runs that `len` bytes from `begin` of a piece lie in. They must not leave the piece.
+    /// The runs that `len` bytes from `begin` of a piece lie in. What leaves the piece must be in files, not in the part
+    /// file.
     pub(super) fn runs(&self, piece: u32, begin: u32, len: u32) -> impl Iterator<Item = Run> + '_ {
         let layout = &self.spec.meta.layout;
         let mut within = u64::from(begin);
@@ -263,6 +266,18 @@ impl Storage {
             Err(Errno::NXIO) => Ground::Hole,
             _ => Ground::Data,
         }
+    }
+
+    /// The space that is promised to it and that it has not taken yet, in bytes.
+    pub(super) fn still_due(&self) -> u64 {
+        assert_may_block();
+        let due = |(file, id): (usize, &Option<Id>)| {
+            let len = self.spec.meta.files[file].len;
+            id.as_ref()?;
+            let stat = statat(CWD, self.path(Place::File(file)), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            Some(len.saturating_sub((stat.st_blocks as u64).saturating_mul(512)))
+        };
+        self.ids.iter().enumerate().filter_map(due).sum()
     }
 
     /// Whether its files go through windows.

@@ -770,6 +770,17 @@ fn inside_a_full_disk() {
     if here.f_blocks * here.f_frsize != 3 << 20 {
         return;
     }
+    // Space in memory is not taken before it fills, and yet promised but once.
+    let half = |seed| torrent(&[("", 2 << 20, false)], 1 << 18, seed).0;
+    let mut rig = Rig::new(1);
+    let (first, _) = rig.open(spec(Path::new("a"), &half(2))).unwrap();
+    let error = rig.open(spec(Path::new("b"), &half(3))).unwrap_err();
+    assert!(error.contains("top needs 2097152 bytes, 1048576 are free"), "{error}");
+    rig.close(first);
+    let (second, _) = rig.open(spec(Path::new("b"), &half(3))).unwrap();
+    rig.close(second);
+    fs::remove_dir_all("a").unwrap();
+    fs::remove_dir_all("b").unwrap();
     let (meta, bytes) = torrent(&[("", 8 << 20, false)], 1 << 18, 1);
     let blocks = all_blocks(&meta.layout);
     for io in IO {

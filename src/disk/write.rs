@@ -15,7 +15,7 @@ use super::{Hands, Worker, plain, read};
 use crate::api::{DiskError, Done, TorrentId, Verdict};
 use crate::base::bits::Bitfield;
 use crate::base::buf::BLOCK;
-use crate::limits::{HELD_MAX, READ_CHUNK};
+use crate::limits::{HELD_MAX, READ_CHUNK, STORE_RUN};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IoSlice};
 use std::path::PathBuf;
@@ -61,7 +61,11 @@ impl Worker {
     /// Stores what is worth it: of as many pieces as are hashed side by side best, or when too much is held.
     pub(super) fn settle_ripe(&mut self) {
         let over = self.held_bytes > HELD_MAX;
-        let count = if over { self.ripe.len() } else { self.ripe.len() / WIDE * WIDE };
+        // One that grows alone has nothing to wait for: it would only leave the cache.
+        let grown =
+            |key| self.pieces.get(key).is_some_and(|state: &Piece| state.held_bytes() >= 2 * STORE_RUN);
+        let count =
+            if over || self.ripe.iter().any(grown) { self.ripe.len() } else { self.ripe.len() / WIDE * WIDE };
         let ripe: Vec<Key> = self.ripe.drain(..count).collect();
         self.settle(&ripe);
         if self.held_bytes > HELD_MAX / 2 && over {

@@ -111,7 +111,7 @@ pub fn fuzz_lsd(data: &[u8]) {
     let Ok(announce) = decode(data) else { return };
     let torrents = || announce.torrents();
     assert!(announce.port != 0 && (1..=LSD_HASHES_MAX).contains(&torrents().count()));
-    let again = encode(data.len() % 2 == 0, announce.port, "x", torrents());
+    let again = encode(data.len().is_multiple_of(2), announce.port, "x", torrents());
     if again.len() <= LSD_DATAGRAM_MAX {
         let same = decode(&again).expect("our own announce");
         assert!(same.port == announce.port && same.torrents().eq(torrents()) && same.cookie == Some(b"x"));

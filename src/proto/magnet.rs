@@ -199,7 +199,7 @@ fn unnumbered(key: &str) -> &str {
 /// The bytes of a value: `%XX` decoded, and in text for people `+` as the blank that forms make of it.
 fn decoded(value: &str, plus: bool) -> Cow<'_, [u8]> {
     let bytes = value.as_bytes();
-    if !bytes.contains(&b'%') && !(plus && bytes.contains(&b'+')) {
+    if !(bytes.contains(&b'%') || plus && bytes.contains(&b'+')) {
         return Cow::Borrowed(bytes);
     }
     let mut out = Vec::with_capacity(bytes.len());

@@ -4,12 +4,16 @@ use super::crypt::Crypt;
 use super::outbox::Outbox;
 use crate::api::PeerId;
 use crate::base::arena::Handle;
-use crate::base::buf::{Buf, Pool};
+use crate::base::buf::{BLOCK, Buf, Pool};
 use crate::base::time::Time;
+use crate::limits;
 use crate::proto::layout::Block;
 use crate::proto::wire::{Decoder, Error, Fate, Handshake, Message, Payload, Step};
 use std::io::{self, IoSliceMut, Read};
 use std::net::{SocketAddr, TcpStream};
+
+/// The bytes before the payload of a piece: length, type, piece, begin (BEP 3).
+pub(super) const HEAD: usize = 13;
 
 /// What a connection brings.
 #[derive(Debug)]
@@ -29,12 +33,45 @@ pub(super) enum Found<'a> {
 pub(super) struct Got {
     /// Bytes in all; 0 when the other side has closed.
     pub(super) bytes: usize,
-    /// Of these, bytes in the scratch space; they follow the block in the stream.
-    pub(super) scratch: usize,
+    /// Of these, bytes that follow the block that was coming in: they are in the landing.
+    pub(super) beyond: usize,
+    /// These are spread over headers and blocks; else they are in the scratch space.
+    pub(super) spread: bool,
     /// The block that became whole.
     pub(super) block: Option<(Block, Buf)>,
     /// Whether there was more room than bytes: nothing is left in the socket.
     pub(super) short: bool,
+}
+
+/// Where a read lands that goes beyond the block that is coming in: whoever sends blocks sends one after the other, so
+/// there is a header and a whole block, again and again, and each is read to a buffer of its own. Nothing relies on that:
+/// what lies there is decoded like any other bytes, and what turns out to lie elsewhere is copied.
+#[derive(Default)]
+pub(super) struct Landing {
+    /// For the headers, or for all that comes from who sends no blocks just now.
+    pub(super) scratch: Vec<u8>,
+    /// For the blocks, while a connection reads that sends some.
+    pub(super) bufs: Vec<Buf>,
+}
+
+impl Landing {
+    /// A landing without buffers for blocks.
+    pub(super) fn new() -> Landing {
+        Landing { scratch: vec![0; limits::SCRATCH], bufs: Vec::with_capacity(limits::LOOK_AHEAD) }
+    }
+
+    /// Takes buffers for `count` blocks that may come next, and leaves as many: what is let in takes others first.
+    pub(super) fn supply(&mut self, count: usize, pool: &mut Pool) {
+        self.clear(pool);
+        let free = pool.size() - pool.out();
+        let count = count.min(limits::LOOK_AHEAD).min(free.saturating_sub(1) / 2);
+        self.bufs.extend((0..count).map_while(|_| pool.take()));
+    }
+
+    /// Gives them back.
+    pub(super) fn clear(&mut self, pool: &mut Pool) {
+        self.bufs.drain(..).for_each(|buf| pool.put(buf));
+    }
 }
 
 /// One connection.
@@ -61,6 +98,8 @@ pub(super) struct Conn {
     pub(super) interest: (bool, bool),
     /// The block that is coming in.
     buf: Option<Buf>,
+    /// The last message was a block: another one is likely to follow.
+    streaming: bool,
     /// What was read after the header of a block that has to wait.
     stash: Vec<u8>,
 }
@@ -86,6 +125,7 @@ impl Conn {
             moved: Time::ZERO,
             interest: (!connecting, connecting),
             buf: None,
+            streaming: false,
             stash: Vec::new(),
         }
     }
@@ -146,39 +186,86 @@ impl Conn {
             *input = rest;
             return Ok(self.advance(n).map(|(block, buf)| Found::Block(block, buf)));
         }
-        Ok(self.decoder.next(input)?.map(|step| match step {
+        let Some(step) = self.decoder.next(input)? else { return Ok(None) };
+        self.streaming = matches!(step, Step::Piece(_));
+        Ok(Some(match step {
             Step::Handshake(handshake) => Found::Handshake(handshake),
             Step::Message(message) => Found::Message(message),
             Step::Piece(block) => Found::Piece(block),
         }))
     }
 
-    /// Reads once: the rest of the block that is coming in goes to where it belongs, what follows to `scratch`.
-    pub(super) fn read(&mut self, scratch: &mut [u8]) -> io::Result<Got> {
-        let room = scratch.len();
-        let (n, left) = match self.decoder.payload().zip(self.buf.as_mut()) {
-            Some((payload, buf)) => {
-                let (at, end) = (payload.filled as usize, payload.block.len as usize);
-                let rest = IoSliceMut::new(&mut buf.space()[at..end]);
-                let n = (&self.stream).read_vectored(&mut [rest, IoSliceMut::new(scratch)])?;
-                (n, end - at)
+    /// Whether a read is likely to bring blocks, and nothing between them.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.streaming && (self.buf.is_some() || self.decoder.is_between())
+    }
+
+    /// Reads once: the rest of the block that is coming in goes to where it belongs, what follows to `landing`: to its
+    /// blocks if there are any, else `most` bytes at most to its scratch space.
+    pub(super) fn read(&mut self, landing: &mut Landing, most: usize) -> io::Result<Got> {
+        let mut slices: [_; 1 + 2 * limits::LOOK_AHEAD] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+        let (mut used, mut left, mut room) = (0, 0, 0);
+        if let Some((payload, buf)) = self.decoder.payload().zip(self.buf.as_mut()) {
+            let (at, end) = (payload.filled as usize, payload.block.len as usize);
+            (slices[0], used, left) = (IoSliceMut::new(&mut buf.space()[at..end]), 1, end - at);
+        }
+        let spread = !landing.bufs.is_empty();
+        if spread {
+            let heads = landing.scratch.chunks_exact_mut(HEAD);
+            for (head, buf) in heads.zip(&mut landing.bufs) {
+                (slices[used], slices[used + 1]) = (IoSliceMut::new(head), IoSliceMut::new(buf.space()));
+                used += 2;
+                room += HEAD + BLOCK as usize;
             }
-            None => ((&self.stream).read(scratch)?, 0),
-        };
-        self.decrypt(n, left, scratch);
+        } else {
+            room = most.min(landing.scratch.len());
+            slices[used] = IoSliceMut::new(&mut landing.scratch[..room]);
+            used += 1;
+        }
+        let n = (&self.stream).read_vectored(&mut slices[..used])?;
+        self.decrypt(n, left, landing);
         let block = if left > 0 { self.advance(n.min(left)) } else { None };
-        Ok(Got { bytes: n, scratch: n.saturating_sub(left), block, short: n < left + room })
+        Ok(Got { bytes: n, beyond: n.saturating_sub(left), spread, block, short: n < left + room })
+    }
+
+    /// The `n` bytes that come next lie at the start of `buf`. If they are the start of the block that is coming in, or all
+    /// of it, `buf` takes the place of its buffer, which is given back, with the block when that is whole; else `buf` is.
+    pub(super) fn adopt(&mut self, mut buf: Buf, n: usize) -> Result<(Buf, Option<(Block, Buf)>), Buf> {
+        match self.coming() {
+            Some((payload, own)) if payload.filled == 0 && n <= payload.block.len as usize => {
+                std::mem::swap(own, &mut buf);
+                Ok((buf, self.advance(n)))
+            }
+            _ => Err(buf),
+        }
+    }
+
+    /// Keeps what was read after what a connection keeps that has to wait.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        if self.waiting {
+            self.stash.extend_from_slice(bytes);
+        }
     }
 
     /// Decrypts the `n` bytes that were read where they lie: `left` at most in the block that is coming in, the others in
-    /// `scratch`.
-    fn decrypt(&mut self, n: usize, left: usize, scratch: &mut [u8]) {
+    /// `landing`.
+    fn decrypt(&mut self, n: usize, left: usize, landing: &mut Landing) {
         let within = n.min(left);
         if let Some((payload, buf)) = self.decoder.payload().zip(self.buf.as_mut()).filter(|_| within > 0) {
             let at = payload.filled as usize;
             self.crypt.decrypt(&mut buf.space()[at..at + within]);
         }
-        self.crypt.decrypt(&mut scratch[..n - within]);
+        if landing.bufs.is_empty() {
+            return self.crypt.decrypt(&mut landing.scratch[..n - within]);
+        }
+        let mut beyond = n - within;
+        for (head, buf) in landing.scratch.chunks_exact_mut(HEAD).zip(&mut landing.bufs) {
+            for part in [head, buf.space()] {
+                let now = beyond.min(part.len());
+                self.crypt.decrypt(&mut part[..now]);
+                beyond -= now;
+            }
+        }
     }
 
     /// The connection ends: every buffer goes home, the socket closes.
@@ -254,29 +341,65 @@ mod tests {
     }
 
     /// Everything a connection finds, the blocks of odd pieces taken and of even ones skipped, until `upto` bytes came.
-    fn run(conn: &mut Conn, pool: &mut Pool, scratch: &mut [u8], mut upto: usize) -> Vec<String> {
+    /// `ahead` blocks are read at a time, where some are likely.
+    fn run(
+        conn: &mut Conn,
+        pool: &mut Pool,
+        landing: &mut Landing,
+        ahead: usize,
+        mut upto: usize,
+    ) -> Vec<String> {
         let mut found = Vec::new();
         let name = |block: Block, buf: &Buf| format!("{block:?} {:?}", buf.filled(block.len));
         while upto > 0 {
-            let got = conn.read(scratch).unwrap();
+            if conn.is_streaming() {
+                landing.supply(ahead, pool);
+            }
+            let got = conn.read(landing, usize::MAX).unwrap();
             upto -= got.bytes;
             if let Some((block, buf)) = got.block {
                 found.push(name(block, &buf));
                 pool.put(buf);
             }
-            let mut input = &scratch[..got.scratch];
-            while let Some(thing) = conn.next(&mut input).unwrap() {
-                match thing {
-                    Found::Piece(block) if block.piece % 2 == 1 => conn.take(pool.take().unwrap()),
-                    Found::Piece(_) => conn.skip(),
-                    Found::Block(block, buf) => {
-                        found.push(name(block, &buf));
+            let digest = |conn: &mut Conn, pool: &mut Pool, found: &mut Vec<String>, mut input: &[u8]| {
+                while let Some(thing) = conn.next(&mut input).unwrap() {
+                    match thing {
+                        Found::Piece(block) if block.piece % 2 == 1 => conn.take(pool.take().unwrap()),
+                        Found::Piece(_) => conn.skip(),
+                        Found::Block(block, buf) => {
+                            found.push(name(block, &buf));
+                            pool.put(buf);
+                        }
+                        other => found.push(format!("{other:?}")),
+                    }
+                }
+                assert!(input.is_empty());
+            };
+            if !got.spread {
+                digest(conn, pool, &mut found, &landing.scratch[..got.beyond]);
+                continue;
+            }
+            let mut left = got.beyond;
+            for (head, buf) in landing.scratch.chunks(HEAD).zip(landing.bufs.drain(..)) {
+                let in_head = left.min(HEAD);
+                let in_buf = (left - in_head).min(BLOCK as usize);
+                left -= in_head + in_buf;
+                digest(conn, pool, &mut found, &head[..in_head]);
+                match conn.adopt(buf, in_buf) {
+                    Ok((spare, whole)) => {
+                        pool.put(spare);
+                        if let Some((block, buf)) = whole {
+                            found.push(name(block, &buf));
+                            pool.put(buf);
+                        }
+                    }
+                    Err(buf) => {
+                        digest(conn, pool, &mut found, buf.filled(in_buf as u32));
                         pool.put(buf);
                     }
-                    other => found.push(format!("{other:?}")),
                 }
             }
-            assert!(input.is_empty());
+            assert_eq!(left, 0);
         }
         found
     }
@@ -290,20 +413,36 @@ mod tests {
             let len = 1 + rng.below(300);
             piece(&mut rng, n, len, &mut stream);
         }
-        piece(&mut rng, 21, 16384, &mut stream);
-        let mut pool = Pool::new(2).unwrap();
+        // Whole blocks in a row, as they are expected; a short one, a skipped one and a message between them.
+        for (n, len) in
+            [(21, BLOCK), (23, BLOCK), (25, 77), (27, BLOCK), (28, BLOCK), (29, BLOCK), (31, BLOCK)]
+        {
+            piece(&mut rng, n, len, &mut stream);
+            if n == 29 {
+                Message::Unchoke.encode(&mut stream);
+            }
+        }
+        let mut pool = Pool::new(12).unwrap();
         let mut expected = None;
-        for (seed, most, room) in [(1, 1, 68), (2, 100, 500), (3, 3000, 100), (4, 1 << 20, 1 << 16)] {
+        for (seed, most, room, ahead) in [
+            (1, 1, 68, 0),
+            (2, 100, 500, 3),
+            (3, 3000, 100, 1),
+            (4, 1 << 20, 1 << 16, 0),
+            (5, 1 << 20, 1 << 16, 4),
+        ] {
             let (mut conn, mut there) = pair();
             let mut rng = Rng::new([seed; 32]);
-            let (mut rest, mut found, mut scratch) = (&stream[..], Vec::new(), vec![0; room]);
+            let (mut rest, mut found) = (&stream[..], Vec::new());
+            let mut landing = Landing { scratch: vec![0; room], bufs: Vec::new() };
             while !rest.is_empty() {
                 let (part, tail) = rest.split_at(rest.len().min(1 + rng.index(most)));
                 there.write_all(part).unwrap();
-                found.extend(run(&mut conn, &mut pool, &mut scratch, part.len()));
+                found.extend(run(&mut conn, &mut pool, &mut landing, ahead, part.len()));
                 rest = tail;
             }
-            assert_eq!(found.len(), 1 + 20 + 10 + 1);
+            landing.clear(&mut pool);
+            assert_eq!(found.len(), 1 + 20 + 10 + 6 + 1);
             assert!(*expected.get_or_insert(found.clone()) == found);
             assert_eq!(pool.out(), 0);
         }
@@ -341,7 +480,7 @@ mod tests {
         let mut pool = Pool::new(2).unwrap();
         let (mut conn, mut there) = pair();
         there.write_all(&stream[..500]).unwrap();
-        run(&mut conn, &mut pool, &mut [0; 4096], 500);
+        run(&mut conn, &mut pool, &mut Landing { scratch: vec![0; 4096], bufs: Vec::new() }, 0, 500);
         conn.outbox.push_block(Block { piece: 0, begin: 0, len: 10 }, pool.take().unwrap());
         assert_eq!(pool.out(), 2);
         conn.close(&mut pool);

@@ -25,7 +25,7 @@ pub fn join_groups(route: &Route, listeners: &[Listener]) -> Vec<Group> {
 impl Reactor {
     /// Reads what was said to a group, a bounded number; what is left is reported again.
     pub(super) fn hear_group(&mut self, at: usize) {
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = std::mem::take(&mut self.landing.scratch);
         for _ in 0..limits::LSD_HEARD {
             // One byte more than an announce may have: what is longer is not taken for its beginning.
             let heard =
@@ -36,7 +36,7 @@ impl Reactor {
                 self.tell(Event::Lsd { from, data: &scratch[..len] });
             }
         }
-        self.scratch = scratch;
+        self.landing.scratch = scratch;
     }
 
     /// Announces something, from the port that we listen on.

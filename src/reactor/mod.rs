@@ -20,7 +20,7 @@ pub use signals::{Hangup, Signals, no_hurry};
 pub use sockets::{ListenError, Listener, Poll, listen};
 
 use crate::api::{Action, Call, Command, Done, Event, Job, PeerId, Reply, Report, WebOrder, WebSaid, Why};
-use crate::base::buf::Pool;
+use crate::base::buf::{BLOCK, Pool};
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::base::wake::Wake;
@@ -32,7 +32,7 @@ use crate::session::Session;
 use crate::sys::guard;
 use crate::sys::multicast::Group;
 use crate::sys::socket::Route;
-use conn::Conns;
+use conn::{Conns, Landing};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use signals::Wish;
 use sockets::{Key, Ready};
@@ -123,7 +123,7 @@ pub struct Reactor {
     links: Links,
     conns: Conns,
     /// Where bytes of all connections are read to that have no better place.
-    scratch: Vec<u8>,
+    landing: Landing,
     /// What is ready in this turn.
     ready: Vec<Ready>,
     /// Connections with something to say.
@@ -179,7 +179,7 @@ impl Reactor {
             pool: setup.pool,
             links: setup.links,
             conns: Conns::default(),
-            scratch: vec![0; limits::SCRATCH],
+            landing: Landing::new(),
             ready: Vec::new(),
             dirty: Vec::new(),
             resumed: Vec::new(),
@@ -217,7 +217,7 @@ impl Reactor {
         self.end_stalls();
         self.flush();
         self.report();
-        debug_assert!(self.came <= limits::TURN_BYTES + limits::READY_MAX * crate::base::buf::BLOCK as usize);
+        debug_assert!(self.came <= limits::TURN_BYTES + limits::READY_MAX * 2 * BLOCK as usize);
         Ok(())
     }
 

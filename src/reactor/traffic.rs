@@ -1,11 +1,12 @@
 //! Connections from their start to their end, and the bytes in between.
 
 use super::Reactor;
-use super::conn::{Conn, Found};
+use super::conn::{Conn, Found, HEAD, Landing};
 use super::crypt::Crypt;
 use super::outbox::Outbox;
 use super::sockets::{Accepted, Key, Ready};
 use crate::api::{Event, Intake, PeerId, Why};
+use crate::base::buf::BLOCK;
 use crate::limits;
 use crate::proto::layout::Block;
 use crate::proto::wire::Error;
@@ -157,14 +158,18 @@ impl Reactor {
 
     /// Reads until the socket is empty, the burst is used up or the connection has to wait.
     fn read(&mut self, id: PeerId, burst: usize) {
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut landing = std::mem::take(&mut self.landing);
         let mut left = burst;
-        while left > 0 {
+        while left >= BLOCK as usize {
             let Some(conn) = self.conns.get_mut(id) else { break };
             // Who reads far ahead keeps much if it has to wait: while one does, the others read in small steps.
             let ahead = if self.waiting == 0 { limits::SCRATCH } else { limits::SCRATCH_SMALL };
+            match conn.is_streaming() && self.waiting == 0 {
+                true => landing.supply(left / BLOCK as usize, &mut self.pool),
+                false => landing.clear(&mut self.pool),
+            }
             let shaking = conn.crypt.is_shaking();
-            let got = match conn.read(&mut scratch[..ahead.min(left)]) {
+            let got = match conn.read(&mut landing, ahead.min(left)) {
                 Ok(got) => got,
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
@@ -185,13 +190,62 @@ impl Reactor {
             if let Some((block, buf)) = got.block {
                 self.tell(Event::Block { peer: id, block, buf });
             }
-            let input = &mut scratch[..got.scratch];
-            let goes_on = if shaking { self.greet(id, input) } else { self.digest(id, input) };
+            let goes_on = if got.spread {
+                self.sort(id, &mut landing, got.beyond)
+            } else if shaking {
+                self.greet(id, &mut landing.scratch[..got.beyond])
+            } else {
+                self.digest(id, &landing.scratch[..got.beyond])
+            };
             if !goes_on || got.short {
                 break;
             }
         }
-        self.scratch = scratch;
+        landing.clear(&mut self.pool);
+        self.landing = landing;
+    }
+
+    /// Tells the session all that is in `landing`, headers and blocks by turns, or not, `count` bytes. False: the
+    /// connection is gone, or has to wait and keeps the rest.
+    fn sort(&mut self, id: PeerId, landing: &mut Landing, count: usize) -> bool {
+        let (mut left, mut goes_on) = (count, true);
+        let mut next = |most: usize| {
+            let n = left.min(most);
+            left -= n;
+            n
+        };
+        for (head, buf) in landing.scratch.chunks_exact(HEAD).zip(landing.bufs.drain(..)) {
+            let (in_head, in_buf) = (next(HEAD), next(BLOCK as usize));
+            goes_on = self.digest_or_keep(id, &head[..in_head], goes_on);
+            let adopted = match self.conns.get_mut(id) {
+                Some(conn) if goes_on && in_buf > 0 => conn.adopt(buf, in_buf),
+                _ => Err(buf),
+            };
+            match adopted {
+                Ok((spare, whole)) => {
+                    self.pool.put(spare);
+                    if let Some((block, buf)) = whole {
+                        self.tell(Event::Block { peer: id, block, buf });
+                    }
+                }
+                Err(buf) => {
+                    goes_on = self.digest_or_keep(id, buf.filled(in_buf as u32), goes_on);
+                    self.pool.put(buf);
+                }
+            }
+        }
+        goes_on && self.conns.get_mut(id).is_some()
+    }
+
+    /// As [`Reactor::digest`], of one that may have to wait already.
+    fn digest_or_keep(&mut self, id: PeerId, input: &[u8], goes_on: bool) -> bool {
+        if goes_on && !input.is_empty() {
+            return self.digest(id, input);
+        }
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.keep(input);
+        }
+        goes_on
     }
 
     /// Tells the session all that is in `input`. False: the connection is gone, or has to wait and keeps the rest.

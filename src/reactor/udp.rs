@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 impl Reactor {
     /// Reads the datagrams that wait at a socket, `most` at most. What is left is reported again.
     pub(super) fn receive(&mut self, at: usize, most: usize) {
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = std::mem::take(&mut self.landing.scratch);
         let mut count = 0;
         while count < most
             && let Some(listener) = self.listeners.get(at)
@@ -29,7 +29,7 @@ impl Reactor {
                 Err(_) => count += 1,
             }
         }
-        self.scratch = scratch;
+        self.landing.scratch = scratch;
     }
 
     /// Sends a datagram, or loses it. Only what another one would fare no better with is told.

@@ -235,13 +235,14 @@ impl Session {
         self.arm_choker(torrent, next);
     }
 
-    /// Without the fast extension (BEP 6) a choke drops what was asked; what is being read still goes.
+    /// A choke drops what was asked, and says so where the fast extension is spoken (BEP 6); what is being read still
+    /// goes.
     pub(super) fn choke(&mut self, peer: PeerId, now: Time) {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.am_choking = true;
         p.turn.served = Some(now);
-        p.queue.clear();
         self.send(peer, Message::Choke, now);
+        self.reject_queue(peer, now);
     }
 
     fn unchoke(&mut self, peer: PeerId, now: Time) {

@@ -13,9 +13,8 @@ use crate::limits::{
     MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
 };
 use crate::proto::mse::Method;
-use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, Handshake};
+use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, FAST_BIT, Handshake};
 use crate::proto::wire::message::Message;
-use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -110,6 +109,7 @@ impl Session {
     fn send_handshake(&mut self, peer: PeerId, info_hash: crate::proto::id::InfoHash) {
         let mut reserved = [0; 8];
         reserved[5] |= EXTENSION_BIT;
+        reserved[7] |= FAST_BIT;
         if self.uses_dht(info_hash) {
             reserved[7] |= DHT_BIT;
         }
@@ -131,7 +131,7 @@ impl Session {
             return self.close(peer, Why::Protocol("the handshake is of another torrent"), now);
         }
         if handshake.peer_id == self.config.peer_id {
-            return self.close(peer, Why::Myself, now);
+            return self.on_myself(torrent, peer, now);
         }
         let (addr, outgoing) = (p.addr, p.outgoing);
         if !outgoing && self.torrents.get(torrent).is_some_and(|t| t.known.is_banned(addr.ip())) {
@@ -156,7 +156,7 @@ impl Session {
             }
             self.send_handshake(peer, handshake.info_hash);
         }
-        self.open(torrent, peer, handshake.peer_id, now);
+        self.open(torrent, peer, handshake, now);
         self.join_roll(peer, now);
         if handshake.has_extensions() {
             self.begin_extensions(peer, now);
@@ -170,6 +170,20 @@ impl Session {
         let t = self.torrents.get(torrent)?;
         let same = |other: &PeerId| *other != peer && self.peers.get(*other).is_some_and(|p| p.id == *id);
         t.peers.iter().copied().find(same)
+    }
+
+    /// We called ourselves. The end that was called hears of it first: the one that calls would see no more than that it
+    /// is closed, and call again.
+    fn on_myself(&mut self, torrent: TorrentId, peer: PeerId, now: Time) {
+        let Some(ip) = self.peers.get(peer).map(|p| p.addr.ip()) else { return };
+        let ours = SocketAddr::new(ip, self.config.port);
+        let calls = |p: &Peer| {
+            p.outgoing && p.torrent == Some(torrent) && p.stage == Stage::Handshaking && p.addr == ours
+        };
+        let caller = self.peers.iter().find(|(_, p)| calls(p)).map(|(id, _)| id);
+        for end in caller.into_iter().chain([peer]) {
+            self.close(end, Why::Myself, now);
+        }
     }
 
     /// One connection an address: of two the one that is to go, the new one unless the old one seems dead. But each port
@@ -200,7 +214,7 @@ impl Session {
     }
 
     /// Both handshakes are through: the peer joins the swarm.
-    fn open(&mut self, torrent: TorrentId, peer: PeerId, id: [u8; 20], now: Time) {
+    fn open(&mut self, torrent: TorrentId, peer: PeerId, handshake: &Handshake, now: Time) {
         let (Some(t), Some(p)) = (self.torrents.get_mut(torrent), self.peers.get_mut(peer)) else { return };
         if p.outgoing {
             t.known.on_way(p.addr, p.encrypted.is_some());
@@ -209,8 +223,9 @@ impl Session {
             t.known.occupy(p.addr.ip());
             self.strangers.retain(|other| *other != peer);
         }
+        let id = handshake.peer_id;
         (p.torrent, p.stage, p.since, p.id) = (Some(torrent), Stage::Open, now, id);
-        p.block_at = now;
+        (p.block_at, p.fast.on) = (now, handshake.has_fast());
         p.has = Bitfield::new(t.spec.meta.layout.pieces());
         t.peers.push(peer);
         t.news.moved = true;
@@ -220,13 +235,9 @@ impl Session {
         let bits_max =
             if t.spec.meta.is_known() { t.spec.meta.layout.pieces().div_ceil(8) + 1 } else { MESSAGE_MAX };
         let max = bits_max.max(MESSAGE_SMALL);
-        let have = t.picker.have();
-        let bits = (have.count() > 0).then(|| have.as_bytes().to_vec());
         self.actions.push_back(Action::Expect { peer, max });
         let hidden = self.hide_pieces(torrent, peer);
-        if let Some(bits) = bits.filter(|_| !hidden) {
-            self.send(peer, Message::Bitfield(Cow::Owned(bits)), now);
-        }
+        self.tell_first(peer, hidden, now);
         if hidden {
             self.show_next(torrent, peer, now);
         }
@@ -318,21 +329,22 @@ impl Session {
             }
         }
         let Some(t) = self.torrents.get_mut(torrent) else { return };
+        let addr = p.home();
         let required = self.config.encryption == Encryption::Required;
         if required && p.outgoing && p.stage == Stage::Handshaking {
             log::info!("{torrent} {}: no encrypted handshake, and --encryption is required: {why}", p.addr);
         }
         if self.config.encryption == Encryption::Enabled && calls_again(t, &self.peers, &p, why) {
             log::debug!("{torrent} {} is called again, in the clear", p.addr);
-        } else if p.outgoing || why == Why::Corrupt || p.stage == Stage::Open && t.known.has(p.addr) {
+        } else if p.outgoing || why == Why::Corrupt || p.stage == Stage::Open && t.known.has(addr) {
             let useful = p.downloaded + p.uploaded > 0;
             // What answers no handshake may be no peer at all, at an address that somebody made up: its host, which
             // may be that of real peers, is not to blame.
             let foreign = p.stage != Stage::Open && matches!(why, Why::Protocol(_));
             let why = if foreign { Why::Unreachable(io::ErrorKind::InvalidData) } else { why };
-            t.known.on_closed(p.addr, why, useful, now);
+            t.known.on_closed(addr, why, useful, now);
             if useful && !matches!(why, Why::Corrupt | Why::Protocol(_)) {
-                t.remember(p.addr);
+                t.remember(addr);
             }
         }
         // Somebody else may be asked for what this one owed.

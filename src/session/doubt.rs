@@ -58,7 +58,7 @@ impl Session {
             t.news.error(Reason::Io, format!("{error}; piece {piece} {then}"));
         }
         let downloading = t.lacks();
-        self.lose(id, piece);
+        self.lose(id, piece, now);
         if seed_only {
             if let Some(t) = self.torrents.get_mut(id) {
                 t.doubt.line.push_back(piece);
@@ -72,7 +72,7 @@ impl Session {
     }
 
     /// A verified piece is so no more, and what the disk has of one that was begun is gone.
-    pub(super) fn lose(&mut self, id: TorrentId, piece: u32) {
+    pub(super) fn lose(&mut self, id: TorrentId, piece: u32, now: Time) {
         let Some(t) = self.torrents.get_mut(id) else { return };
         if !t.picker.have().get(piece) {
             return t.picker.on_disk_error(piece);
@@ -89,6 +89,8 @@ impl Session {
             t.goal.off();
         }
         t.news.moved = true;
+        self.reject_piece(id, piece, now);
+        self.tell_lost(id, piece, now);
     }
 
     fn pump_rechecks(&mut self, id: TorrentId) {
@@ -113,6 +115,7 @@ impl Session {
                     p.interesting = p.interesting.saturating_sub(u32::from(wanted));
                 }
             }
+            self.tell_found(id, piece, now);
         } else {
             self.withdraw(id, piece, now);
         }

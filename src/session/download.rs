@@ -1,9 +1,8 @@
 //! What peers have, what we ask of them, and what becomes of the blocks that come.
 
 use super::Session;
-use super::metadata::Told;
 use super::peer::{Incoming, Stage};
-use super::picker::{Arrival, Asker};
+use super::picker::{Arrival, Asker, Pieces};
 use super::web::slot_of;
 use super::web_seed::seed_of;
 use crate::api::{Action, DiskError, Intake, Job, PeerId, Reason, TorrentId, Verdict, Why};
@@ -23,9 +22,6 @@ const RESUME_AT_ONCE: usize = 4;
 
 impl Session {
     pub(super) fn on_have(&mut self, peer: PeerId, piece: u32, now: Time) -> Checked {
-        if self.is_early(peer) {
-            return self.keep_early(peer, Told::Have(piece));
-        }
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         if piece >= p.has.len() {
             return Err("have of a piece that is none");
@@ -45,16 +41,19 @@ impl Session {
     }
 
     pub(super) fn on_bitfield(&mut self, peer: PeerId, bits: &[u8], now: Time) -> Checked {
-        if self.is_early(peer) {
-            return self.keep_early(peer, Told::Bits(bits));
-        }
+        let Some((_, p)) = self.swarm(peer) else { return Ok(()) };
+        let has = Bitfield::from_bytes(bits, p.has.len()).ok_or("a bitfield of the wrong length")?;
+        self.set_has(peer, has, now)
+    }
+
+    /// A peer tells all that it has. That is due once, as the first message (BEP 3, BEP 6). aria2 does so again after
+    /// some pieces: it replaces what was said.
+    pub(super) fn set_has(&mut self, peer: PeerId, has: Bitfield, now: Time) -> Checked {
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         p.bitfields += 1;
         if p.bitfields > BITFIELDS_MAX {
             return Err("bitfields over and over");
         }
-        let has = Bitfield::from_bytes(bits, p.has.len()).ok_or("a bitfield of the wrong length")?;
-        // It may come once, as the first message (BEP 3). aria2 sends another after some pieces: it replaces what was said.
         match p.counted_as_seed {
             true => t.picker.peer_has_all(false),
             false => t.picker.on_bitfield(&p.has, false),
@@ -72,6 +71,7 @@ impl Session {
         t.news.moved = true;
         self.after_super_seed(peer, None, now);
         self.after_news(peer, now);
+        self.allow_fast(peer, now);
         Ok(())
     }
 
@@ -86,9 +86,9 @@ impl Session {
     }
 
     /// The peer has something new: are we interested, is there something to ask, are we both done?
-    fn after_news(&mut self, peer: PeerId, now: Time) {
+    pub(super) fn after_news(&mut self, peer: PeerId, now: Time) {
         let Some((t, p)) = self.swarm(peer) else { return };
-        if p.is_seed() && t.running() && !t.lacks() {
+        if t.has_no_use_for(p) {
             return self.close(peer, Why::BothSeeds, now);
         }
         self.update_interest(peer, now);
@@ -109,6 +109,11 @@ impl Session {
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         p.choking = true;
         let torrent = p.torrent;
+        if p.fast.on {
+            // Each request is rejected by itself, or served. What it was to fill alone is for all.
+            t.picker.on_lost(peer, []);
+            return Ok(());
+        }
         t.picker.on_lost(peer, p.asked.iter().copied());
         let (had, owed, now) = (!p.asked.is_empty(), p.owes(), p.heard);
         p.give_up_requests();
@@ -122,6 +127,7 @@ impl Session {
     pub(super) fn on_unchoke(&mut self, peer: PeerId, now: Time) -> Checked {
         if let Some((_, p)) = self.swarm(peer) {
             p.choking = false;
+            p.fast.stop_resting();
             self.refill(peer, now);
         }
         Ok(())
@@ -150,10 +156,12 @@ impl Session {
     pub(super) fn ask(&mut self, peer: PeerId, count: u32, now: Time) -> u64 {
         let Some(p) = self.peers.get_mut(peer) else { return 0 };
         let Some(t) = p.torrent.and_then(|t| self.torrents.get_mut(t)) else { return 0 };
-        if p.choking || !p.am_interested || !t.downloading() {
+        if !p.may_be_asked(now) || !t.downloading() {
             return 0;
         }
-        let asker = Asker { peer, from: p.addr, has: p.pieces(), rate: p.rate(now) };
+        let narrowed = p.narrowed(t, now);
+        let has = narrowed.as_ref().map_or(p.pieces(), Pieces::Some);
+        let asker = Asker { peer, from: p.addr, has, rate: p.rate(now) };
         let mut blocks = std::mem::take(&mut self.picked);
         t.picker.pick(&asker, count as usize, now, &mut blocks);
         if blocks.is_empty() {
@@ -305,12 +313,35 @@ impl Session {
     }
 
     /// Another peer was faster with this block (end-game).
-    fn cancel(&mut self, peer: PeerId, block: Block, now: Time) {
+    pub(super) fn cancel(&mut self, peer: PeerId, block: Block, now: Time) {
         let Some(p) = self.peers.get_mut(peer) else { return };
         if let Some(at) = p.asked.iter().position(|b| *b == block) {
-            p.asked.remove(at);
+            if p.fast.on {
+                // An answer is due all the same; should it be the block, that is paid again.
+                p.give_up(at);
+                self.throttle.give_back(block.len.into());
+            } else {
+                p.asked.remove(at);
+            }
             self.send(peer, Message::Cancel(block), now);
             self.refill(peer, now);
+        }
+    }
+
+    /// The requests of one piece are given up; others are asked.
+    pub(super) fn give_up_piece(&mut self, peer: PeerId, piece: u32, now: Time) {
+        let Some((t, p)) = self.swarm(peer) else { return };
+        let mut given_up = 0;
+        while let Some(at) = p.asked.iter().position(|block| block.piece == piece) {
+            let block = p.asked[at];
+            given_up += u64::from(block.len);
+            t.picker.release(peer, block);
+            p.give_up(at);
+        }
+        let torrent = p.torrent;
+        self.throttle.give_back(given_up);
+        if let Some(torrent) = torrent.filter(|_| given_up > 0) {
+            self.refill_all(torrent, now);
         }
     }
 

@@ -3,12 +3,15 @@
 
 use super::Session;
 use super::download::Checked;
-use crate::api::{PeerId, TorrentId};
+use super::known::Source;
+use super::metadata::Told;
+use crate::api::{PeerId, TorrentId, Why};
 use crate::base::time::Time;
 use crate::limits::{EXTENDED_HANDSHAKES_MAX, REQUESTS_IN_TOLD};
 use crate::proto::extended::{Extension, HANDSHAKE, Handshake, Ids};
 use crate::proto::wire::message::Message;
 use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 
 /// What we call our program.
 const PROGRAM: &str = concat!("ptorrent ", env!("CARGO_PKG_VERSION"));
@@ -61,9 +64,8 @@ impl Session {
     pub(super) fn offers(&self, torrent: TorrentId, extension: Extension) -> bool {
         let Some(t) = self.torrents.get(torrent) else { return false };
         match extension {
-            Extension::UploadOnly | Extension::Metadata => true,
+            Extension::UploadOnly | Extension::Metadata | Extension::DontHave => true,
             Extension::Pex => self.config.pex && !t.spec.meta.private,
-            Extension::DontHave => false,
         }
     }
 
@@ -82,14 +84,20 @@ impl Session {
         for extension in Extension::ALL.into_iter().filter(|extension| self.offers(torrent, *extension)) {
             ids.name(extension, extension.id());
         }
+        // It sees one of our addresses itself.
+        let theirs = p.addr.ip().to_canonical();
+        let ours: Vec<IpAddr> = self.own.known().filter(|ip| ip.is_ipv4() != theirs.is_ipv4()).collect();
         let told = Handshake {
             ids,
             v: Some(PROGRAM.as_bytes()),
             p: Some(self.config.port).filter(|port| *port != 0),
-            yourip: Some(p.addr.ip().to_canonical()),
+            yourip: Some(theirs),
             reqq: Some(REQUESTS_IN_TOLD),
+            ipv4: ours.iter().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None }),
+            ipv6: ours.iter().find_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None }),
             metadata_size: Some(t.spec.meta.info_len).filter(|len| *len != 0),
-            upload_only: Some(t.upload_only()),
+            // A super-seed does not say that it has all.
+            upload_only: Some(t.upload_only() && p.offer.is_none()),
             ..Handshake::default()
         };
         let body = Cow::Owned(told.encode());
@@ -111,6 +119,9 @@ impl Session {
             return;
         }
         for peer in t.peers.clone() {
+            if self.peers.get(peer).is_some_and(|p| p.offer.is_some()) {
+                continue;
+            }
             if !self.send_extended(peer, Extension::UploadOnly, vec![told], now) {
                 self.tell_extensions(peer, now);
             }
@@ -133,6 +144,7 @@ impl Session {
             Some(extension) if body.len() > extension.max() => {
                 Err("a message of an extension that is too long")
             }
+            Some(Extension::DontHave) if self.is_early(peer) => self.keep_early(peer, Told::Lost),
             Some(extension) => self.dispatch(peer, extension, body, now),
             None => Ok(()),
         }
@@ -140,10 +152,10 @@ impl Session {
 
     fn dispatch(&mut self, peer: PeerId, extension: Extension, body: &[u8], now: Time) -> Checked {
         match extension {
-            Extension::UploadOnly => self.on_upload_only(peer, body),
+            Extension::UploadOnly => self.on_upload_only(peer, body, now),
             Extension::Pex => self.on_pex(peer, body, now),
             Extension::Metadata => self.on_metadata(peer, body, now),
-            Extension::DontHave => Ok(()),
+            Extension::DontHave => self.on_dont_have(peer, body, now),
         }
     }
 
@@ -153,26 +165,54 @@ impl Session {
         if p.spoken.handshakes > EXTENDED_HANDSHAKES_MAX {
             return Err("handshakes of extensions over and over");
         }
-        match Handshake::decode(body) {
-            Ok(told) => {
-                p.spoken.update(&told);
-                let by = p.addr.ip();
-                if let Some(ip) = told.yourip {
-                    self.on_your_ip(by, ip);
-                }
-                self.begin_pex(peer, now);
+        let told = match Handshake::decode(body) {
+            Ok(told) => told,
+            Err(error) => {
+                // Nothing hangs on it: it is as if none had come.
+                log::debug!("{peer} {} sent a bad handshake of extensions: {error}", p.addr);
+                return Ok(());
             }
-            // Nothing hangs on it: it is as if none had come.
-            Err(error) => log::debug!("{peer} {} sent a bad handshake of extensions: {error}", p.addr),
+        };
+        p.spoken.update(&told);
+        p.depth = p.depth.min(p.depth_max());
+        let by = p.addr.ip();
+        if let Some(ip) = told.yourip {
+            self.on_your_ip(by, ip);
+        }
+        self.learn_home(peer, now);
+        self.begin_pex(peer, now);
+        self.close_useless(peer, now);
+        Ok(())
+    }
+
+    /// Who called us tells where it listens: it may be called there another time.
+    fn learn_home(&mut self, peer: PeerId, now: Time) {
+        let Some((t, p)) = self.swarm(peer) else { return };
+        let Some(port) = p.spoken.port.filter(|_| !p.outgoing && p.listens.is_none()) else { return };
+        let home = SocketAddr::new(p.addr.ip(), port);
+        // Peers of a private torrent come from its trackers alone (BEP 27).
+        if !t.spec.meta.private {
+            t.known.add(home, Source::Pex, now);
+        }
+        if t.known.has(home) {
+            t.known.on_connected(home);
+            p.listens = Some(home);
+        }
+    }
+
+    fn on_upload_only(&mut self, peer: PeerId, body: &[u8], now: Time) -> Checked {
+        let [told] = body else { return Err("upload_only of the wrong length") };
+        if let Some((_, p)) = self.swarm(peer) {
+            p.spoken.upload_only = *told != 0;
+            self.close_useless(peer, now);
         }
         Ok(())
     }
 
-    fn on_upload_only(&mut self, peer: PeerId, body: &[u8]) -> Checked {
-        let [told] = body else { return Err("upload_only of the wrong length") };
-        if let Some((_, p)) = self.swarm(peer) {
-            p.spoken.upload_only = *told != 0;
+    /// Two that want nothing more have no use for each other (BEP 21).
+    fn close_useless(&mut self, peer: PeerId, now: Time) {
+        if self.swarm(peer).is_some_and(|(t, p)| t.has_no_use_for(p)) {
+            self.close(peer, Why::BothSeeds, now);
         }
-        Ok(())
     }
 }

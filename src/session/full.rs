@@ -174,7 +174,7 @@ impl Session {
             return self.fail(id, Reason::DiskFull, error.to_string(), now);
         }
         for piece in lost {
-            self.lose(id, *piece);
+            self.lose(id, *piece, now);
         }
         self.on_full(id, error, now);
     }

@@ -33,7 +33,7 @@ impl Session {
         t.haves.pieces.push(piece);
         let many = t.haves.pieces.len() * t.peers.len() >= HAVES_MAX;
         if last || many || now >= t.haves.rest {
-            return self.tell_haves(torrent, now);
+            return self.flush_haves(torrent, now);
         }
         let mut armed = t.haves.armed.unwrap_or(Time::NEVER);
         self.timers.arm(&mut armed, t.haves.rest, Key::Haves(torrent));
@@ -43,10 +43,10 @@ impl Session {
     pub(super) fn on_haves_timer(&mut self, torrent: TorrentId, at: Time, now: Time) {
         let Some(t) = self.torrents.get_mut(torrent).filter(|t| t.haves.is_armed(at)) else { return };
         t.haves.armed = None;
-        self.tell_haves(torrent, now);
+        self.flush_haves(torrent, now);
     }
 
-    fn tell_haves(&mut self, torrent: TorrentId, now: Time) {
+    fn flush_haves(&mut self, torrent: TorrentId, now: Time) {
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         let mut pieces = std::mem::take(&mut t.haves.pieces);
         // One that could not be read again since is missing.

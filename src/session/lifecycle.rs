@@ -70,6 +70,7 @@ impl Session {
             super_seed: None,
             goal: Goal::default(),
             going: 0,
+            gifts: 0,
             upload_only_told: false,
             failed: false,
             full: Full::default(),
@@ -199,7 +200,7 @@ impl Session {
         let Some(t) = self.torrents.get(id) else { return };
         for peer in t.peers.clone() {
             self.update_interest(peer, now);
-            if self.peers.get(peer).is_some_and(super::peer::Peer::is_seed) {
+            if self.swarm(peer).is_some_and(|(t, p)| t.has_no_use_for(p)) {
                 self.close(peer, Why::BothSeeds, now);
             }
         }

@@ -99,7 +99,7 @@ impl Lsd {
 impl Session {
     /// A torrent runs: the neighbours hear of it.
     pub(super) fn join_lsd(&mut self, id: TorrentId, now: Time) {
-        let public = self.torrents.get(id).is_some_and(|t| t.running() && !t.spec.meta.private);
+        let public = self.torrents.get(id).is_some_and(|t| t.swarming() && !t.spec.meta.private);
         if let Some(lsd) = self.lsd.as_mut().filter(|_| public) {
             lsd.join(id, now);
             self.arm_lsd();
@@ -158,7 +158,7 @@ impl Session {
         from.set_port(announce.port);
         for info_hash in announce.torrents() {
             let Some(id) = self.by_hash.get(&info_hash).copied() else { continue };
-            let Some(t) = self.torrents.get_mut(id).filter(|t| t.running() && !t.spec.meta.private) else {
+            let Some(t) = self.torrents.get_mut(id).filter(|t| t.swarming() && !t.spec.meta.private) else {
                 continue;
             };
             if t.known.add(from, Source::Local, now) {

@@ -64,7 +64,7 @@ impl Session {
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         let Some(id) = p.torrent else { return Ok(()) };
         match (message, t.fetch.as_mut()) {
-            (Metadata::Request { piece }, _) => self.on_metadata_request(peer, piece, now),
+            (Metadata::Request { piece }, _) => return self.on_metadata_request(peer, piece, now),
             (Metadata::Data { piece, total, data }, Some(fetch)) => {
                 match fetch.on_data(peer, piece, total, data, now) {
                     Taken::Wrong(what) => return Err(what),
@@ -126,6 +126,7 @@ impl Session {
         }
         let picker = new_picker(&spec, &mut self.rng);
         let Some(t) = self.torrents.get_mut(id) else { return };
+        t.web.add(&spec.web_seeds);
         (t.spec, t.fetch, t.picker) = (spec, None, picker);
         t.wanted = t.picker.left();
         t.news.moved = true;
@@ -144,15 +145,13 @@ impl Session {
     /// The torrent turned out private (BEP 27): from now on its peers come from its trackers.
     fn turn_private(&mut self, id: TorrentId, now: Time) {
         self.leave_dht(id);
+        self.leave_lsd(id);
         let Some(t) = self.torrents.get_mut(id) else { return };
         t.known.keep_private();
         // Who came in may have found us anywhere.
-        for peer in t.peers.clone() {
-            let Some(t) = self.torrents.get(id) else { return };
-            if self.peers.get(peer).is_some_and(|p| !t.known.has(p.addr)) {
-                self.close(peer, Why::Private, now);
-            }
-        }
+        let theirs = self.peers.iter().filter(|(_, p)| p.torrent == Some(id) && !t.known.has(p.addr));
+        let foreign: Vec<PeerId> = theirs.map(|(peer, _)| peer).collect();
+        foreign.into_iter().for_each(|peer| self.close(peer, Why::Private, now));
     }
 
     /// The torrent runs: the peers that it had before hear what is here, and what they said meanwhile counts.
@@ -166,7 +165,7 @@ impl Session {
         for peer in t.peers.clone() {
             self.actions.push_back(Action::Expect { peer, max });
             self.tell_extensions(peer, now);
-            if !self.tell_pieces(id, peer, now) {
+            if !self.tell_haves(id, peer, now) {
                 self.close(peer, Why::Replaced, now);
                 continue;
             }
@@ -178,7 +177,8 @@ impl Session {
     /// Why the metadata does not come.
     pub(super) fn stuck_without_metadata(&self, t: &Torrent) -> Option<String> {
         if t.peers.is_empty() {
-            let alone = t.spec.trackers.is_empty() && self.dht.is_none() && t.known.len() == 0;
+            let alone = t.spec.trackers.is_empty() && self.dht.is_none() && self.lsd.is_none();
+            let alone = alone && t.known.len() == 0;
             let words = if alone { "nobody to ask: no tracker, no peer and no DHT" } else { "no peers" };
             return Some(t.announcer.status().unwrap_or_else(|| words.to_owned()));
         }

@@ -9,10 +9,12 @@ mod checks;
 mod choker;
 mod connections;
 mod dht;
+mod dont_have;
 mod doubt;
 mod download;
 mod ending;
 mod extensions;
+mod fast;
 mod full;
 mod goal;
 mod haves;
@@ -371,6 +373,10 @@ impl Session {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.heard = now;
         log::trace!("{peer} {message:?}");
+        if let Some(told) = metadata::Told::of(message).filter(|_| self.is_early(peer)) {
+            let kept = self.keep_early(peer, told);
+            return kept.unwrap_or_else(|what| self.close(peer, Why::Protocol(what), now));
+        }
         match message {
             Message::KeepAlive | Message::Other { .. } => Ok(()),
             Message::Port(port) => {
@@ -384,14 +390,14 @@ impl Session {
             Message::Have(piece) => self.on_have(peer, *piece, now),
             Message::Bitfield(bits) => self.on_bitfield(peer, bits, now),
             Message::Request(block) => self.on_request(peer, *block),
-            Message::Cancel(block) => self.on_cancel(peer, *block),
+            Message::Cancel(block) => self.on_cancel(peer, *block, now),
             Message::Piece(_) => Err("a piece without its payload"),
             Message::Extended { id, body } => self.on_extended(peer, *id, body, now),
-            Message::Suggest(_)
-            | Message::HaveAll
-            | Message::HaveNone
-            | Message::Reject(_)
-            | Message::AllowedFast(_) => Err("a message of the fast extension, which was not agreed on"),
+            Message::Suggest(piece) => self.on_suggest(peer, *piece),
+            Message::HaveAll => self.on_have_all(peer, true, now),
+            Message::HaveNone => self.on_have_all(peer, false, now),
+            Message::Reject(block) => self.on_reject(peer, *block, now),
+            Message::AllowedFast(piece) => self.on_allowed_fast(peer, *piece, now),
         }
         .unwrap_or_else(|what| self.close(peer, Why::Protocol(what), now));
     }

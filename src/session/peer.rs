@@ -2,6 +2,7 @@
 
 use super::choker::Turn;
 use super::extensions::Spoken;
+use super::fast::Fast;
 use super::metadata::{Asks, Early};
 use super::pex::Part;
 use super::picker::Pieces;
@@ -11,7 +12,10 @@ use crate::base::bits::Bitfield;
 use crate::base::buf::BLOCK;
 use crate::base::rate::Rate;
 use crate::base::time::Time;
-use crate::limits::{HANDSHAKE_TIMEOUT, MSE_TIMEOUT, PIPELINE, PIPELINE_START, PIPELINE_UNKNOWN};
+use crate::limits::{
+    HANDSHAKE_TIMEOUT, MSE_TIMEOUT, PIPELINE, PIPELINE_START, PIPELINE_UNKNOWN, REQUESTS_LATE_MAX,
+    REQUESTS_OUT_MAX,
+};
 use crate::proto::layout::Block;
 use crate::proto::mse::Method;
 use std::collections::VecDeque;
@@ -61,6 +65,10 @@ pub(super) struct Peer {
 
     /// What it told in handshakes of extensions.
     pub(super) spoken: Spoken,
+    /// Its part in [`super::fast`].
+    pub(super) fast: Fast,
+    /// Where it says that it listens, when it called us.
+    pub(super) listens: Option<SocketAddr>,
     /// Its part in [`super::pex`].
     pub(super) pex: Part,
     /// What it has.
@@ -71,6 +79,8 @@ pub(super) struct Peer {
     pub(super) asks: Asks,
     /// How many bitfields it sent.
     pub(super) bitfields: u32,
+    /// How many pieces it said that it lost.
+    pub(super) lost: u32,
     /// The picker knows it as one that has everything.
     pub(super) counted_as_seed: bool,
     /// How many of its pieces we want and lack.
@@ -86,7 +96,7 @@ pub(super) struct Peer {
 
     /// Requests open with it, oldest first.
     pub(super) asked: VecDeque<Block>,
-    /// Requests given up after a choke or a time-out: should the block come all the same, it is welcome.
+    /// Requests given up after a choke, a cancel or a time-out: should the block come all the same, it is welcome.
     pub(super) late: VecDeque<Block>,
     /// It stands in line for requests under the rate limit.
     pub(super) in_line: bool,
@@ -131,11 +141,14 @@ impl Peer {
             active: now,
             armed: Time::NEVER,
             spoken: Spoken::default(),
+            fast: Fast::default(),
+            listens: None,
             pex: Part::default(),
             has: Bitfield::default(),
             early: None,
             asks: Asks::default(),
             bitfields: 0,
+            lost: 0,
             counted_as_seed: false,
             interesting: 0,
             am_interested: false,
@@ -189,7 +202,22 @@ impl Peer {
     pub(super) fn tune_depth(&mut self, now: Time) {
         let ahead = self.rate(now).saturating_mul(PIPELINE.as_secs()) / u64::from(BLOCK);
         let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
-        self.depth = PIPELINE_START.saturating_add(ahead).min(PIPELINE_UNKNOWN);
+        self.depth = PIPELINE_START.saturating_add(ahead).min(self.depth_max());
+    }
+
+    /// How many requests it keeps, as it says (BEP 10); the others are asked no more than others ask.
+    pub(super) fn depth_max(&self) -> u32 {
+        self.spoken.reqq.map_or(PIPELINE_UNKNOWN, |reqq| reqq.clamp(1, REQUESTS_OUT_MAX))
+    }
+
+    /// Where it can be called, as far as we know.
+    pub(super) fn home(&self) -> SocketAddr {
+        self.listens.unwrap_or(self.addr)
+    }
+
+    /// Whether it knows that we have this piece, if we do: a super-seed hides most.
+    pub(super) fn was_told(&self, piece: u32) -> bool {
+        self.offer.is_none_or(|offer| offer.shows(piece))
     }
 
     /// Whether this block was asked for and not given up for good.
@@ -214,8 +242,19 @@ impl Peer {
     /// Gives up the open requests; the blocks may still come.
     pub(super) fn give_up_requests(&mut self) {
         self.late.append(&mut self.asked);
-        while self.late.len() > PIPELINE_UNKNOWN as usize {
+        self.trim_late();
+    }
+
+    /// Gives up one open request; the block, or a reject, may still come.
+    pub(super) fn give_up(&mut self, at: usize) {
+        self.late.extend(self.asked.remove(at));
+        self.trim_late();
+    }
+
+    fn trim_late(&mut self) {
+        while self.late.len() > REQUESTS_LATE_MAX {
             self.late.pop_front();
+            self.fast.forgot = true;
         }
     }
 }
@@ -243,6 +282,11 @@ mod tests {
         p.down.add(1 << 40, now);
         p.tune_depth(now);
         assert_eq!(p.depth, PIPELINE_UNKNOWN);
+        for (reqq, depth) in [(40, 40), (500, 500), (1, 1), (u32::MAX, REQUESTS_OUT_MAX)] {
+            p.spoken.reqq = Some(reqq);
+            p.tune_depth(now);
+            assert_eq!(p.depth, depth, "it keeps {reqq}");
+        }
         p.tune_depth(now + Duration::from_secs(30));
         assert_eq!(p.depth, PIPELINE_START);
     }
@@ -250,13 +294,13 @@ mod tests {
     #[test]
     fn requests_given_up_are_still_expected_but_not_without_bound() {
         let mut p = peer();
-        for begin in 0..2 * PIPELINE_UNKNOWN {
+        for begin in 0..2 * REQUESTS_LATE_MAX as u32 {
             p.asked.push_back(Block { piece: 0, begin, len: 1 });
         }
         let last = *p.asked.back().unwrap();
         p.give_up_requests();
         assert!(p.asked.is_empty() && p.expects(last));
-        assert_eq!(p.late.len(), PIPELINE_UNKNOWN as usize);
+        assert_eq!((p.late.len(), p.fast.forgot), (REQUESTS_LATE_MAX, true));
         p.settle(last);
         assert!(!p.expects(last));
     }

@@ -24,6 +24,13 @@ pub(super) struct Offer {
     told: u32,
 }
 
+impl Offer {
+    /// Whether the peer was told that we have this piece.
+    pub(super) fn shows(&self, piece: u32) -> bool {
+        self.piece == Some(piece) || piece < self.told
+    }
+}
+
 /// A torrent that super-seeds.
 #[derive(Debug)]
 pub(super) struct SuperSeed {
@@ -57,6 +64,12 @@ impl SuperSeed {
         }
     }
 
+    pub(super) fn on_dont_have(&mut self, piece: u32, offer: Option<Offer>) {
+        if offer.and_then(|offer| offer.piece) != Some(piece) {
+            self.step(piece, false);
+        }
+    }
+
     pub(super) fn on_bitfield(&mut self, old: &Bitfield, new: &Bitfield, offer: Option<Offer>) {
         self.count(old, offer, false);
         self.count(new, offer, true);
@@ -69,11 +82,13 @@ impl SuperSeed {
         }
     }
 
-    /// The piece that the fewest have or are shown, of those that this peer lacks. `from` breaks ties.
-    fn rarest(&self, has: &Bitfield, from: u32) -> Option<u32> {
+    /// The piece that the fewest have or are shown, of those that we have and this peer lacks. `from` breaks ties.
+    fn rarest(&self, have: &Bitfield, has: &Bitfield, from: u32) -> Option<u32> {
         let pieces = self.spread.len() as u32;
         let turned = (from..pieces).chain(0..from.min(pieces));
-        turned.filter(|piece| !has.get(*piece)).min_by_key(|piece| self.spread[*piece as usize])
+        turned
+            .filter(|piece| have.get(*piece) && !has.get(*piece))
+            .min_by_key(|piece| self.spread[*piece as usize])
     }
 }
 
@@ -113,7 +128,7 @@ impl Session {
         let (Some(shown), Some(offer)) = (&mut t.super_seed, &mut p.offer) else { return };
         let from = self.rng.below(shown.spread.len() as u32);
         (offer.got, offer.alone) = (false, None);
-        if let Some(piece) = shown.rarest(&p.has, from) {
+        if let Some(piece) = shown.rarest(t.picker.have(), &p.has, from) {
             offer.piece = Some(piece);
             shown.step(piece, true);
             self.send(peer, Message::Have(piece), now);
@@ -192,10 +207,14 @@ impl Session {
         let until = pieces.min(from.saturating_add(SUPER_REVEAL));
         offer.told = until;
         let shown = offer.piece;
-        let lacks: Vec<u32> = (from..until).filter(|n| !p.has.get(*n) && Some(*n) != shown).collect();
         if until == pieces {
             p.offer = None;
         }
+        let Some(have) = p.torrent.and_then(|t| self.torrents.get(t)).map(|t| t.picker.have()) else {
+            return;
+        };
+        let news = |n: &u32| have.get(*n) && !p.has.get(*n) && Some(*n) != shown;
+        let lacks: Vec<u32> = (from..until).filter(news).collect();
         for piece in lacks {
             self.send(peer, Message::Have(piece), now);
         }
@@ -210,13 +229,17 @@ mod tests {
     fn the_piece_that_is_least_spread_is_shown() {
         let mut s = SuperSeed { spread: vec![0; 4], seeds: vec![] };
         let mut has = Bitfield::new(4);
-        assert_eq!(s.rarest(&has, 2), Some(2), "ties are broken by chance");
+        let all = Bitfield::full(4);
+        assert_eq!(s.rarest(&all, &has, 2), Some(2), "ties are broken by chance");
+        let mut some = Bitfield::full(4);
+        some.clear(2);
+        assert_eq!(s.rarest(&some, &has, 2), Some(3), "what is lost is not shown");
         s.step(2, true);
         has.set(3);
         s.count(&has, None, true);
-        assert_eq!((s.spread.clone(), s.rarest(&has, 2)), (vec![0, 0, 1, 1], Some(0)));
+        assert_eq!((s.spread.clone(), s.rarest(&all, &has, 2)), (vec![0, 0, 1, 1], Some(0)));
         s.count(&Bitfield::full(4), Some(Offer { piece: Some(2), ..Offer::default() }), true);
         assert_eq!(s.spread, [1, 1, 1, 2], "a piece that is shown is counted already");
-        assert_eq!(s.rarest(&Bitfield::full(4), 0), None);
+        assert_eq!(s.rarest(&all, &all, 0), None);
     }
 }

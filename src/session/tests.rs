@@ -3,8 +3,11 @@
 mod dht;
 mod encryption;
 mod extensions;
+mod fast;
 mod haves;
+mod metadata;
 mod trackers;
+mod upload;
 
 use super::*;
 use crate::api::{Encryption, Job, Opened, Spec};

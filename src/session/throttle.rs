@@ -76,7 +76,7 @@ impl Throttle {
 impl Session {
     /// The peer may have room for requests: it has its turn when the limit allows.
     pub(super) fn stand_in_line(&mut self, peer: PeerId, now: Time) {
-        let room = self.room(peer) > 0;
+        let room = self.room(peer, now) > 0;
         if let Some(p) = self.peers.get_mut(peer)
             && room
             && !p.in_line
@@ -89,8 +89,8 @@ impl Session {
 
     /// How many more requests a peer may have open under the limit: no more than a second's worth of all that may
     /// come in, two at least.
-    fn room(&self, peer: PeerId) -> u32 {
-        let Some(p) = self.peers.get(peer).filter(|p| p.am_interested && !p.choking) else { return 0 };
+    fn room(&self, peer: PeerId, now: Time) -> u32 {
+        let Some(p) = self.peers.get(peer).filter(|p| p.may_be_asked(now)) else { return 0 };
         let second = u32::try_from(self.throttle.down.rate() / u64::from(BLOCK)).unwrap_or(u32::MAX);
         p.depth.min(second.max(2)).saturating_sub(p.asked.len() as u32)
     }
@@ -111,14 +111,14 @@ impl Session {
                 }
                 continue;
             }
-            let room = self.room(peer);
+            let room = self.room(peer, now);
             // A peer that is gone left its name here.
             let Some(p) = self.peers.get_mut(peer) else { continue };
             p.in_line = false;
             let bytes = self.ask(peer, room.min(allowed), now);
             self.throttle.down.take(bytes);
             if bytes > 0
-                && self.room(peer) > 0
+                && self.room(peer, now) > 0
                 && let Some(p) = self.peers.get_mut(peer)
             {
                 p.in_line = true;

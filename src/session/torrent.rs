@@ -8,6 +8,7 @@ use super::goal::Goal;
 use super::haves::Haves;
 use super::known::Known;
 use super::metadata::Fetch;
+use super::peer::Peer;
 use super::pex::Roll;
 use super::picker::Picker;
 use super::super_seed::SuperSeed;
@@ -137,6 +138,8 @@ pub(super) struct Torrent {
     pub(super) goal: Goal,
     /// Bytes of blocks that are read for peers or stand in their outboxes.
     pub(super) going: u64,
+    /// Bytes given to peers that are choked ([`super::fast`]).
+    pub(super) gifts: u64,
     /// What its peers were told of [`Torrent::upload_only`] last.
     pub(super) upload_only_told: bool,
     /// It could not go on.
@@ -178,6 +181,11 @@ impl Torrent {
     /// Whether it wants nothing more of its peers, though it may not have all (BEP 21).
     pub(super) fn upload_only(&self) -> bool {
         self.running() && !self.lacks()
+    }
+
+    /// Whether neither side has anything for the other: both have all, or want nothing more (BEP 21).
+    pub(super) fn has_no_use_for(&self, p: &Peer) -> bool {
+        self.upload_only() && (p.is_seed() || p.spoken.upload_only)
     }
 
     pub(super) fn running(&self) -> bool {

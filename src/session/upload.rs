@@ -84,7 +84,11 @@ impl Session {
         }
         if !t.picker.have().get(block.piece) {
             // One that we told of and lost since may come back. If not, the peer shall come again to hear what there is.
-            return match t.doubt.is_lost(block.piece) {
+            return match t.doubt.is_lost(block.piece) || p.fast.serves(block.piece) {
+                true if p.fast.on => {
+                    self.reject(peer, block, now);
+                    Ok(())
+                }
                 true if t.spec.seed_only && !t.doubt.is_looked_at(block.piece) => {
                     self.close(peer, Why::Stopping, now);
                     Ok(())
@@ -94,9 +98,11 @@ impl Session {
             };
         }
         // A request may cross our choke on the wire: that is nobody's fault.
-        if p.am_choking {
+        if p.am_choking && !self.grant(peer, block) {
+            self.reject(peer, block, now);
             return Ok(());
         }
+        let Some(p) = self.peers.get_mut(peer) else { return Ok(()) };
         if p.queue.len() >= REQUESTS_IN_MAX {
             return Err("too many requests");
         }
@@ -111,11 +117,12 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn on_cancel(&mut self, peer: PeerId, block: Block) -> Checked {
+    pub(super) fn on_cancel(&mut self, peer: PeerId, block: Block, now: Time) -> Checked {
         if let Some(p) = self.peers.get_mut(peer)
             && let Some(at) = p.queue.iter().position(|b| *b == block)
         {
             p.queue.remove(at);
+            self.reject(peer, block, now);
         }
         Ok(())
     }
@@ -213,25 +220,32 @@ impl Session {
             self.round.bufs = self.round.bufs.saturating_sub(1);
             self.gone(torrent, block.len.into());
             match at.cmp(&good) {
-                Ordering::Less => {}
-                Ordering::Equal => bad = Some(block.piece),
+                Ordering::Less => self.reject(peer, block, now),
+                Ordering::Equal => {
+                    bad = Some(block.piece);
+                    self.reject(peer, block, now);
+                }
                 Ordering::Greater => again.push(block),
             }
         }
         if let (Some(piece), Some((_, error))) = (bad, failed) {
             self.on_read_error(torrent, piece, &error, now);
-            self.ask_again(torrent, peer, again);
+            self.ask_again(torrent, peer, again, now);
         }
         self.join_round(peer);
         self.pump_reads(now);
     }
 
     /// Requests go back to the front of a peer's queue, those of pieces that are still there.
-    fn ask_again(&mut self, torrent: TorrentId, peer: PeerId, blocks: Vec<Block>) {
-        let Some(t) = self.torrents.get(torrent) else { return };
-        let Some(p) = self.peers.get_mut(peer).filter(|p| !p.am_choking) else { return };
-        for block in blocks.into_iter().rev().filter(|block| t.picker.have().get(block.piece)) {
-            p.queue.push_front(block);
+    fn ask_again(&mut self, torrent: TorrentId, peer: PeerId, blocks: Vec<Block>, now: Time) {
+        for block in blocks.into_iter().rev() {
+            let there = self.torrents.get(torrent).is_some_and(|t| t.picker.have().get(block.piece));
+            let choked = self.peers.get(peer).is_none_or(|p| p.am_choking);
+            if !there || choked && !self.grant(peer, block) {
+                self.reject(peer, block, now);
+            } else if let Some(p) = self.peers.get_mut(peer) {
+                p.queue.push_front(block);
+            }
         }
     }
 

@@ -38,7 +38,7 @@ struct Fetch {
     /// Blocks that are ordered and have no buffer yet, and those that have one, with the worker they are let in for.
     due: VecDeque<Block>,
     lent: VecDeque<(Block, u8)>,
-    /// Something came since the last order was filled.
+    /// Something came.
     came: bool,
     /// It was told to drop everything, and has not said that it did.
     stopping: bool,
@@ -198,7 +198,10 @@ impl Session {
         let Some(t) = self.torrents.get_mut(torrent).filter(|t| t.downloading()) else { return false };
         let Some(seed) = t.web.get(at) else { return false };
         let rate = seed.rate(now);
-        let count = blocks_due(rate, second, t.picker.is_endgame());
+        // Towards the end orders become short: what waits in one is asked of others too.
+        let left = usize::try_from(t.picker.left() / u64::from(BLOCK) / 4).unwrap_or(usize::MAX);
+        let endgame = t.picker.is_endgame();
+        let count = blocks_due(rate, second, endgame).min(left.max(WEB_BLOCKS_MIN));
         // One that is not known yet counts as fast: it gets pieces of its own.
         let rate = if rate == 0 { u64::from(t.spec.meta.layout.piece_length()) } else { rate };
         let asker = Asker { peer: id, from: sender(at), has: seed.pieces(), rate };
@@ -374,7 +377,6 @@ impl Session {
     fn on_web_done(&mut self, slot: usize, now: Time) {
         let Some(fetch) = self.web.get(slot) else { return };
         fetch.gets = fetch.gets.saturating_sub(1);
-        fetch.came = false;
         let (torrent, at, stopping) = (fetch.torrent, fetch.seed, fetch.stopping);
         if let Some(seed) = self.torrents.get_mut(torrent).and_then(|t| t.web.get_mut(at)) {
             seed.on_done();

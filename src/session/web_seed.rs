@@ -11,7 +11,7 @@ use crate::limits::{
     WEB_SEEDS_MAX,
 };
 use crate::proto::layout::Block;
-use crate::proto::metainfo::Metainfo;
+use crate::proto::metainfo::{File, Metainfo};
 use crate::proto::tracker::url::{Host, Url};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -194,7 +194,8 @@ impl WebSeed {
             }
             WebFailure::Busy { status, after } => {
                 let why = format!("it has no time for us (HTTP status {status})");
-                self.back_off(why, WEB_RETRY, after.unwrap_or_default(), now)
+                let first = if after.is_some() { WEB_RETRY_SOON } else { WEB_RETRY };
+                self.back_off(why, first, after.unwrap_or_default(), now)
             }
             WebFailure::Moved { file, to } => self.on_moved(file, to, meta),
             WebFailure::Missing { file, why } => self.on_missing(file, &why, meta, missing, now),
@@ -280,8 +281,7 @@ impl WebSeed {
             has.clear(piece);
         }
         self.misses += 1;
-        let name =
-            meta.files.get(file).map_or_else(String::new, super::super::proto::metainfo::File::display);
+        let name = meta.files.get(file).map_or_else(String::new, File::display);
         if !has.iter().any(missing) {
             return self.drop(format!("it does not have {name} ({why})"));
         }

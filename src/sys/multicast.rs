@@ -15,6 +15,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// How many routers a word may pass: BEP 14 wants more than none, for houses with several networks.
 const HOPS: u32 = 4;
 
+/// The loopback device of Linux.
+const LOOPBACK: &str = "lo";
+
 /// Which way a word goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
@@ -91,9 +94,8 @@ impl Group {
     }
 
     fn find_ways(&self) -> Vec<Way> {
-        let fd = self.socket.as_fd();
-        if let Some(device) = &self.route.device {
-            return name_to_index(fd, device).ok().map(Way::Device).into_iter().collect();
+        if let Some(device) = self.route.device.as_deref().filter(|_| !self.is_bound()) {
+            return self.way(device).into_iter().collect();
         }
         match self.route.local(self.family()) {
             Some(IpAddr::V4(ip)) if !ip.is_unspecified() => vec![Way::Address(ip)],
@@ -103,24 +105,50 @@ impl Group {
                 .map(|(_, at)| Way::Device(at))
                 .into_iter()
                 .collect(),
-            _ => devices(fd).into_iter().map(Way::Device).collect(),
+            _ => self.all_ways(),
         }
+    }
+
+    /// Whether `--bind` names an address of this family.
+    fn is_bound(&self) -> bool {
+        self.route.local(self.family()).is_some_and(|ip| !ip.is_unspecified())
+    }
+
+    /// By this device. Of the loopback one the system takes no address by itself for what goes to a group.
+    fn way(&self, device: &str) -> Option<Way> {
+        if device == LOOPBACK && self.family() == Family::V4 {
+            return Some(Way::Address(Ipv4Addr::LOCALHOST));
+        }
+        name_to_index(&self.socket, device).ok().map(Way::Device)
+    }
+
+    /// By each network device that there is, but the loopback one only if there is no other; where the system does not
+    /// tell them, by the one of its choice.
+    fn all_ways(&self) -> Vec<Way> {
+        let Ok(text) = fs::read_to_string("/proc/net/dev") else { return vec![Way::Device(0)] };
+        let names = text.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim()));
+        let ways: Vec<Way> = names
+            .filter(|name| *name != LOOPBACK)
+            .filter_map(|name| self.way(name))
+            .take(LSD_DEVICES)
+            .collect();
+        if ways.is_empty() { self.way(LOOPBACK).into_iter().collect() } else { ways }
     }
 
     fn enter(&self, way: Way) -> io::Result<()> {
         let any = Ipv4Addr::UNSPECIFIED;
         match (self.addr.ip(), way) {
             (IpAddr::V4(group), Way::Address(ip)) => {
-                sockopt::set_ip_add_membership(&self.socket, &group, &ip)?
+                sockopt::set_ip_add_membership(&self.socket, &group, &ip)?;
             }
             (IpAddr::V4(group), Way::Device(0)) => {
-                sockopt::set_ip_add_membership(&self.socket, &group, &any)?
+                sockopt::set_ip_add_membership(&self.socket, &group, &any)?;
             }
             (IpAddr::V4(group), Way::Device(at)) => {
                 sockopt::set_ip_add_membership_with_ifindex(&self.socket, &group, &any, at)?;
             }
             (IpAddr::V6(group), Way::Device(at)) => {
-                sockopt::set_ipv6_add_membership(&self.socket, &group, at)?
+                sockopt::set_ipv6_add_membership(&self.socket, &group, at)?;
             }
             (IpAddr::V6(_), Way::Address(_)) => return Err(io::ErrorKind::AddrNotAvailable.into()),
         }
@@ -151,23 +179,6 @@ impl AsFd for Group {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// The numbers of the network devices that there are, but the loopback one if there is another; where the system does
-/// not tell, that of its own choice.
-fn devices(fd: BorrowedFd<'_>) -> Vec<u32> {
-    let Ok(text) = fs::read_to_string("/proc/net/dev") else { return vec![0] };
-    let names = text.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim()));
-    let (mut outer, mut inner) = (Vec::new(), Vec::new());
-    for name in names {
-        let list = if name == "lo" { &mut inner } else { &mut outer };
-        list.extend(name_to_index(fd, name).ok());
-    }
-    if outer.is_empty() {
-        return inner;
-    }
-    outer.truncate(LSD_DEVICES);
-    outer
 }
 
 /// Our IPv6 addresses and the numbers of their devices, as Linux tells them.

@@ -30,7 +30,7 @@ impl Cgroup {
     }
 
     /// The same command, in the group.
-    pub(crate) fn enter(&self, command: Command) -> Result<Command, Box<dyn Error>> {
+    pub(crate) fn enter(&self, command: &Command) -> Result<Command, Box<dyn Error>> {
         let mut inside = Command::new("sh");
         inside
             .args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec "$@""#])

@@ -146,16 +146,19 @@ fn measure(options: &Options, dir: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// A command as it is to be run here.
+type Changed = Result<Command, Box<dyn Error>>;
+
 /// Runs with what `change` makes of the command, each after one without.
 fn pairs(
     options: &Options,
     source: &Source,
     name: &str,
-    change: &dyn Fn(Command) -> Result<Command, Box<dyn Error>>,
+    change: &dyn Fn(&Command) -> Changed,
 ) -> Result<(), Box<dyn Error>> {
     let mut ratios = Vec::new();
     for round in 1..=options.rounds {
-        let plenty = source.run(options, Ok)?;
+        let plenty = source.run(options, as_it_is)?;
         println!("round {round}, plenty: {plenty}");
         let small = source.run(options, change)?;
         println!("round {round}, {name}: {small}");
@@ -164,6 +167,13 @@ fn pairs(
     ratios.sort_by(f64::total_cmp);
     println!("{name}: {:.2} of the speed with plenty (median of pairs)", ratios[ratios.len() / 2]);
     Ok(())
+}
+
+/// The same command.
+pub(crate) fn as_it_is(command: &Command) -> Changed {
+    let mut same = Command::new(command.get_program());
+    same.args(command.get_args());
+    Ok(same)
 }
 
 /// What one download took.
@@ -203,7 +213,7 @@ impl Source {
     fn run(
         &self,
         options: &Options,
-        change: impl FnOnce(Command) -> Result<Command, Box<dyn Error>>,
+        change: impl FnOnce(&Command) -> Changed,
     ) -> Result<Sample, Box<dyn Error>> {
         let data = self.dir.join("data");
         let (sample, _) = self.run_at(options, &data, 0, change)?;
@@ -217,7 +227,7 @@ impl Source {
         options: &Options,
         data: &Path,
         port: u16,
-        change: impl FnOnce(Command) -> Result<Command, Box<dyn Error>>,
+        change: impl FnOnce(&Command) -> Changed,
     ) -> Result<(Sample, Duration), Box<dyn Error>> {
         fs::create_dir_all(data)?;
         rustix::fs::syncfs(File::open(data)?)?;
@@ -241,7 +251,7 @@ impl Source {
             .arg("-d")
             .arg(data)
             .arg(self.dir.join("small.torrent"));
-        let mut command = change(command)?;
+        let mut command = change(&command)?;
         command.stdin(Stdio::null());
         let start = Instant::now();
         let mut child = command.spawn()?;

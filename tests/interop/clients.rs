@@ -27,6 +27,7 @@ pub(crate) enum Role {
 /// What one process of a client needs to know.
 pub(crate) struct Start<'a> {
     pub(crate) role: Role,
+    /// A .torrent file, or a magnet link for a leecher.
     pub(crate) torrent: &'a Path,
     /// Where the content is, or goes.
     pub(crate) data: &'a Path,
@@ -244,9 +245,26 @@ fn transmission(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
     // What lies in this folder it loads at its start; content of the right size it takes for complete.
     let torrents = start.home.join("torrents");
     fs::create_dir_all(&torrents)?;
-    fs::copy(start.torrent, torrents.join("only.torrent"))?;
+    match start.torrent.to_str().and_then(|link| link.strip_prefix("magnet:?xt=urn:btih:")) {
+        // By another name it would not find it when the metadata has come.
+        Some(hex) => {
+            let name = format!("{}.{}.torrent", &hex[..40], &hex[..16]);
+            fs::write(torrents.join(name), transmission_link(hex))?;
+        }
+        None => _ = fs::copy(start.torrent, torrents.join("only.torrent"))?,
+    }
     command.args(["--foreground", "--log-error", "--config-dir"]).arg(start.home);
     Ok(())
+}
+
+/// How Transmission keeps a magnet link over a restart.
+fn transmission_link(hex: &str) -> Vec<u8> {
+    let digits = hex.get(..40).unwrap_or(hex).as_bytes();
+    let hash = digits
+        .chunks(2)
+        .map(|pair| str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()));
+    let hash: Vec<u8> = hash.map(|byte| byte.expect("a hex digit")).collect();
+    [b"d11:magnet-infod9:info_hash20:", &hash[..], b"ee"].concat()
 }
 
 /// What Transmission says of its only torrent. None: it does not answer yet.

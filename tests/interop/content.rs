@@ -190,4 +190,10 @@ impl Torrent {
         let info_hash = info_hash.unwrap_or_else(|| panic!("transmission-show: {shown}")).to_string();
         Torrent { path, content, info_hash }
     }
+
+    /// The same for who has no file of it: its path is a magnet link, with `more` at the end.
+    pub(crate) fn link(&self, more: &str) -> Torrent {
+        let path = format!("magnet:?xt=urn:btih:{}{more}", self.info_hash).into();
+        Torrent { path, content: self.content.clone(), info_hash: self.info_hash.clone() }
+    }
 }

@@ -57,8 +57,11 @@ def run(args):
     everyone.add_rule("0.0.0.0", "255.255.255.255", 1)
     session.set_peer_class_filter(everyone)
 
-    params = lt.add_torrent_params()
-    params.ti = lt.torrent_info(args.torrent)
+    if args.torrent.startswith("magnet:"):
+        params = lt.parse_magnet_uri(args.torrent)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.data
     params.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
     if not args.pex:
@@ -85,6 +88,9 @@ def run(args):
                 say("finished")
                 if args.exit:
                     return
+            elif isinstance(alert, lt.peer_log_alert):
+                # Only with an alert_mask that asks for it.
+                say(alert.message())
             elif "error" in type(alert).__name__ or "failed" in type(alert).__name__:
                 print(alert, file=sys.stderr, flush=True)
 

@@ -7,11 +7,12 @@ use super::lab::{Lab, Process, address, can, has_network};
 use std::net::SocketAddr;
 
 /// A ptorrent that says whom it calls and who calls, and dials these.
-fn ours(lab: &Lab, torrent: &Torrent, peers: &[SocketAddr]) -> (Process, SocketAddr) {
+fn ours(lab: &Lab, torrent: &Torrent, more: &[&str], peers: &[SocketAddr]) -> (Process, SocketAddr) {
     let listen = address();
     let port = listen.port().to_string();
     let peers: Vec<String> = peers.iter().map(SocketAddr::to_string).collect();
     let mut args = vec!["-v", "-v", "--no-dht", "--no-lsd", "-p", &port];
+    args.extend(more);
     peers.iter().for_each(|peer| args.extend(["--peer", peer]));
     let mut process = lab.ptorrent_with(&args, &lab.folder("data"), listen.ip(), torrent);
     process.wait_until("it runs", |process| process.stdout().contains("downloading"));
@@ -27,8 +28,9 @@ fn in_the_middle(name: &str, client: Client) {
     let torrent = Torrent::new(&lab, Maker::Libtorrent, Content::single(5_000_001), None);
     let mut middle = lab.start_at(client, Role::Leech, &torrent, &[], address(), &["pex=1".to_string()]);
     middle.wait_ready(Role::Leech);
-    let (_first, there) = ours(&lab, &torrent, &[middle.listen]);
-    let (mut second, _) = ours(&lab, &torrent, &[middle.listen]);
+    // The first one hears of nobody, so that it cannot call before.
+    let (_first, there) = ours(&lab, &torrent, &["--no-pex"], &[middle.listen]);
+    let (mut second, _) = ours(&lab, &torrent, &[], &[middle.listen]);
     let dials = format!("dialling {there}");
     second.wait_until("it calls who it was told of", |second| second.stderr().contains(&dials));
 }
@@ -42,8 +44,8 @@ fn at_the_end(name: &str, client: Client) {
     let torrent = Torrent::new(&lab, Maker::Libtorrent, Content::single(5_000_001), None);
     let mut theirs = lab.start_at(client, Role::Leech, &torrent, &[], address(), &["pex=1".to_string()]);
     theirs.wait_ready(Role::Leech);
-    let (mut other, there) = ours(&lab, &torrent, &[]);
-    let (_middle, _) = ours(&lab, &torrent, &[there, theirs.listen]);
+    let (mut other, there) = ours(&lab, &torrent, &["--no-pex"], &[]);
+    let (_middle, _) = ours(&lab, &torrent, &[], &[there, theirs.listen]);
     let from = format!("{}:", theirs.listen.ip());
     other.wait_until("it is called by who was told of it", |other| {
         other.stderr().lines().any(|line| line.contains(&from) && line.ends_with(" came in"))

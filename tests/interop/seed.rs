@@ -1,5 +1,7 @@
 //! Real clients download from ptorrent.
 
+use std::net::TcpStream;
+
 use super::clients::{self, Client, Role};
 use super::content::{Content, Maker, Torrent};
 use super::lab::{Lab, Process, address, announce_url, can, has_network, tell};
@@ -156,4 +158,31 @@ fn mixed_swarm_of_ten() {
             ours.into_iter().for_each(|(leecher, _)| end(leecher));
         },
     );
+}
+
+/// Its log of the connection tells what it understood of us.
+#[test]
+fn libtorrent_hears_our_extensions() {
+    if !can(&[Client::Libtorrent]) {
+        return;
+    }
+    let lab = Lab::new("extensions");
+    let torrent = Torrent::new(&lab, Maker::Libtorrent, Content::single(4_000_001), None);
+    let data = lab.folder("data");
+    torrent.content.write(&data);
+    let seeder = address();
+    let port = seeder.port().to_string();
+    let mut ptorrent = lab.ptorrent(&["-s", "-p", &port], &data, seeder.ip(), &torrent);
+    ptorrent.wait_until("it listens", |_| TcpStream::connect(seeder).is_ok());
+    // What its script asks for, and the log of peers.
+    let settings = [format!("alert_mask={}", 73 | 1 << 15)];
+    let listen = address();
+    let mut leecher = lab.start_at(Client::Libtorrent, Role::Leech, &torrent, &[seeder], listen, &settings);
+    leecher.wait_complete(&torrent.content);
+    let log = leecher.process.stdout();
+    let version = format!("ptorrent {}", env!("CARGO_PKG_VERSION"));
+    for word in ["<== HAVE_ALL", "<== ALLOWED_FAST", "<== EXTENDED_HANDSHAKE", &version, "lt_donthave"] {
+        assert!(log.contains(word), "{word} is not in {log}");
+    }
+    end(ptorrent);
 }

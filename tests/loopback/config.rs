@@ -48,7 +48,10 @@ fn of_a_port_range_the_first_free_one_is_taken() {
     let (folder, _, _seeder) = scripted("range");
     let (_taken, port) = a_taken_port();
     let start = |range: &str| {
-        folder.file("range", format!("port = {range}\nbind = 127.0.0.1\nno-dht = true\n").as_bytes());
+        folder.file(
+            "range",
+            format!("port = {range}\nbind = 127.0.0.1\nno-dht = true\nno-lsd = true\n").as_bytes(),
+        );
         let mut command = Command::new(PTORRENT);
         command.current_dir(&folder.0).args([
             "--config",

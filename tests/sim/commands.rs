@@ -239,7 +239,9 @@ fn a_disk_that_cannot_be_read_again_and_again_is_an_error() {
     w.nodes[from].disk.bad.extend(0..40);
     leecher(&mut w, &spec, Link::default());
     assert!(w.run(5 * MINUTE, |w| state(w, from) == Some(State::Error)));
-    assert_eq!(w.nodes[from].disk.have().count(), 40 - READ_FAILS_MAX - 1);
+    // Reads of a few more were under way by then.
+    let left = w.nodes[from].disk.have().count();
+    assert!((40 - 2 * READ_FAILS_MAX..40 - READ_FAILS_MAX).contains(&left), "{left}");
     // It tries again when it is told to.
     w.nodes[from].disk.bad.clear();
     w.command(from, Command::Resume { number: 0 });

@@ -8,7 +8,7 @@ use ptorrent::proto::wire::handshake::Handshake;
 use ptorrent::proto::wire::message::Message;
 use std::borrow::Cow;
 
-fn hello(info_hash: InfoHash, who: u8) -> Vec<u8> {
+pub(crate) fn hello(info_hash: InfoHash, who: u8) -> Vec<u8> {
     Handshake { reserved: [0xff; 8], info_hash, peer_id: [who; 20] }.encode().to_vec()
 }
 

@@ -41,7 +41,11 @@ fn peers(w: &World, node: NodeId) -> Vec<u32> {
 /// One node downloads torrents with so many seeds each; the first has a minute of its own. It takes little a second,
 /// so that none of them is done soon.
 fn downloads(w: &mut World, candidates: &[usize]) -> NodeId {
-    let node = several(w, |c| c.max_download_rate = 128 << 10);
+    let node = several(w, |c| {
+        c.max_download_rate = 128 << 10;
+        // Nobody hears where it listens, so that all calls are its own.
+        c.port = 0;
+    });
     for (n, count) in candidates.iter().enumerate() {
         let name = format!("torrent {n}");
         let seeds = seeds(w, &name, 200, *count);

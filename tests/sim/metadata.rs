@@ -23,7 +23,7 @@ fn by_link(w: &mut World, of: &Arc<Spec>, disk: Disk, change: fn(&mut Spec)) -> 
     let peers = of.peers.clone();
     let trackers = of.trackers.clone();
     let make = move |meta| {
-        spec(1, 1, |spec| {
+        spec(1, PIECE, |spec| {
             (spec.meta, spec.trackers, spec.peers) = (meta, trackers.clone(), peers.clone());
             change(spec);
         })
@@ -268,6 +268,7 @@ fn who_asks_for_metadata_for_ever_is_refused() {
     let (sent, said) = (w.nodes[node].seen.bytes, &w.nodes[node].seen.messages);
     let len = u64::from(spec.meta.info_len);
     figure(format_args!("{sent} bytes sent of a dictionary of {len}: {said:?}"));
-    assert!((2 * len..6 * len).contains(&sent), "{sent} of {len}");
+    assert!((2 * len..4 * len).contains(&sent), "{sent} of {len}");
+    assert!(matches!(w.nodes[node].seen.closed[..], [Why::Protocol(_)]), "{:?}", w.nodes[node].seen.closed);
     wind_up(&mut w);
 }

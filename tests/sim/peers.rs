@@ -8,7 +8,7 @@ use ptorrent::limits::{HALF_OPEN_MAX, KNOWN_MAX, PEX_HEARD, PEX_REST, SOURCE_TUR
 use ptorrent::proto::extended::pex::{self, Added, Pex};
 use ptorrent::proto::extended::{Extension, HANDSHAKE, Handshake as Extensions, Ids};
 use ptorrent::proto::id::InfoHash;
-use ptorrent::proto::wire::handshake::Handshake;
+use ptorrent::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, Handshake};
 use ptorrent::proto::wire::message::Message;
 use ptorrent::session::Config;
 use std::borrow::Cow;
@@ -120,9 +120,9 @@ struct Teller {
 
 impl Teller {
     fn new(info_hash: InfoHash, names: &[SocketAddr], flood: bool) -> Teller {
-        let mut open = Handshake { reserved: [0xff; 8], info_hash, peer_id: [77; 20] }.encode().to_vec();
-        // It has nothing: of the fast extension something has to be said first.
-        Message::HaveNone.encode(&mut open);
+        let mut reserved = [0; 8];
+        (reserved[5], reserved[7]) = (EXTENSION_BIT, DHT_BIT);
+        let mut open = Handshake { reserved, info_hash, peer_id: [77; 20] }.encode().to_vec();
         let mut ids = Ids::default();
         ids.name(Extension::Pex, Extension::Pex.id());
         let body = Cow::Owned(Extensions { ids, ..Extensions::default() }.encode());
@@ -185,13 +185,28 @@ fn a_private_torrent_leaks_nothing() {
 #[test]
 fn thousands_of_candidates_keep_the_connections_full() {
     let mut w = World::new(seed());
-    let spec = spec(16, 1 << 18, |_| {});
-    let nodes: Vec<NodeId> = (0..40).map(|_| empty(&mut w, &spec, |c| c.max_conn = 60)).collect();
+    // Each has something that the others want, and it takes long: nobody makes room for being of no use.
+    let spec = spec(40, 16 << 20, |_| {});
+    let slow = Link { rate: 8 << 10, ..Link::default() };
+    let part = |w: &mut World, piece: u32| {
+        let node = w.add(slow, Disk::empty(40, 2), |c| c.max_conn = 60);
+        w.nodes[node].disk.set_good(piece..piece + 1);
+        w.start(node, &spec, NOW);
+        node
+    };
+    let nodes: Vec<NodeId> = (0..40).map(|piece| part(&mut w, piece)).collect();
     w.ghosts = ghosts(10_000);
     let full = 20;
-    let leech = w.add(Link::default(), Disk::empty(16, 2), |c| c.max_conn = full);
+    let leech = w.add(Link::default(), Disk::empty(40, 2), |c| c.max_conn = full);
     w.start(leech, &spec, Duration::from_secs(5));
     assert!(w.run(5 * MINUTE, |w| w.nodes[leech].seen.peers == full as u32), "{}", w.nodes[leech].seen.peers);
+    for round in 0..2 {
+        nodes[8 * round..8 * round + 8].iter().for_each(|node| w.kill(*node, NOW));
+        w.run(Duration::from_secs(5), |_| false);
+        // Who is of no use for a while may have to make room even then: it is full again, not always.
+        let refilled = w.run(5 * MINUTE, |w| w.nodes[leech].seen.peers == full as u32);
+        assert!(refilled, "{} after round {round}", w.nodes[leech].seen.peers);
+    }
     let seen = &w.nodes[leech].seen;
     assert!(
         seen.calling_max <= HALF_OPEN_MAX && seen.peers_max <= full,
@@ -199,15 +214,7 @@ fn thousands_of_candidates_keep_the_connections_full() {
         seen.calling_max,
         seen.peers_max
     );
-    for round in 0..5 {
-        nodes[4 * round..4 * round + 4].iter().for_each(|node| w.kill(*node, NOW));
-        w.run(3 * MINUTE, |_| false);
-        assert_eq!(w.nodes[leech].seen.peers, full as u32, "after round {round}");
-    }
-    // Nobody is called for ever: the dead ones are spent one after the other.
-    let before = w.nodes[leech].seen.dialled.len();
-    w.run(60 * MINUTE, |_| false);
-    assert!(before <= KNOWN_MAX + 100 && w.nodes[leech].seen.peers == full as u32);
+    assert!(seen.dialled.len() <= KNOWN_MAX, "{} of 10,000 were kept", seen.dialled.len());
 }
 
 #[test]

@@ -823,6 +823,11 @@ impl World {
             self.say(node, peer, &bytes, None);
         }
         if let (caller, Some(peer)) = self.conns[conn].ends[0] {
+            let half = self.nodes[caller].halves.get_mut(&peer);
+            if let Some(script) = half.and_then(|half| half.script.as_mut()) {
+                let bytes = script.open();
+                self.say(caller, peer, &bytes, None);
+            }
             self.tell(caller, Event::Connected { peer });
         }
     }
@@ -1152,6 +1157,10 @@ fn name(message: &Message<'_>) -> &'static str {
         Message::Bitfield(_) => "bitfield",
         Message::Request(_) => "request",
         Message::Cancel(_) => "cancel",
+        Message::HaveAll => "have all",
+        Message::HaveNone => "have none",
+        Message::Reject(_) => "reject",
+        Message::AllowedFast(_) => "allowed",
         Message::Port(_) => "port",
         _ => "other",
     }

@@ -1,8 +1,13 @@
 //! Piece hashes that are not in memory.
 
 use super::*;
-use crate::disk::due::keep;
+use crate::api::BadInfo;
+use crate::disk::due::{keep, kept as kept_by};
+use crate::disk::info::digest;
 use crate::limits::DUE_HELD;
+use crate::proto::extended::metadata::PIECE;
+use crate::proto::id::InfoHash;
+use crate::proto::metainfo::wrap;
 
 /// A torrent whose hashes lie in the state folder.
 fn kept(temp: &Temp, seed: u8) -> (Spec, Vec<u8>) {
@@ -81,6 +86,42 @@ fn without_a_copy_the_hashes_stay_in_memory() {
     fs::write(temp.0.join("torrents"), "in the way").unwrap();
     keep(&mut meta, &temp.0).unwrap_err();
     assert!(meta.holds_hashes());
+}
+
+#[test]
+fn metadata_from_peers_is_hashed_read_kept_and_served() {
+    let temp = Temp::new();
+    let (meta, _) = torrent(&[("", 3000 * 16384, false)], 16384, 5);
+    let mut link = spec(&temp.0.join("here"), &meta);
+    link.meta = Metainfo::unknown(meta.info_hash, "link");
+    link.state_dir = Some(temp.0.clone());
+    let pieces: Vec<Box<[u8]>> = meta.info.chunks(PIECE as usize).map(Box::from).collect();
+    assert!(pieces.len() > 3);
+    let mut wrong = pieces.clone();
+    wrong[1][5] ^= 1;
+    assert_eq!(digest(&link, wrong).unwrap_err(), BadInfo::Hash);
+    assert!(kept_by(meta.info_hash, &temp.0).is_none());
+    let got = digest(&link, pieces.clone()).unwrap();
+    assert!(got.info.is_empty() && got.info_len as usize == meta.info.len() && !got.holds_hashes());
+    let again = kept_by(meta.info_hash, &temp.0).unwrap();
+    assert_eq!((&again.info, &again.hashes), (&meta.info, &meta.hashes));
+    // Others are served from the copy, or from memory.
+    link.meta = *got;
+    for of in [&link, &spec(&temp.0, &meta)] {
+        let due = Due::default();
+        for (n, piece) in (0..).zip(&pieces) {
+            assert_eq!(due.piece(of, n).unwrap(), *piece);
+        }
+        assert!(due.piece(of, pieces.len() as u32).unwrap().is_empty());
+    }
+    // It hashes right, and is no torrent.
+    let info = b"d4:name1:xe";
+    link.meta = Metainfo::unknown(InfoHash::of(info), "link");
+    let refused = digest(&link, vec![info[..].into()]).unwrap_err();
+    assert!(matches!(refused, BadInfo::Refused(why) if why.contains("\"pieces\"")));
+    // A copy that was changed is none.
+    fs::write(temp.0.join("torrents").join(format!("{}.torrent", meta.info_hash)), wrap(b"de")).unwrap();
+    assert!(kept_by(meta.info_hash, &temp.0).is_none());
 }
 
 #[test]

@@ -31,7 +31,6 @@ fn broken(error: io::Error) -> Halt {
     Halt::Failed(WebFailure::Network(format!("the connection broke: {error}")))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a function for map_err")]
 fn bad(error: http::Error) -> Halt {
     match error {
         http::Error::CutShort => Halt::Failed(WebFailure::Network(error.to_string())),
@@ -39,7 +38,6 @@ fn bad(error: http::Error) -> Halt {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a function for map_err")]
 fn halt(failure: TrackerFailure) -> Halt {
     Halt::Failed(match failure {
         TrackerFailure::Network(why) => WebFailure::Network(why),

@@ -1,1 +1,349 @@
-//! x
+use super::*;
+use crate::base::buf::{BLOCK, Pool};
+use crate::proto::tracker::url::Url;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+/// Far more than anything here takes; only a failing test waits so long.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A thread's other end, and the buffers.
+struct Rig {
+    web: Web,
+    said: Receiver<(u8, WebSaid)>,
+    pool: Pool,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let (tx, said) = bounded(SAID_MAX);
+        let web = Web::new(Route::default(), tx, Arc::new(Wake::new(Box::new(|| {}))));
+        Rig { web, said, pool: Pool::new(WEB_BUFS).unwrap() }
+    }
+
+    fn get(&mut self, blocks: Vec<Block>, parts: Vec<WebPart>) {
+        self.web.order(0, WebOrder::Get(Box::new(WebGet { blocks, parts })));
+    }
+
+    fn lend(&mut self, count: usize) {
+        for _ in 0..count {
+            let buf = self.pool.take().unwrap();
+            self.web.order(0, WebOrder::Lend(buf));
+        }
+    }
+
+    fn hear(&mut self) -> WebSaid {
+        self.said.recv_timeout(LONG).unwrap().1
+    }
+
+    /// The bytes of the next block.
+    #[track_caller]
+    fn block(&mut self) -> Vec<u8> {
+        match self.hear() {
+            WebSaid::Block(block, buf) => {
+                let bytes = buf.filled(block.len).to_vec();
+                self.pool.put(buf);
+                bytes
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn done(&mut self) {
+        let said = self.hear();
+        assert!(matches!(said, WebSaid::Done), "{said:?}");
+    }
+
+    #[track_caller]
+    fn failed(&mut self) -> WebFailure {
+        match self.hear() {
+            WebSaid::Failed(failure) => failure,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Tells it to stop; every buffer must be home by then. What came before is dropped.
+    #[track_caller]
+    fn stop(&mut self) {
+        self.web.order(0, WebOrder::Stop);
+        loop {
+            match self.hear() {
+                WebSaid::Back(buf) | WebSaid::Block(_, buf) => self.pool.put(buf),
+                WebSaid::Stopped => break,
+                WebSaid::Done | WebSaid::Failed(_) => {}
+            }
+        }
+        assert_eq!(self.pool.out(), 0, "buffers are lost");
+    }
+}
+
+fn block(piece: u32, len: u32) -> Block {
+    Block { piece, begin: 0, len }
+}
+
+fn part(port: u16, file: usize, size: u64, from: u64, len: u64) -> WebPart {
+    let url = Arc::new(Url::parse(&format!("http://127.0.0.1:{port}/{file}")).unwrap());
+    WebPart::Range { url, addrs: Arc::from([[127, 0, 0, 1].into()]), file, size, from, len }
+}
+
+/// The next request on a connection: which file, from where to where; None at the end.
+fn request(stream: &mut TcpStream) -> Option<(usize, usize, usize)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if stream.read(&mut byte).unwrap_or(0) == 0 {
+            return None;
+        }
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let file = head["GET /".len()..].split(' ').next().unwrap().parse().unwrap();
+    let (_, range) = head.split_once("Range: bytes=").unwrap();
+    let (from, to) = range.lines().next().unwrap().split_once('-').unwrap();
+    Some((file, from.parse().unwrap(), to.parse().unwrap()))
+}
+
+/// Byte `at` of a file.
+fn byte(file: usize, at: usize) -> u8 {
+    (file * 101 + at * 7 + at / 256) as u8
+}
+
+fn bytes(file: usize, from: usize, to: usize) -> Vec<u8> {
+    (from..=to).map(|at| byte(file, at)).collect()
+}
+
+fn answer(stream: &mut TcpStream, size: usize, (file, from, to): (usize, usize, usize)) {
+    let head = format!(
+        "HTTP/1.1 206 OK\r\nContent-Range: bytes {from}-{to}/{size}\r\nContent-Length: {}\r\n\r\n",
+        to + 1 - from
+    );
+    let _ = stream.write_all(&[head.into_bytes(), bytes(file, from, to)].concat());
+}
+
+/// A server that runs this for each connection.
+fn serve(mut each: impl FnMut(usize, TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::Builder::new()
+        .spawn(move || {
+            for (number, stream) in listener.incoming().flatten().enumerate() {
+                each(number, stream);
+            }
+        })
+        .unwrap();
+    port
+}
+
+#[test]
+fn blocks_are_made_of_ranges_of_several_files_and_zeros() {
+    let port = serve(|_, mut stream| {
+        while let Some(asked) = request(&mut stream) {
+            answer(&mut stream, 50_000, asked);
+        }
+    });
+    let mut rig = Rig::new();
+    let (small, large) = (1000, 30_000);
+    let parts = vec![
+        part(port, 1, 50_000, 20, small),
+        WebPart::Zeros(24),
+        part(port, 2, 50_000, 0, large),
+        WebPart::Zeros(2 * u64::from(BLOCK) - 1024 - large),
+    ];
+    rig.get(vec![block(0, BLOCK), block(1, BLOCK)], parts);
+    rig.lend(2);
+    let mut due = bytes(1, 20, 1019);
+    due.extend([0; 24]);
+    due.extend(bytes(2, 0, 29_999));
+    due.resize(2 * BLOCK as usize, 0);
+    let came = [rig.block(), rig.block()].concat();
+    assert!(came == due);
+    rig.done();
+    rig.stop();
+}
+
+#[test]
+fn a_kept_connection_has_requests_sent_ahead_and_may_be_closed_meanwhile() {
+    // The first connection shows that it lasts, then waits for two more requests before it answers any; then it ends.
+    let port = serve(|number, mut stream| {
+        let first = request(&mut stream).unwrap();
+        answer(&mut stream, 1 << 20, first);
+        if number > 0 {
+            while let Some(asked) = request(&mut stream) {
+                answer(&mut stream, 1 << 20, asked);
+            }
+            return;
+        }
+        let ahead = [request(&mut stream).unwrap(), request(&mut stream).unwrap()];
+        ahead.into_iter().for_each(|asked| answer(&mut stream, 1 << 20, asked));
+    });
+    let mut rig = Rig::new();
+    let one = |file: usize| (vec![block(file as u32, 5000)], vec![part(port, file, 1 << 20, 7, 5000)]);
+    let (blocks, parts): (Vec<_>, Vec<_>) = (0..3).map(one).unzip();
+    rig.get(blocks.concat(), parts.into_iter().flatten().collect());
+    rig.lend(3);
+    for file in 0..3 {
+        assert!(rig.block() == bytes(file, 7, 5006), "file {file}");
+    }
+    rig.done();
+    // The server has closed it, or is about to; nobody counts that as a failure.
+    let (blocks, parts) = one(9);
+    rig.get(blocks, parts);
+    rig.lend(1);
+    assert!(rig.block() == bytes(9, 7, 5006));
+    rig.done();
+    rig.stop();
+}
+
+#[test]
+fn a_silent_server_does_not_hold_up_a_stop_and_no_buffer_is_lost() {
+    let mut kept = Vec::new();
+    let port = serve(move |_, stream| kept.push(stream));
+    let mut rig = Rig::new();
+    for _ in 0..3 {
+        rig.get(vec![block(0, BLOCK), block(1, 5)], vec![part(port, 0, 1 << 20, 0, 5 + u64::from(BLOCK))]);
+        rig.lend(2);
+        rig.stop();
+    }
+}
+
+#[test]
+fn after_a_failure_all_is_dropped_until_it_is_told_to_stop() {
+    let port = serve(|_, mut stream| {
+        while let Some(asked) = request(&mut stream) {
+            // Files with odd numbers are not there.
+            match asked.0 % 2 {
+                0 => answer(&mut stream, 1 << 20, asked),
+                _ => _ = stream.write_all(b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"),
+            }
+        }
+    });
+    let mut rig = Rig::new();
+    rig.get(vec![block(0, 9)], vec![part(port, 1, 1 << 20, 0, 9)]);
+    let missing = WebFailure::Missing { file: 1, why: "HTTP status 404".into() };
+    assert_eq!(rig.failed(), missing);
+    // These were on their way when it failed.
+    rig.get(vec![block(0, 9)], vec![part(port, 0, 1 << 20, 0, 9)]);
+    rig.lend(2);
+    for _ in 0..2 {
+        let WebSaid::Back(buf) = rig.hear() else { panic!("a buffer is due") };
+        rig.pool.put(buf);
+    }
+    rig.stop();
+    rig.get(vec![block(0, 9)], vec![part(port, 0, 1 << 20, 0, 9)]);
+    rig.lend(1);
+    assert!(rig.block() == bytes(0, 0, 8));
+    rig.done();
+}
+
+#[test]
+fn every_wrong_answer_is_a_failure_of_its_kind() {
+    let useless = |why: &str| WebFailure::Useless(why.to_string());
+    let cases: [(&str, WebFailure); 12] = [
+        ("206 x\r\nContent-Length: 5", useless("it answers with a part of the file and does not say which")),
+        (
+            "206 x\r\nContent-Range: bytes 11-15/99\r\nContent-Length: 5",
+            useless("it answers with another part of the file than was asked for"),
+        ),
+        (
+            "206 x\r\nContent-Range: bytes 10-18446744073709551615/*\r\nContent-Length: 5",
+            useless("it answers with another part of the file than was asked for"),
+        ),
+        (
+            "206 x\r\nContent-Range: bytes 10-14/98\r\nContent-Length: 5",
+            WebFailure::Missing { file: 3, why: "the file there has 98 bytes, not 99".into() },
+        ),
+        (
+            "206 x\r\nContent-Range: bytes 10-14/99\r\nContent-Length: 6",
+            useless("the answer is not as long as the range that was asked for"),
+        ),
+        (
+            "206 x\r\nContent-Range: bytes 10-14/99\r\nContent-Length: 5\r\nContent-Encoding: gzip",
+            useless("the answer is encoded as \"gzip\", which was not asked for"),
+        ),
+        (
+            "206 x\r\nContent-Range: bytes 10-14/99\r\nContent-Length: 5",
+            WebFailure::Network("the answer was cut short".into()),
+        ),
+        (
+            "206 x\r\nContent-Range: bytes 10-14/99\r\nTransfer-Encoding: chunked",
+            WebFailure::Network("the answer was cut short".into()),
+        ),
+        ("200 x\r\nContent-Length: 99", useless("it does not serve parts of files (ranges)")),
+        ("503 x\r\nRetry-After: 77", WebFailure::Busy { status: 503, after: Some(Duration::from_secs(77)) }),
+        ("301 x\r\nContent-Length: 0", useless("it redirects and does not say where")),
+        (
+            "301 x\r\nLocation: http://b.example/x",
+            WebFailure::Moved { file: 3, to: Url::parse("http://b.example/x").unwrap() },
+        ),
+    ];
+    for (head, due) in cases {
+        let said = format!("HTTP/1.1 {head}\r\n\r\n");
+        let port = serve(move |_, mut stream| {
+            let _ = request(&mut stream);
+            let _ = stream.write_all(said.as_bytes());
+        });
+        let mut rig = Rig::new();
+        rig.get(vec![block(0, 5)], vec![part(port, 3, 99, 10, 5)]);
+        rig.lend(1);
+        assert_eq!(rig.failed(), due, "{head}");
+        rig.stop();
+    }
+}
+
+#[test]
+fn a_whole_file_may_come_without_ranges_and_endless_bodies_end() {
+    // What a server sends past the range, or without telling a length, is not read.
+    let port = serve(|number, mut stream| {
+        let Some((file, from, to)) = request(&mut stream) else { return };
+        let head = match number {
+            0 => "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n".to_string(),
+            _ => format!("HTTP/1.1 206 OK\r\nContent-Range: bytes {from}-{to}/99\r\n\r\n"),
+        };
+        let _ = stream.write_all(&[head.into_bytes(), bytes(file, from, to)].concat());
+        if number > 0 {
+            while stream.write_all(&[7; 4096]).is_ok() {}
+        }
+    });
+    let mut rig = Rig::new();
+    for _ in 0..2 {
+        rig.get(vec![block(0, 99)], vec![part(port, 0, 99, 0, 99)]);
+        rig.lend(1);
+        assert!(rig.block() == bytes(0, 0, 98));
+        rig.done();
+        rig.stop();
+    }
+}
+
+#[test]
+fn chunks_end_where_they_say_and_the_connection_goes_on() {
+    let port = serve(|_, mut stream| {
+        while let Some((file, from, to)) = request(&mut stream) {
+            let mut said = format!(
+                "HTTP/1.1 206 x\r\nContent-Range: bytes {from}-{to}/*\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            .into_bytes();
+            for part in bytes(file, from, to).chunks(777) {
+                said.extend(format!("{:x}\r\n", part.len()).into_bytes());
+                said.extend(part);
+                said.extend(b"\r\n");
+            }
+            said.extend(b"0\r\n\r\n");
+            // In odd pieces, so that ends fall anywhere.
+            for part in said.chunks(1001) {
+                let _ = stream.write_all(part);
+            }
+        }
+    });
+    let mut rig = Rig::new();
+    for file in 0..3 {
+        let len = u64::from(BLOCK) + 300;
+        rig.get(vec![block(0, BLOCK), block(1, 300)], vec![part(port, file, 1 << 20, 5, len)]);
+        rig.lend(2);
+        let came = [rig.block(), rig.block()].concat();
+        assert!(came == bytes(file, 5, 4 + len as usize));
+        rig.done();
+    }
+    rig.stop();
+}

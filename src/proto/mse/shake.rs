@@ -88,6 +88,7 @@ pub struct Shake {
     held: Vec<u8>,
     /// What came while a power was being computed.
     early: VecDeque<u8>,
+    ours: Key,
     theirs: Key,
     shared: Key,
     /// What ends the first padding.
@@ -119,6 +120,7 @@ impl Shake {
             phase,
             held: Vec::new(),
             early: VecDeque::new(),
+            ours: [0; 96],
             theirs: [0; 96],
             shared: [0; 96],
             marker: Vec::new(),
@@ -168,17 +170,22 @@ impl Shake {
     /// The power of the last step; gives what is to be sent now.
     pub fn powered(&mut self, power: &Key) -> Vec<u8> {
         match (self.phase, &self.role) {
-            (Phase::Ours, role) => {
-                self.phase = if matches!(role, Role::Answers) { Phase::Share } else { Phase::Theirs };
-                let mut say = power.to_vec();
-                say.extend(self.padding());
-                say
+            (Phase::Ours, Role::Dials { .. }) => {
+                self.phase = Phase::Theirs;
+                self.hello(power)
+            }
+            (Phase::Ours, Role::Answers) => {
+                // Said once the secret is there: who has it may go on at once, with more than we want to keep.
+                self.ours = *power;
+                self.phase = Phase::Share;
+                Vec::new()
             }
             (Phase::Shared, Role::Answers) => {
                 self.shared = *power;
                 self.marker = hash(&[b"req1", power]).to_vec();
                 self.phase = Phase::Marker(0);
-                Vec::new()
+                let ours = self.ours;
+                self.hello(&ours)
             }
             (Phase::Shared, Role::Dials { torrent, .. }) => {
                 self.shared = *power;
@@ -190,6 +197,13 @@ impl Shake {
                 Vec::new()
             }
         }
+    }
+
+    /// Our key, and padding.
+    fn hello(&mut self, key: &Key) -> Vec<u8> {
+        let mut say = key.to_vec();
+        say.extend(self.padding());
+        say
     }
 
     /// What the dialling side says once it knows the secret.
@@ -388,24 +402,28 @@ struct Fuzzed {
 }
 
 impl Fuzzed {
+    fn end(&self, how: impl std::fmt::Display) -> String {
+        format!("{how} {:?}", hash(&[&self.said]))
+    }
+
     /// Takes the input; gives the outcome once there is one.
     fn feed(&mut self, mut input: &[u8], left: usize) -> Option<String> {
         loop {
             let step = self.shake.next(&mut input);
             assert!(self.shake.early.len() <= MSE_PADDING_MAX && self.shake.held.len() <= 96);
             match step {
-                Err(error) => return Some(format!("{error} {:?}", self.said)),
+                Err(error) => return Some(self.end(error)),
                 Ok(None) => return None,
                 Ok(Some(Step::Power(power))) => self.power = Some(power),
                 Ok(Some(Step::Find(name))) => {
                     let torrent = (name == super::request_name(FUZZED)).then_some(FUZZED);
                     if let Err(error) = self.shake.found(torrent) {
-                        return Some(format!("{error} {:?}", self.said));
+                        return Some(self.end(error));
                     }
                 }
                 Ok(Some(Step::Done(agreed))) => {
                     self.said.extend_from_slice(&agreed.say);
-                    return Some(format!("{agreed:?} {:?} {}", self.said, input.len() + left));
+                    return Some(self.end(format_args!("{agreed:?} {}", input.len() + left)));
                 }
             }
         }
@@ -434,7 +452,7 @@ fn run(mut data: &[u8], plan: u8, part: usize) -> String {
         match side.power.take_if(|_| due || taken == 0) {
             // The base stands for the power.
             Some(power) => side.said.extend(side.shake.powered(&power.base)),
-            None if data.is_empty() => return format!("{:?} {:?}", side.shake.phase, side.said),
+            None if data.is_empty() => return side.end(format_args!("{:?}", side.shake.phase)),
             None => due = false,
         }
     }

@@ -465,7 +465,7 @@ fn what_comes_before_its_turn_is_bounded() {
     let mut early = [&say[..], b"more"].concat();
     early.truncate(MSE_PADDING_MAX);
     assert!(matches!(shake.next(&mut &early[..]), Ok(None)));
-    shake.powered(&power.raise());
+    assert!(shake.powered(&power.raise()).is_empty(), "our key is said before we can go on");
     let Ok(Some(Step::Power(power))) = shake.next(&mut &[][..]) else { panic!("no power") };
     assert_eq!(power.raise(), one);
     shake.powered(&one);

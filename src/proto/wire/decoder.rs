@@ -154,6 +154,11 @@ impl Decoder {
         }
     }
 
+    /// Whether a message starts next.
+    pub fn is_between(&self) -> bool {
+        matches!(self.phase, Phase::Head) && self.held == 0
+    }
+
     /// The payload that comes next in the stream, if one does.
     pub fn payload(&self) -> Option<Payload> {
         match self.phase {

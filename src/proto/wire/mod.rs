@@ -1,5 +1,6 @@
 //! The peer wire protocol (BEP 3): the handshake, the messages, and the decoder that cuts a stream into them.
 
+pub mod allowed_fast;
 pub mod decoder;
 pub mod handshake;
 pub mod message;

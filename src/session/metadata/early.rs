@@ -3,7 +3,7 @@
 
 use super::super::Session;
 use super::super::download::Checked;
-use crate::api::{PeerId, TorrentId};
+use crate::api::{PeerId, TorrentId, Why};
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{BITFIELDS_MAX, EARLY_BYTES_MAX, EARLY_HAVES_MAX, SUPER_REVEAL};
@@ -32,7 +32,26 @@ impl Early {
 pub(in super::super) enum Told<'a> {
     Bits(&'a [u8]),
     All,
+    Nothing,
     Have(u32),
+    /// It has a piece no more.
+    Lost,
+    /// What it would serve, which it will say by an unchoke as well.
+    Hint,
+}
+
+impl Told<'_> {
+    /// What a message says of pieces, if it is about them.
+    pub(in super::super) fn of<'m>(message: &'m Message<'_>) -> Option<Told<'m>> {
+        match message {
+            Message::Bitfield(bits) => Some(Told::Bits(bits)),
+            Message::HaveAll => Some(Told::All),
+            Message::HaveNone => Some(Told::Nothing),
+            Message::Have(piece) => Some(Told::Have(*piece)),
+            Message::Suggest(_) | Message::AllowedFast(_) => Some(Told::Hint),
+            _ => None,
+        }
+    }
 }
 
 impl Session {
@@ -47,20 +66,20 @@ impl Session {
         let Some((_, p)) = self.swarm(peer) else { return Ok(()) };
         let early = p.early.get_or_insert_default();
         let before = early.bits.len();
+        if matches!(told, Told::Bits(_) | Told::All | Told::Nothing) {
+            p.bitfields += 1;
+            if p.bitfields > BITFIELDS_MAX {
+                return Err("bitfields over and over");
+            }
+            **early = Early::default();
+        }
         match told {
             Told::Have(piece) if early.haves.len() < EARLY_HAVES_MAX => early.haves.push(piece),
-            Told::Have(_) => early.lost = true,
-            Told::All => (early.bits, early.all) = (Box::default(), true),
-            Told::Bits(bits) => {
-                p.bitfields += 1;
-                if p.bitfields > BITFIELDS_MAX {
-                    return Err("bitfields over and over");
-                }
-                early.haves.clear();
-                early.lost = kept - before + bits.len() > EARLY_BYTES_MAX;
-                early.bits = if early.lost { Box::default() } else { bits.into() };
-                early.all = false;
-            }
+            Told::Have(_) | Told::Lost => early.lost = true,
+            Told::All => early.all = true,
+            Told::Bits(bits) if kept - before + bits.len() > EARLY_BYTES_MAX => early.lost = true,
+            Told::Bits(bits) => early.bits = bits.into(),
+            Told::Nothing | Told::Hint => {}
         }
         self.early = kept - before + early.bits.len();
         Ok(())
@@ -74,7 +93,7 @@ impl Session {
         let Some(early) = p.early.take() else { return Ok(()) };
         self.early -= early.bits.len();
         if early.lost {
-            self.close(peer, crate::api::Why::Replaced, now);
+            self.close(peer, Why::Replaced, now);
             return Ok(());
         }
         if early.all {
@@ -87,7 +106,7 @@ impl Session {
 
     /// A peer that is connected hears which pieces are here. False: there are too many to tell one by one, or they are
     /// not to be told, and a new connection begins with a bitfield.
-    pub(super) fn tell_pieces(&mut self, id: TorrentId, peer: PeerId, now: Time) -> bool {
+    pub(super) fn tell_haves(&mut self, id: TorrentId, peer: PeerId, now: Time) -> bool {
         let Some(t) = self.torrents.get(id) else { return false };
         let have = t.picker.have();
         if have.count() > SUPER_REVEAL || have.count() > 0 && t.spec.super_seed {

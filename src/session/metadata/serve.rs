@@ -2,11 +2,14 @@
 //! much a second, and one peer no more of it than it can need.
 
 use super::super::Session;
+use super::super::download::Checked;
 use super::super::timers::Key;
 use crate::api::{Action, DiskError, Job, PeerId, TorrentId};
 use crate::base::rate::Bucket;
 use crate::base::time::Time;
-use crate::limits::{METADATA_COPIES, METADATA_RATE, METADATA_READS_OUT, METADATA_REQUESTS_MAX};
+use crate::limits::{
+    METADATA_COPIES, METADATA_RATE, METADATA_READS_OUT, METADATA_REFUSALS_MAX, METADATA_REQUESTS_MAX,
+};
 use crate::proto::extended::Extension;
 use crate::proto::extended::metadata::{Metadata, pieces, write};
 use std::collections::VecDeque;
@@ -34,15 +37,22 @@ pub(in super::super) struct Asks {
     waiting: VecDeque<u32>,
     /// How many requests were taken.
     taken: u32,
+    /// How many were not.
+    refused: u32,
 }
 
 impl Session {
-    pub(super) fn on_metadata_request(&mut self, peer: PeerId, piece: u32, now: Time) {
-        let Some((t, p)) = self.swarm(peer) else { return };
+    pub(super) fn on_metadata_request(&mut self, peer: PeerId, piece: u32, now: Time) -> Checked {
+        let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
         let count = pieces(t.spec.meta.info_len);
         let full = p.asks.waiting.len() >= METADATA_REQUESTS_MAX;
         if piece >= count || full || p.asks.taken >= count.saturating_mul(METADATA_COPIES) {
-            return self.reject_metadata(peer, piece, now);
+            p.asks.refused += 1;
+            if p.asks.refused > METADATA_REFUSALS_MAX {
+                return Err("requests for metadata over and over");
+            }
+            self.reject_metadata(peer, piece, now);
+            return Ok(());
         }
         p.asks.taken += 1;
         p.asks.waiting.push_back(piece);
@@ -50,6 +60,7 @@ impl Session {
             self.serving.line.push_back(peer);
         }
         self.pump_serving(now);
+        Ok(())
     }
 
     fn reject_metadata(&mut self, peer: PeerId, piece: u32, now: Time) {

@@ -38,7 +38,7 @@ impl Picker {
     /// released, or a piece fails. In the end-game, where all is asked for, it looks only at some blocks each time.
     pub fn pick(&mut self, asker: &Asker<'_>, count: usize, now: Time, out: &mut Vec<Block>) {
         let full = out.len().saturating_add(count);
-        self.seats.entry(asker.peer).or_insert(Seat { home: None, rate: 0 }).rate = asker.rate;
+        self.seats.entry(asker.peer).or_insert(Seat::NEW).rate = asker.rate;
         if self.sequential {
             self.ask_head_again(asker, full, now, out);
         }
@@ -137,6 +137,7 @@ impl Picker {
 
     /// Begins a piece that this peer has.
     fn fresh(&mut self, asker: &Asker<'_>, fit: Fit) -> Option<u32> {
+        let hint = self.seats.get_mut(&asker.peer).and_then(|seat| seat.hint.take());
         let (blame, has) = (&self.blame, asker.has);
         let accept = |piece| fit == Fit::Suspect || blame.is_empty() || !blame.suspects(piece, asker.from);
         let next =
@@ -147,6 +148,10 @@ impl Picker {
             next
         } else if self.sequential {
             self.bands.first(has, self.head, accept)
+        } else if let Some(piece) = hint.filter(|piece| {
+            matches!(self.bands.place(*piece), Place::Band(_)) && has.get(*piece) && accept(*piece)
+        }) {
+            Some(piece)
         } else if self.have.count() < RANDOM_FIRST {
             self.bands.random(has, false, accept)
         } else {

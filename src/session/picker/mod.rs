@@ -69,6 +69,12 @@ struct Seat {
     home: Option<u32>,
     /// As it was at its last pick.
     rate: u64,
+    /// The piece that it suggested last.
+    hint: Option<u32>,
+}
+
+impl Seat {
+    const NEW: Seat = Seat { home: None, rate: 0, hint: None };
 }
 
 /// The picker of one torrent.
@@ -238,6 +244,25 @@ impl Picker {
             Place::Nowhere => {}
         }
         self.missing.get(piece)
+    }
+
+    /// A peer that does not have everything has one piece less.
+    pub fn on_dont_have(&mut self, piece: u32) {
+        match self.bands.place(piece) {
+            Place::Band(at) => self.bands.lower(at),
+            Place::Partial(index) => {
+                self.partials.edit(index, |partial| partial.count = partial.count.saturating_sub(1));
+            }
+            Place::Nowhere => {}
+        }
+    }
+
+    /// The peer would like to be asked for this piece: when it is next to begin one, it is this one. A later hint
+    /// takes the place of the one before.
+    pub fn suggest(&mut self, peer: PeerId, piece: u32) {
+        if self.missing.get(piece) {
+            self.seats.entry(peer).or_insert(Seat::NEW).hint = Some(piece);
+        }
     }
 
     /// Whether a block would be [`Arrival::First`].

@@ -606,3 +606,46 @@ fn blocks_of_an_earlier_run_are_not_asked_for_and_nobody_is_guilty_of_them() {
         assert!(!matches!(picker.bands.place(piece), Place::Partial(_)) || piece != 2);
     }
 }
+
+#[test]
+fn a_piece_that_a_peer_suggests_is_begun_when_it_is_its_turn() {
+    let layout = layout(100, 4);
+    let mut p = picker(&layout, false, 1);
+    settle(&mut p);
+    p.suggest(id(1), 40);
+    p.suggest(id(1), 60);
+    // What others begin does not depend on it.
+    let other = pick(&mut p, 2, FAST, 4)[0].piece;
+    assert_ne!(other, 60);
+    let mine = pick(&mut p, 1, FAST, 8);
+    assert!(mine[..4].iter().all(|block| block.piece == 60), "{mine:?}");
+    assert!(
+        mine[4..].iter().all(|block| block.piece != 60 && block.piece != 40),
+        "only the last hint counts"
+    );
+    // One that it has not got, or that is begun, is none.
+    p.suggest(id(3), 70);
+    let mut has = Bitfield::full(100);
+    has.clear(70);
+    assert_ne!(pick_of(&mut p, 3, Pieces::Some(&has), FAST, 1)[0].piece, 70);
+    p.suggest(id(4), 60);
+    assert_ne!(pick(&mut p, 4, FAST, 1)[0].piece, 60);
+}
+
+#[test]
+fn a_piece_less_of_a_peer_is_a_step_down_in_any_place() {
+    let layout = layout(20, 4);
+    let mut p = picker(&layout, false, 2);
+    p.on_bitfield(&Bitfield::full(20), true);
+    p.on_have(3);
+    p.on_dont_have(3);
+    p.on_dont_have(5);
+    assert_eq!((p.availability(3), p.availability(5), p.availability(6)), (1, 0, 1));
+    let begun = pick(&mut p, 1, FAST, 1)[0].piece;
+    let before = p.availability(begun);
+    p.on_have(begun);
+    p.on_dont_have(begun);
+    assert_eq!(p.availability(begun), before);
+    p.set_have(7);
+    p.on_dont_have(7);
+}

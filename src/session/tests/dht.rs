@@ -98,8 +98,7 @@ fn private_torrents_never_come_near_it() {
         handshake.reserved[7] = DHT_BIT;
         let from = b.done.len();
         b.tell(Event::Handshake { peer, handshake });
-        let bit =
-            |a: &Action| matches!(a, Action::Handshake { handshake, .. } if handshake.reserved[7] == DHT_BIT);
+        let bit = |a: &Action| matches!(a, Action::Handshake { handshake, .. } if handshake.has_dht());
         assert_eq!(b.position(from, bit).is_some(), public);
         let port = |a: &Action| matches!(a, Action::Send { message: Message::Port(6881), .. });
         assert_eq!(b.position(from, port).is_some(), public);

@@ -128,3 +128,79 @@ fn peers_hear_when_we_want_nothing_more() {
     let said = told(&b, before, late);
     assert_eq!(extended::Handshake::decode(&said[0].1).unwrap().upload_only, Some(true));
 }
+
+fn closed(b: &Bench, from: usize, peer: PeerId) -> Option<Why> {
+    b.done[from..].iter().find_map(|action| match action {
+        Action::Close { peer: closed, why } if *closed == peer => Some(*why),
+        _ => None,
+    })
+}
+
+#[test]
+fn two_that_want_nothing_more_part() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let (early, plain) = (b.peer_with(torrent, 1, 1, BITS), b.peer_with(torrent, 2, 2, BITS));
+    b.tell(extended(early, 0, b"d11:upload_onlyi1ee"));
+    assert!(b.s.peers.contains(early), "it may have what we want");
+    let before = b.done.len();
+    complete(&mut b, torrent);
+    assert_eq!(closed(&b, before, early), Some(Why::BothSeeds));
+    assert!(b.s.peers.contains(plain));
+    let before = b.tell(extended(plain, Extension::UploadOnly.id(), &[1]));
+    assert_eq!(closed(&b, before, plain), Some(Why::BothSeeds));
+    let late = b.peer_with(torrent, 3, 3, BITS);
+    let before = b.tell(extended(late, 0, b"d11:upload_onlyi1ee"));
+    assert_eq!(closed(&b, before, late), Some(Why::BothSeeds));
+}
+
+#[test]
+fn what_a_peer_keeps_bounds_what_it_is_asked() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let peer = b.peer_with(torrent, 1, 1, BITS);
+    b.tell(extended(peer, 0, b"d4:reqqi2ee"));
+    let full = Bitfield::full(PIECES);
+    b.tell(Event::Message { peer, message: Message::Bitfield(Cow::Borrowed(full.as_bytes())) });
+    b.tell(Event::Message { peer, message: Message::Unchoke });
+    assert_eq!(b.s.peers.get(peer).unwrap().asked.len(), 2);
+    let other = b.source(torrent, 2);
+    assert!(b.s.peers.get(other).unwrap().asked.len() > 2);
+}
+
+#[test]
+fn who_called_us_is_called_where_it_listens() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let peer = b.peer_with(torrent, 1, 1, BITS);
+    b.tell(extended(peer, 0, b"d1:pi7777ee"));
+    b.tell(extended(peer, 0, b"d1:pi7778ee"));
+    let home = SocketAddr::from(([10, 0, 0, 1], 7777));
+    let dialled = |b: &Bench, from: usize| {
+        let connect = |action: &Action| match action {
+            Action::Connect { addr, .. } => Some(*addr),
+            _ => None,
+        };
+        b.done[from..].iter().filter_map(connect).collect::<Vec<_>>()
+    };
+    b.pass(Duration::from_secs(120));
+    assert!(dialled(&b, 0).is_empty(), "it is connected");
+    b.tell(Event::Closed { peer, why: Why::Eof });
+    b.pass(Duration::from_secs(120));
+    b.pass(Duration::from_secs(1));
+    assert_eq!(dialled(&b, 0), [home], "once, and at the first port that it named");
+
+    let mut private = Arc::into_inner(spec("b")).unwrap();
+    private.meta.private = true;
+    let torrent = b.add(Arc::new(private), Bitfield::new(PIECES));
+    let peer = b.peer_with(torrent, 2, 2, BITS);
+    b.tell(extended(peer, 0, b"d1:pi7777ee"));
+    b.tell(Event::Closed { peer, why: Why::Eof });
+    let from = b.done.len();
+    b.pass(Duration::from_secs(120));
+    b.pass(Duration::from_secs(1));
+    assert!(
+        !dialled(&b, from).iter().any(|addr| addr.ip() != home.ip()),
+        "a private one knows its trackers alone"
+    );
+}

@@ -1,0 +1,154 @@
+//! Torrents without metadata.
+
+use super::*;
+use crate::api::{BadInfo, DhtSetup, Reason, State};
+use crate::proto::extended::metadata::{PIECE, write};
+use crate::proto::extended::{Extension, HANDSHAKE, metadata};
+use crate::proto::wire::handshake::EXTENSION_BIT;
+
+const BITS: [u8; 8] = [0, 0, 0, 0, 0, EXTENSION_BIT, 0, 0];
+
+/// Which torrent it is, of this one.
+fn unknown(spec: &Spec) -> Arc<Spec> {
+    let mut link = Arc::into_inner(super::spec("x")).unwrap();
+    link.meta = Metainfo::unknown(spec.meta.info_hash, "link");
+    link.wanted = vec![];
+    Arc::new(link)
+}
+
+/// A bench with a torrent whose metadata is missing.
+fn waiting(of: &Spec) -> (Bench, TorrentId) {
+    let mut b = Bench::new();
+    b.tell(Event::Command(Command::Add { number: 0, spec: unknown(of) }));
+    let torrent = b.s.torrents.ids().next().unwrap();
+    b.ids.push(torrent);
+    (b, torrent)
+}
+
+/// A peer that takes requests for metadata.
+fn holder(b: &mut Bench, torrent: TorrentId, n: u8, size: usize) -> PeerId {
+    let peer = b.peer_with(torrent, n, n, BITS);
+    say(b, peer, HANDSHAKE, format!("d1:md11:ut_metadatai7ee13:metadata_sizei{size}ee").as_bytes());
+    peer
+}
+
+fn say(b: &mut Bench, peer: PeerId, id: u8, body: &[u8]) {
+    b.tell(Event::Message { peer, message: Message::Extended { id, body: Cow::Borrowed(body) } });
+}
+
+fn send(b: &mut Bench, peer: PeerId, piece: u32, info: &[u8]) {
+    let data = info.chunks(PIECE as usize).nth(piece as usize).unwrap();
+    let message = metadata::Metadata::Data { piece, total: info.len() as u32, data };
+    say(b, peer, Extension::Metadata.id(), &write(&message));
+}
+
+/// The pieces that a worker is to hash, if it is told to since `from`.
+fn digest(b: &Bench, from: usize) -> Option<Vec<u8>> {
+    b.done[from..].iter().find_map(|action| match action {
+        Action::Job { job: Job::Digest { info, .. }, .. } => Some(info.concat()),
+        _ => None,
+    })
+}
+
+fn reports(b: &mut Bench) -> Vec<Report> {
+    std::iter::from_fn(|| b.s.report(b.now)).collect()
+}
+
+#[test]
+fn what_comes_is_hashed_told_and_adopted() {
+    let spec = spec("a");
+    let (mut b, torrent) = waiting(&spec);
+    let info = spec.meta.info.clone();
+    assert!(b.position(0, |a| matches!(a, Action::Job { .. })).is_none(), "nothing is opened");
+    let peer = holder(&mut b, torrent, 1, info.len());
+    let full = Bitfield::full(PIECES);
+    b.tell(Event::Message { peer, message: Message::Bitfield(Cow::Borrowed(full.as_bytes())) });
+    let from = b.done.len();
+    send(&mut b, peer, 0, &info);
+    assert_eq!(digest(&b, from).as_deref(), Some(&*info));
+    let meta = Box::new(Metainfo::from_info(&info).unwrap());
+    b.tell(Event::Done { lane: 0, done: Done::Digested { torrent, result: Ok(meta) } });
+    let reports = reports(&mut b);
+    assert!(reports.iter().any(|r| matches!(r, Report::State { state: State::Metadata, .. })));
+    assert!(reports.iter().any(|r| matches!(r, Report::Metadata { number: 0, meta } if meta.name == "a")));
+    // Another torrent is not taken for it.
+    b.tell(Event::Command(Command::Adopt { number: 0, spec: super::spec("b") }));
+    assert!(b.s.torrents.get(torrent).unwrap().fetching());
+    let from = b.tell(Event::Command(Command::Adopt { number: 0, spec: spec.clone() }));
+    assert!(b.position(from, |a| matches!(a, Action::Job { job: Job::Open { .. }, .. })).is_some());
+    let opened = Done::Opened { torrent, result: Box::new(Ok(Opened::default())) };
+    let from = b.tell(Event::Done { lane: 0, done: opened });
+    // It is the same connection, and what was said on it counts.
+    let interested =
+        |a: &Action| matches!(a, Action::Send { peer: to, message: Message::Interested } if *to == peer);
+    assert!(b.position(from, interested).is_some());
+    assert!(b.position(0, |a| matches!(a, Action::Close { .. })).is_none());
+    // And it is told that we have metadata now.
+    let told = |a: &Action| match a {
+        Action::Send { message: Message::Extended { id: HANDSHAKE, body }, .. } => {
+            String::from_utf8_lossy(body).contains("13:metadata_size")
+        }
+        _ => false,
+    };
+    assert!(b.position(from, told).is_some());
+}
+
+#[test]
+fn metadata_that_we_cannot_use_is_an_error_that_says_why() {
+    let spec = spec("a");
+    let (mut b, torrent) = waiting(&spec);
+    let peer = holder(&mut b, torrent, 1, spec.meta.info.len());
+    send(&mut b, peer, 0, &spec.meta.info);
+    let result = Err(BadInfo::Refused("version 2".into()));
+    b.tell(Event::Done { lane: 0, done: Done::Digested { torrent, result } });
+    let due = "its metadata cannot be used: version 2";
+    let told =
+        |r: &Report| matches!(r, Report::Error { reason: Reason::Metainfo, message, .. } if message == due);
+    let reports = reports(&mut b);
+    assert!(reports.iter().any(told), "{reports:?}");
+    assert!(reports.iter().any(|r| matches!(r, Report::State { state: State::Error, .. })));
+    assert!(b.s.torrents.get(torrent).unwrap().peers.is_empty());
+}
+
+#[test]
+fn a_torrent_that_turns_out_private_leaves_the_dht() {
+    let mut spec = Arc::into_inner(spec("a")).unwrap();
+    spec.meta.private = true;
+    let (mut b, torrent) = waiting(&spec);
+    let setup = DhtSetup { v4: true, bootstrap: vec![("9.8.7.6".into(), 5)], ..DhtSetup::default() };
+    b.tell(Event::Command(Command::Dht(Box::new(setup))));
+    assert!(b.s.uses_dht(spec.meta.info_hash));
+    let known = SocketAddr::from(([5, 5, 5, 5], 5));
+    let friend = b.called(torrent, known);
+    let handshake = Handshake { reserved: BITS, info_hash: spec.meta.info_hash, peer_id: [5; 20] };
+    b.tell(Event::Handshake { peer: friend, handshake });
+    let stranger = b.peer_with(torrent, 1, 1, BITS);
+    let hash = spec.meta.info_hash;
+    let from = b.tell(Event::Command(Command::Adopt { number: 0, spec: Arc::new(spec) }));
+    assert!(!b.s.uses_dht(hash));
+    let closed =
+        |peer| move |a: &Action| matches!(a, Action::Close { peer: p, why: Why::Private } if *p == peer);
+    assert!(b.position(from, closed(stranger)).is_some());
+    assert!(b.position(from, closed(friend)).is_none());
+}
+
+#[test]
+fn what_peers_say_too_early_is_bounded() {
+    let spec = spec("a");
+    let (mut b, torrent) = waiting(&spec);
+    let bits = vec![0xff; crate::limits::MESSAGE_MAX as usize - 1];
+    let mut peers = Vec::new();
+    for n in 1..=40 {
+        let peer = b.peer_with(torrent, n, n, BITS);
+        b.tell(Event::Message { peer, message: Message::Bitfield(Cow::Borrowed(&bits)) });
+        for piece in 0..3000 {
+            b.tell(Event::Message { peer, message: Message::Have(piece) });
+        }
+        peers.push(peer);
+    }
+    assert!((1..=crate::limits::EARLY_BYTES_MAX).contains(&b.s.early));
+    for peer in peers {
+        b.tell(Event::Closed { peer, why: Why::Eof });
+    }
+    assert_eq!(b.s.early, 0);
+}
