@@ -198,8 +198,9 @@ impl Session {
         let Some(t) = self.torrents.get_mut(torrent).filter(|t| t.downloading()) else { return false };
         let Some(seed) = t.web.get(at) else { return false };
         let rate = seed.rate(now);
-        // Towards the end orders become short: what waits in one is asked of others too.
-        let left = usize::try_from(t.picker.left() / u64::from(BLOCK) / 4).unwrap_or(usize::MAX);
+        // Towards the end orders become short where there are others: what waits in one is asked of them too.
+        let share = if t.peers.is_empty() && t.web.active() <= 1 { 1 } else { 16 };
+        let left = usize::try_from(t.picker.left() / u64::from(BLOCK) / share).unwrap_or(usize::MAX);
         let endgame = t.picker.is_endgame();
         let count = blocks_due(rate, second, endgame).min(left.max(WEB_BLOCKS_MIN));
         // One that is not known yet counts as fast: it gets pieces of its own.
@@ -329,7 +330,13 @@ impl Session {
             WebSaid::Failed(failure) => self.on_web_failure(slot, failure, now),
             WebSaid::Back(buf) => {
                 self.actions.push_back(Action::Release(buf));
-                if let Some((block, lane)) = self.web.get(slot).and_then(|fetch| fetch.lent.pop_front()) {
+                let Some(fetch) = self.web.get(slot) else { return };
+                let (id, torrent) = (fetch.id, fetch.torrent);
+                if let Some((block, lane)) = fetch.lent.pop_front() {
+                    // Others may be asked for it, if they are not already.
+                    if let Some(t) = self.torrents.get_mut(torrent) {
+                        t.picker.release(id, block);
+                    }
                     self.lanes.let_go(lane, block.len);
                     self.throttle.give_back(block.len.into());
                     self.resume();

@@ -62,7 +62,7 @@ impl Outcome {
     }
 
     pub(crate) fn mib(&self) -> f64 {
-        self.bytes as f64 / (1 << 20) as f64
+        self.bytes as f64 / f64::from(1 << 20)
     }
 
     /// Whom the ratios are of.

@@ -177,11 +177,15 @@ fn a_liar_is_found_out_and_a_peer_has_the_rest() {
     let server = WebServer::new(&[("/file?secret=passkey12345", &data)], |_| Way::Lie);
     let torrent = with_seeds(&folder, "file", &[server.url("/file?secret=passkey12345")]);
     let seeder = Seeder::new("127.0.0.2", &data, PIECE, info_hash(&folder, &torrent));
-    seeder.allow(ALL);
     let peer = seeder.addr.to_string();
-    let said = fetch(&folder, &torrent, &["--peer", &peer]);
-    assert!(said.contains("it sent corrupt data; it is not used any more"), "{said}");
-    assert!(!said.contains("passkey12345"), "{said}");
+    let mut leech = Running::start(&folder, &["-x", "-d", "here", "--peer", &peer, &torrent]);
+    let said = leech.line_with(&[r#""event":"error""#, "it sent corrupt data; it is not used any more"]);
+    assert!(said.contains(r#""reason":"hash""#), "{said}");
+    // The peer serves only now, so that it is not through before.
+    seeder.allow(ALL);
+    assert_eq!(leech.end(), Some(0));
+    assert_same(&folder.0.join("there"), &folder.0.join("here"));
+    assert!(!format!("{said}{}", errors(&folder)).contains("passkey12345"), "{said}");
 }
 
 #[test]

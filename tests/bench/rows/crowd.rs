@@ -55,7 +55,7 @@ fn measure(options: &Options, lab: &Lab, room: &Room<'_>) -> Result<Vec<Figure>,
     wait_for(&process, listen)?;
     let (alone, _) = give(&mut process, lab, listen, options.size)?;
     process.kill()?;
-    let mib = options.size as f64 / (1 << 20) as f64;
+    let mib = options.size as f64 / f64::from(1 << 20);
     Ok(vec![
         Figure::new("processor, a peer that joins", joined.as_secs_f64() * 1e6 / PEERS as f64, "us"),
         Figure::new("HAVE messages", told as f64 / span.as_secs_f64(), "a second"),
