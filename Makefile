@@ -31,8 +31,8 @@ sim: ## replay the simulator with one seed: make sim SEED=n
 interop: ## download from and seed to real clients, which scripts/setup-peers.sh installs
 	$(CARGO) test --release --test interop -- --test-threads=4
 
-bench: ## compare with other clients on this machine
-	$(CARGO) bench --bench clients
+bench: ## compare with other clients on this machine: make bench ARGS=--quick, ARGS=--help
+	$(CARGO) bench --bench clients -- $(ARGS)
 
 demo: release ## a tracker, a seeder and a leecher on loopback
 	scripts/demo.sh target/release/ptorrent

@@ -170,18 +170,23 @@ fn help_and_man_page_name_the_same_options() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_for_now() {
+fn what_leads_to_nothing_is_told_with_the_reason() {
     let folder = Folder::new("foreign");
-    for torrent in ["magnet:?xt=urn:btih:x", "http://127.0.0.1:1/key.torrent", &"ab".repeat(20)] {
-        for args in [&["show", torrent][..], &["verify", torrent], &[torrent]] {
-            let output = folder.call(args);
-            assert!(output.fails(1).contains("not supported yet"), "{}", output.err);
-        }
+    let refused = |args: &[&str], why: &str| {
+        let output = folder.call(args);
+        assert!(output.fails(1).contains(why), "{args:?}: {}", output.err);
+    };
+    let alone = ["--no-dht", "--no-lsd"];
+    for command in [&["show"][..], &["verify"], &["--config", "", "-x"]] {
+        let with = |torrent: &'static str| [command, &[torrent]].concat();
+        refused(&with("magnet:?xt=urn:btih:x"), "neither 40 hexadecimal digits nor 32 of base32");
+        refused(&with("http://127.0.0.1:1/key.torrent"), "cannot get http://127.0.0.1:1/");
+        refused(&with("none.torrent"), "cannot read none.torrent: No such file");
+        refused(&with("."), "cannot read .");
     }
-    assert!(
-        folder.call(&["show", "none.torrent"]).fails(1).contains("cannot read none.torrent: No such file")
-    );
-    assert!(folder.call(&["show", "."]).fails(1).contains("cannot read ."));
+    let hash = "ab".repeat(20);
+    refused(&[&["show"], &alone[..], &[&hash]].concat(), "nobody can be asked");
+    refused(&["verify", &hash], "not known here");
 }
 
 #[test]

@@ -427,6 +427,7 @@ impl Session {
     fn on_piece_done(&mut self, torrent: TorrentId, piece: u32, now: Time) {
         let Some(t) = self.torrents.get(torrent) else { return };
         let complete = t.picker.is_complete();
+        let mut lacking = false;
         for peer in t.peers.clone() {
             let Some(p) = self.peers.get_mut(peer) else { continue };
             if p.has.get(piece) {
@@ -438,8 +439,11 @@ impl Session {
                     self.refill(peer, now);
                 }
             } else {
-                self.send(peer, Message::Have(piece), now);
+                lacking = true;
             }
+        }
+        if lacking || complete {
+            self.announce_piece(torrent, piece, complete, now);
         }
         if complete {
             self.on_complete(torrent, now);

@@ -7,6 +7,7 @@ use super::choker::Choker;
 use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
+use super::haves::Haves;
 use super::known::{Known, Source};
 use super::pex::Roll;
 use super::picker::Picker;
@@ -65,6 +66,7 @@ impl Session {
             armed: Time::NEVER,
             news,
             choker: Choker::default(),
+            haves: Haves::default(),
             super_seed: None,
             goal: Goal::default(),
             going: 0,

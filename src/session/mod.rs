@@ -18,6 +18,7 @@ mod extensions;
 mod fast;
 mod full;
 mod goal;
+mod haves;
 mod known;
 mod lanes;
 mod lifecycle;
@@ -314,6 +315,7 @@ impl Session {
                     }
                 }
                 Key::Choke(torrent) => self.on_choke_timer(torrent, at, now),
+                Key::Haves(torrent) => self.on_haves_timer(torrent, at, now),
                 Key::Requests => self.on_requests_timer(at, now),
                 Key::Reads => self.on_reads_timer(at, now),
                 Key::Calls => self.on_calls_timer(at, now),
@@ -335,6 +337,7 @@ impl Session {
                 Key::Peer(peer) => peers.get(peer).is_some_and(|p| p.armed == at),
                 Key::Torrent(torrent) => torrents.get(torrent).is_some_and(|t| t.armed == at),
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
+                Key::Haves(torrent) => torrents.get(torrent).is_some_and(|t| t.haves.is_armed(at)),
                 Key::Requests
                 | Key::Reads
                 | Key::Metadata

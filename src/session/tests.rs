@@ -4,6 +4,7 @@ mod dht;
 mod encryption;
 mod extensions;
 mod fast;
+mod haves;
 mod metadata;
 mod trackers;
 mod upload;

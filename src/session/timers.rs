@@ -13,6 +13,8 @@ pub(super) enum Key {
     Torrent(TorrentId),
     /// Who is served is decided.
     Choke(TorrentId),
+    /// Peers are told of new pieces.
+    Haves(TorrentId),
     /// The rate limit lets requests out again.
     Requests,
     /// The rate limit lets reads begin again.

@@ -5,6 +5,7 @@ use super::choker::Choker;
 use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
+use super::haves::Haves;
 use super::known::Known;
 use super::metadata::Fetch;
 use super::peer::Peer;
@@ -130,6 +131,8 @@ pub(super) struct Torrent {
     pub(super) armed: Time,
     pub(super) news: News,
     pub(super) choker: Choker,
+    /// What its peers are to hear of.
+    pub(super) haves: Haves,
     /// While it super-seeds, and after.
     pub(super) super_seed: Option<SuperSeed>,
     pub(super) goal: Goal,

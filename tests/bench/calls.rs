@@ -100,7 +100,11 @@ impl Count {
         guard::ended(&self.child);
         let text = fs::read_to_string(&self.out).ok()?;
         match self.counter {
-            Counter::Perf => text.lines().find(|line| line.contains(EVENT))?.split(',').next()?.parse().ok(),
+            Counter::Perf => match text.lines().find(|line| line.contains(EVENT))?.split(',').next()? {
+                // The process never ran.
+                "<not counted>" => Some(0),
+                number => number.parse().ok(),
+            },
             // The line of sums: percent, seconds, microseconds a call, calls, errors.
             Counter::Strace => {
                 text.lines().find(|line| line.ends_with(" total"))?.split_whitespace().nth(3)?.parse().ok()
