@@ -1,6 +1,5 @@
 //! How each real client is started on loopback: its command line and its settings. Shared with `tests/bench`.
 
-use ptorrent::proto::metainfo::Metainfo;
 use std::env;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -246,18 +245,19 @@ fn transmission(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
     // What lies in this folder it loads at its start; content of the right size it takes for complete.
     let torrents = start.home.join("torrents");
     fs::create_dir_all(&torrents)?;
-    // By another name it would not find it again when the metadata has come, or when somebody asks for that.
-    let named = |hex: &str| torrents.join(format!("{hex}.torrent"));
     match start.torrent.to_str().and_then(|link| link.strip_prefix("magnet:?xt=urn:btih:")) {
-        Some(hex) => fs::write(named(&hex[..40]), transmission_link(hex))?,
-        None => {
-            let torrent = fs::read(start.torrent)?;
-            let meta = Metainfo::parse(&torrent).map_err(io::Error::other)?;
-            fs::write(named(&meta.info_hash.to_string()), torrent)?;
-        }
+        Some(hex) => fs::write(torrents.join(transmission_name(&hex[..40])), transmission_link(hex))?,
+        // By the name of its own it would not look at the content before it is told to.
+        None => _ = fs::copy(start.torrent, torrents.join("only.torrent"))?,
     }
     command.args(["--foreground", "--log-error", "--config-dir"]).arg(start.home);
     Ok(())
+}
+
+/// The name that Transmission gives to the file of a torrent: by another one it does not find it when metadata has come,
+/// or when a peer asks for it.
+pub(crate) fn transmission_name(info_hash: &str) -> String {
+    format!("{info_hash}.torrent")
 }
 
 /// How Transmission keeps a magnet link over a restart.
