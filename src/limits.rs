@@ -219,7 +219,7 @@ pub const REFUSED_FOR: Duration = Duration::from_secs(60);
 pub const REFUSED_REST: Duration = Duration::from_secs(1);
 /// How many more pieces than there are a peer may say that it lost (BEP 54): each is a little work, and so is its return.
 pub const DONT_HAVES_SPARE: u32 = 64;
-/// Bitfields that a peer may send. One is due; aria2 sends more, and each is work over all pieces.
+/// Bitfields that a peer may send beside those that tell of many new pieces: each is work over all pieces.
 pub const BITFIELDS_MAX: u32 = 8;
 /// Requests that we have open with one peer at most: 8 MiB under way, 3 s at 2.7 MiB/s, 300 ms at 27 MiB/s.
 pub const REQUESTS_OUT_MAX: u32 = 512;

@@ -588,7 +588,7 @@ fn the_block_that_cannot_be_read_is_named_and_those_before_it_are_there() {
     fs::File::options().write(true).open(temp.0.join("top")).unwrap().set_len(40_000).unwrap();
     let (read, failed) = rig.read_all(id, &all_blocks(&meta.layout)[..4]);
     let (at, error) = failed.unwrap();
-    assert_eq!((at, &read[..2].concat()[..] == &bytes[..2 * BLOCK as usize]), (2, true));
+    assert_eq!((at, read[..2].concat()[..] == bytes[..2 * BLOCK as usize]), (2, true));
     assert!(error.ends_with("top: the file was cut short"), "{error}");
 }
 

@@ -223,7 +223,8 @@ fn decoded(value: &str, plus: bool) -> Cow<'_, [u8]> {
 fn name(value: &[u8]) -> Option<String> {
     let text = text(value);
     let text = text.trim();
-    (!text.is_empty()).then(|| safe(text))
+    // Cut where it is too long, it may end with a space.
+    (!text.is_empty()).then(|| safe(safe(text).trim_end()))
 }
 
 /// Adds a URL that can go into a request line and onto a terminal as it is, unless it is there.
@@ -351,6 +352,10 @@ mod tests {
         assert_eq!(of("dn=..%2F..%2Fetc%00").name.as_deref(), Some(".._.._etc_"));
         assert_eq!(of("dn=%FFx%E2%80%AE").name.as_deref(), Some("%FFx_"));
         assert_eq!(of("dn=a%2").name.as_deref(), Some("a%2"));
+        let long = of(&format!("dn={}", "some+word=".repeat(60)));
+        assert_eq!(Magnet::parse(&long.to_string()), Ok(long));
+        let long = of(&format!("dn={}", "a+".repeat(600)));
+        assert_eq!(Magnet::parse(&long.to_string()), Ok(long));
         let bare = Magnet::bare(hash());
         for junk in [
             "dn=%20",

@@ -9,7 +9,7 @@ use crate::api::{Action, DiskError, Intake, Job, PeerId, Reason, TorrentId, Verd
 use crate::base::bits::Bitfield;
 use crate::base::buf::Buf;
 use crate::base::time::Time;
-use crate::limits::{BITFIELDS_MAX, REFILL_REST, SNUB_AFTER};
+use crate::limits::{REFILL_REST, SNUB_AFTER};
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
 use std::net::SocketAddr;
@@ -46,12 +46,11 @@ impl Session {
         self.set_has(peer, has, now)
     }
 
-    /// A peer tells all that it has. That is due once, as the first message (BEP 3, BEP 6). aria2 does so again after
-    /// some pieces: it replaces what was said.
+    /// A peer tells all that it has. That is due once, as the first message (BEP 3, BEP 6). Again,
+    /// it replaces what was said.
     pub(super) fn set_has(&mut self, peer: PeerId, has: Bitfield, now: Time) -> Checked {
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
-        p.bitfields += 1;
-        if p.bitfields > BITFIELDS_MAX {
+        if !p.bitfields.allow(has.count(), has.len()) {
             return Err("bitfields over and over");
         }
         match p.counted_as_seed {

@@ -4,6 +4,7 @@
 
 mod announce;
 mod asking;
+mod bitfields;
 mod calls;
 mod checks;
 mod choker;

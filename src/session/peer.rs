@@ -1,5 +1,6 @@
 //! One connection: what both sides have said, what we asked of it and what it asked of us.
 
+use super::bitfields::Bitfields;
 use super::choker::Turn;
 use super::extensions::Spoken;
 use super::fast::Fast;
@@ -77,8 +78,8 @@ pub(super) struct Peer {
     pub(super) early: Option<Box<Early>>,
     /// Its requests for metadata.
     pub(super) asks: Asks,
-    /// How many bitfields it sent.
-    pub(super) bitfields: u32,
+    /// The bitfields that it sent.
+    pub(super) bitfields: Bitfields,
     /// How many pieces it said that it lost.
     pub(super) lost: u32,
     /// The picker knows it as one that has everything.
@@ -147,7 +148,7 @@ impl Peer {
             has: Bitfield::default(),
             early: None,
             asks: Asks::default(),
-            bitfields: 0,
+            bitfields: Bitfields::default(),
             lost: 0,
             counted_as_seed: false,
             interesting: 0,

@@ -246,15 +246,18 @@ fn transmission(command: &mut Command, start: &Start<'_>) -> io::Result<()> {
     let torrents = start.home.join("torrents");
     fs::create_dir_all(&torrents)?;
     match start.torrent.to_str().and_then(|link| link.strip_prefix("magnet:?xt=urn:btih:")) {
-        // By another name it would not find it when the metadata has come.
-        Some(hex) => {
-            let name = format!("{}.{}.torrent", &hex[..40], &hex[..16]);
-            fs::write(torrents.join(name), transmission_link(hex))?;
-        }
+        Some(hex) => fs::write(torrents.join(transmission_name(&hex[..40])), transmission_link(hex))?,
+        // By the name of its own it would not look at the content before it is told to.
         None => _ = fs::copy(start.torrent, torrents.join("only.torrent"))?,
     }
     command.args(["--foreground", "--log-error", "--config-dir"]).arg(start.home);
     Ok(())
+}
+
+/// The name that Transmission gives to the file of a torrent: by another one it does not find it when metadata has come,
+/// or when a peer asks for it.
+pub(crate) fn transmission_name(info_hash: &str) -> String {
+    format!("{info_hash}.torrent")
 }
 
 /// How Transmission keeps a magnet link over a restart.

@@ -293,7 +293,7 @@ pub(crate) struct Peer {
     pub(crate) listen: SocketAddr,
     rpc: SocketAddr,
     data: PathBuf,
-    home: PathBuf,
+    pub(crate) home: PathBuf,
 }
 
 impl Peer {

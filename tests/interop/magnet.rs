@@ -1,9 +1,10 @@
 //! Metadata from and to real clients (BEP 9): nobody but the seed has the .torrent.
 
-use super::clients::{Client, Role};
+use super::clients::{Client, Role, transmission_name};
 use super::content::{Content, Maker, Torrent};
 use super::lab::{Lab, address, can};
 use super::one_peer;
+use std::fs;
 use std::net::TcpStream;
 
 /// So many pieces that the info dictionary has more than one piece itself.
@@ -20,6 +21,10 @@ fn from(name: &str, seeder: Client) {
     let torrent = Torrent::new(&lab, Maker::Transmission, content(), None);
     let mut seed = lab.start(seeder, Role::Seed, &torrent, &[]);
     seed.wait_ready(Role::Seed);
+    if seeder == Client::Transmission {
+        let name = transmission_name(&torrent.info_hash);
+        fs::copy(&torrent.path, seed.home.join("torrents").join(name)).unwrap();
+    }
     let data = lab.folder("data");
     let link = torrent.link(&format!("&x.pe={}", seed.listen));
     lab.ptorrent(&["-x", "-p", "0"], &data, address().ip(), &link).wait_success();

@@ -112,6 +112,8 @@ pub(crate) struct Seen {
     pub(crate) peers_max: usize,
     pub(crate) announces: Vec<(tracker::Event, u64)>,
     pub(crate) closed: Vec<Why>,
+    /// Connections that went through both handshakes.
+    pub(crate) opened: usize,
     /// Connections whose handshake was encrypted.
     pub(crate) encrypted: u32,
     /// How often each address was called.
@@ -200,6 +202,8 @@ struct Conn {
 enum What {
     Arrive(usize),
     Refused(NodeId, PeerId),
+    /// A script may have the rest of what came.
+    Listen(NodeId, PeerId),
     Deliver(usize, usize, Rc<[u8]>, Range<usize>),
     /// From whom, to whom, what.
     Datagram(SocketAddr, SocketAddr, Rc<[u8]>),
@@ -453,6 +457,8 @@ impl World {
                 self.tell(node, Event::Closed { peer, why });
             }
             What::Arrive(conn) => self.arrive(conn),
+            What::Listen(node, peer) if self.may_listen(node, peer) => self.go_on(node, peer),
+            What::Listen(..) => {}
             What::Deliver(conn, side, bytes, range) => self.deliver(conn, side, &bytes[range]),
             What::Datagram(from, to, data) => self.datagram(from, to, &data),
             What::Local(from, to, data) => {
@@ -559,6 +565,7 @@ impl World {
                 self.say(node, peer, &handshake.encode(), None);
             }
             Action::Expect { peer, max } => {
+                self.nodes[node].seen.opened += 1;
                 if let Some(half) = self.nodes[node].halves.get_mut(&peer) {
                     half.decoder.set_max(max);
                 }
@@ -923,6 +930,15 @@ impl World {
         if blocks > 0 {
             self.tell(node, Event::Sent { peer, blocks, bytes: sum });
         }
+        if self.may_listen(node, peer) {
+            self.later(Duration::ZERO, What::Listen(node, peer));
+        }
+    }
+
+    /// Whether a script has something to hear and nothing to say.
+    fn may_listen(&self, node: NodeId, peer: PeerId) -> bool {
+        let half = self.nodes[node].halves.get(&peer);
+        half.is_some_and(|half| half.script.is_some() && half.outbox.is_empty() && !half.inbox.is_empty())
     }
 
     /// When `len` bytes from that side are with the other: both links are busy with them, then the way takes its time.
@@ -982,8 +998,11 @@ impl World {
                 continue;
             }
             if let Some(script) = &mut half.script {
-                // It says no more while its last words are still on their way.
-                let bytes = if half.outbox.is_empty() { script.bytes(input) } else { Vec::new() };
+                // While its last words are still on their way it does not listen, and says no more.
+                if !half.outbox.is_empty() {
+                    break;
+                }
+                let bytes = script.bytes(input);
                 input = &[];
                 self.say(node, peer, &bytes, None);
                 break;

@@ -1,5 +1,7 @@
 //! Encrypted connections through the reactor, the other side by hand.
 
+#![expect(clippy::disallowed_methods, reason = "the other side has a thread of its own")]
+
 use super::*;
 use crate::proto::mse::dh::GENERATOR;
 use crate::proto::mse::{Agreed, Method, Methods, Rc4, Shake, Step, request_name};

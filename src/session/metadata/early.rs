@@ -6,7 +6,7 @@ use super::super::download::Checked;
 use crate::api::{PeerId, TorrentId, Why};
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
-use crate::limits::{BITFIELDS_MAX, EARLY_BYTES_MAX, EARLY_HAVES_MAX, SUPER_REVEAL};
+use crate::limits::{EARLY_BYTES_MAX, EARLY_HAVES_MAX, SUPER_REVEAL};
 use crate::proto::wire::message::Message;
 
 /// What one peer said.
@@ -52,6 +52,18 @@ impl Told<'_> {
             _ => None,
         }
     }
+
+    /// Where it is said of all pieces: of how many that it has, and of how many as far as is known.
+    fn counts(&self) -> Option<(u32, u32)> {
+        match self {
+            Told::Bits(bits) => {
+                let ones: u32 = bits.iter().map(|byte| byte.count_ones()).sum();
+                Some((ones, 8 * bits.len() as u32))
+            }
+            Told::All | Told::Nothing => Some((0, 0)),
+            Told::Have(_) | Told::Lost | Told::Hint => None,
+        }
+    }
 }
 
 impl Session {
@@ -66,9 +78,8 @@ impl Session {
         let Some((_, p)) = self.swarm(peer) else { return Ok(()) };
         let early = p.early.get_or_insert_default();
         let before = early.bits.len();
-        if matches!(told, Told::Bits(_) | Told::All | Told::Nothing) {
-            p.bitfields += 1;
-            if p.bitfields > BITFIELDS_MAX {
+        if let Some((has, pieces)) = told.counts() {
+            if !p.bitfields.allow(has, pieces) {
                 return Err("bitfields over and over");
             }
             **early = Early::default();

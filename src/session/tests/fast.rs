@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::api::{DiskError, Verdict};
-use crate::limits::{ALLOWED_FAST_PIECES, REFILL_REST, REFUSED_FOR, REFUSED_REST};
+use crate::limits::{ALLOWED_FAST_PIECES, BITFIELDS_MAX, REFILL_REST, REFUSED_FOR, REFUSED_REST};
 use crate::proto::extended::Extension;
 use crate::proto::wire::allowed_fast::allowed_fast;
 use crate::proto::wire::handshake::{EXTENSION_BIT, FAST_BIT};
@@ -68,12 +68,20 @@ fn all_or_nothing_takes_the_place_of_a_bitfield() {
     assert!(b.s.peers.get(peer).unwrap().is_seed());
     say(&mut b, peer, Message::HaveNone);
     assert_eq!(b.s.peers.get(peer).unwrap().has.count(), 0);
-    for _ in 0..6 {
+    for _ in 1..BITFIELDS_MAX {
         say(&mut b, peer, Message::HaveAll);
     }
     assert!(b.s.peers.contains(peer));
     say(&mut b, peer, Message::HaveAll);
     assert!(!b.s.peers.contains(peer), "over and over");
+    // In place of many single ones it may as often as it likes.
+    let peer = b.peer_with(none, 8, 8, FAST);
+    for two in 0..PIECES / 2 {
+        let mut has = Bitfield::new(PIECES);
+        (0..2 * two).for_each(|piece| _ = has.set(piece));
+        say(&mut b, peer, Message::Bitfield(Cow::Borrowed(has.as_bytes())));
+    }
+    assert!(b.s.peers.contains(peer));
     let peer = b.peer_with(all, 7, 7, FAST);
     say(&mut b, peer, Message::HaveAll);
     assert!(!b.s.peers.contains(peer), "both are seeds");

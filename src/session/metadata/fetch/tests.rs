@@ -43,9 +43,9 @@ impl Swarm {
             banned: Vec::new(),
             requests: Vec::new(),
         };
-        for n in 0..peers.len() {
-            let size = match peers[n] {
-                Kind::Size(size) => size,
+        for (n, kind) in peers.iter().enumerate() {
+            let size = match kind {
+                Kind::Size(size) => *size,
                 _ => len as u32,
             };
             swarm.fetch.offer(peer(n), addr(n), size);
