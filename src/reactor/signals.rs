@@ -216,9 +216,10 @@ mod tests {
         // Without a signal there is nothing to hurry for.
         signals.end_within(Duration::from_secs(1));
         std::thread::sleep(Duration::from_millis(1500));
-        send("-HUP", std::process::id());
+        // Not SIGHUP: a process that inherits it as ignored, as under nohup, leaves it so.
+        send("-TERM", std::process::id());
         wait(&signals);
-        assert_eq!(signals.next(), Some(Wish::End(libc::SIGHUP)));
+        assert_eq!(signals.next(), Some(Wish::End(libc::SIGTERM)));
         signals.end_within(Duration::from_secs(1));
         loop {
             std::thread::sleep(Duration::from_secs(60));
@@ -255,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_hangs_after_a_signal_is_ended() {
-        assert_eq!(run("hanging_child"), Some(128 + libc::SIGHUP));
+        assert_eq!(run("hanging_child"), Some(128 + libc::SIGTERM));
     }
 
     #[test]
