@@ -102,6 +102,11 @@ impl Partial {
         self.cells.len() as u32
     }
 
+    /// Whether the next free block is the first of a row of so many.
+    pub(super) fn is_between_runs(&self, run: u32) -> bool {
+        self.next.is_multiple_of(run)
+    }
+
     pub(super) fn held(&self, block: u32) -> Held {
         self.cells[block as usize].held()
     }
