@@ -482,7 +482,9 @@ pub const LOG_LINE_MAX: usize = 4096;
 pub const SCRATCH: usize = 128 << 10;
 /// Blocks of one connection that are read at a time, each to a buffer of its own: a burst.
 pub const LOOK_AHEAD: usize = BURST / BLOCK as usize;
-/// The same while a connection waits for the disk: what was read ahead must be kept when it has to wait as well.
+/// While so many connections wait for the disk, no other reads ahead: so what they keep is 4 MiB at most.
+pub const STASHES: usize = 16;
+/// The same where there is no room for blocks: what was read ahead must be kept when the connection has to wait.
 pub const SCRATCH_SMALL: usize = 2 << 10;
 /// Bytes that all sockets together may bring in a turn; a burst shrinks to keep to it, down to [`BURST_MIN`].
 pub const TURN_BYTES: usize = 8 << 20;

@@ -37,6 +37,8 @@ pub(super) mod script {
         pub(crate) deadline: Option<Time>,
         pub(crate) answer: Answer,
         pub(crate) refuse: bool,
+        /// Whether there is no room for blocks.
+        pub(crate) full: bool,
         pub(crate) payload: Vec<u8>,
         pub(crate) sent: (u32, u64),
         peers: u32,
@@ -52,6 +54,7 @@ pub(super) mod script {
                 deadline: None,
                 answer: |_, _| {},
                 refuse: false,
+                full: false,
                 payload: Vec::new(),
                 sent: (0, 0),
                 peers: 0,
@@ -68,6 +71,10 @@ pub(super) mod script {
             let intake = self.intakes.pop_front().unwrap_or(Intake::Take);
             self.heard.push(format!("{peer} {} {intake:?}", block.piece));
             intake
+        }
+
+        pub(crate) fn room_ahead(&self, _: PeerId) -> usize {
+            if self.full { 0 } else { usize::MAX }
         }
 
         pub(crate) fn requested(&self, name: &[u8; 20]) -> Option<InfoHash> {
@@ -303,6 +310,28 @@ fn who_reads_ahead_while_others_wait_keeps_little() {
     let kept: Vec<usize> =
         (0..3).map(|n| b.reactor.conns.get_mut(peer(n)).unwrap().go_on().unwrap().1.len()).collect();
     assert!(kept.iter().filter(|len| **len > limits::SCRATCH_SMALL).count() <= 1, "{kept:?}");
+}
+
+#[test]
+fn who_has_no_room_for_blocks_reads_one_at_a_time_and_keeps_little() {
+    for full in [true, false] {
+        let mut b = bench(32, |_, _| {});
+        let mut all = [b.peer(0), b.peer(1)];
+        b.reactor.session.full = full;
+        b.reactor.session.intakes = [Intake::Take, Intake::Take, Intake::Wait, Intake::Wait].into();
+        for there in &mut all {
+            there.write_all(&piece(0, BLOCK)).unwrap();
+        }
+        (0..2).for_each(|n| b.until(&format!("p{n}.0 0 block")));
+        let blocks: Vec<u8> = (1..6).flat_map(|n| piece(n, BLOCK)).collect();
+        for (n, there) in all.iter_mut().enumerate() {
+            there.write_all(&blocks).unwrap();
+            b.until(&format!("p{n}.0 1 Wait"));
+        }
+        let kept: Vec<usize> =
+            (0..2).map(|n| b.reactor.conns.get_mut(peer(n)).unwrap().go_on().unwrap().1.len()).collect();
+        assert!(kept.iter().all(|len| (*len <= limits::SCRATCH_SMALL) == full), "{full} {kept:?}");
+    }
 }
 
 #[test]

@@ -162,11 +162,17 @@ impl Reactor {
         let mut left = burst;
         while left >= BLOCK as usize {
             let Some(conn) = self.conns.get_mut(id) else { break };
-            // Who reads far ahead keeps much if it has to wait: while one does, the others read in small steps.
-            let ahead = if self.waiting == 0 { limits::SCRATCH } else { limits::SCRATCH_SMALL };
-            match conn.is_streaming() && self.waiting == 0 {
-                true => landing.supply(left / BLOCK as usize, &mut self.pool),
-                false => landing.clear(&mut self.pool),
+            // Who reads far ahead keeps much if it has to wait: so no more blocks than there is room for, and small
+            // steps where there is none or many wait.
+            let blocks = match conn.is_streaming() && self.waiting < limits::STASHES {
+                true => Some(self.session.room_ahead(id).min(left / BLOCK as usize)),
+                false => None,
+            };
+            let small = self.waiting > 0 || blocks == Some(0);
+            let ahead = if small { limits::SCRATCH_SMALL } else { limits::SCRATCH };
+            match blocks.unwrap_or(0) {
+                0 => landing.clear(&mut self.pool),
+                blocks => landing.supply(blocks, &mut self.pool),
             }
             let shaking = conn.crypt.is_shaking();
             let got = match conn.read(&mut landing, ahead.min(left)) {

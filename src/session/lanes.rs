@@ -55,6 +55,12 @@ impl Lanes {
         true
     }
 
+    /// How many blocks this worker would be let in now.
+    pub(super) fn room(&self, lane: u8) -> usize {
+        let bytes = LANE_HIGH.saturating_sub(self.lanes[usize::from(lane)].bytes);
+        bytes.div_ceil(u64::from(BLOCK)).min(self.bufs_max.saturating_sub(self.bufs) as u64) as usize
+    }
+
     /// A block that was let in for `from` is whole and goes to `to`.
     pub(super) fn hand_over(&mut self, from: u8, to: u8, len: u32) {
         self.came(from, len);

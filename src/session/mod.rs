@@ -234,6 +234,16 @@ impl Session {
         self.on_piece_header(peer, block, now)
     }
 
+    /// How many blocks of this peer would be let in now, if they come in the order in which they were asked for.
+    pub fn room_ahead(&self, peer: PeerId) -> usize {
+        let Some(p) = self.peers.get(peer) else { return 0 };
+        let piece = p.asked.front().map(|block| block.piece);
+        let lane = piece
+            .zip(p.torrent.and_then(|t| self.torrents.get(t)))
+            .and_then(|(piece, t)| t.picker.lane(piece));
+        self.lanes.room(lane.unwrap_or_else(|| self.lanes.idlest()))
+    }
+
     /// An encrypted handshake asks for a torrent by its [`request_name`](crate::proto::mse::request_name): which is it?
     /// None: we have none of that name, or it takes no connections.
     pub fn requested(&self, name: &[u8; 20]) -> Option<InfoHash> {

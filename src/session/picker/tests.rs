@@ -419,6 +419,34 @@ fn what_is_begun_is_finished_first() {
 }
 
 #[test]
+fn very_fast_peers_fill_eight_pieces_abreast() {
+    let layout = layout(60, 64);
+    let mut picker = picker(&layout, false, 5);
+    settle(&mut picker);
+    let turn = pick(&mut picker, 1, FAST, 8 * 16);
+    let pieces: Vec<u32> = turn.chunks(16).map(|run| run[0].piece).collect();
+    assert!(turn.chunks(16).all(|run| run[0].begin == 0 && run.iter().all(|b| b.piece == run[0].piece)));
+    assert_eq!(pieces.iter().collect::<std::collections::BTreeSet<_>>().len(), 8);
+    // In uneven portions, then: each piece has its turn, and its next blocks.
+    let next: Vec<Block> =
+        [5, 1, 60, 62].into_iter().flat_map(|count| pick(&mut picker, 1, FAST, count)).collect();
+    for (run, piece) in next.chunks(16).zip(&pieces) {
+        assert!(run.iter().all(|b| b.piece == *piece && b.begin >= 16 * BLOCK), "{run:?} {pieces:?}");
+    }
+    // All come to their end together, and others are begun in their place: never more at a time.
+    for _ in 0..40 {
+        pick(&mut picker, 1, FAST, 64);
+        let open = picker.partials.list(Stage::Owned).len() + picker.partials.list(Stage::Shared).len();
+        assert!(open <= 8, "{open}");
+    }
+    // The next peer finds eight begun and has one for itself, as do those that are not that fast.
+    assert!(pick(&mut picker, 2, FAST, 48).windows(2).all(|two| two[0].piece == two[1].piece));
+    let mut other = self::picker(&layout, false, 6);
+    settle(&mut other);
+    assert!(pick(&mut other, 1, 1 << 20, 64).windows(2).all(|two| two[0].piece == two[1].piece));
+}
+
+#[test]
 fn partial_pieces_are_few_for_few_peers() {
     let layout = layout(400, 4);
     let mut picker = picker(&layout, false, 3);
