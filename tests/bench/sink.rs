@@ -86,6 +86,8 @@ impl Sink {
     /// Says that it is interested and waits until it may ask.
     pub(crate) fn wait_for_turn(&mut self) -> io::Result<()> {
         self.stream.write_all(&[0, 0, 0, 1, INTERESTED])?;
+        // Some say at once that we may ask: that may have come with the bitfield.
+        self.read_messages()?;
         while self.choked {
             self.fill()?;
             self.read_messages()?;
