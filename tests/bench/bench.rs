@@ -120,8 +120,7 @@ fn compare(options: &Options, places: &[Place]) -> Result<(), Box<dyn Error>> {
     // The small files take some 200 MiB.
     let all = Arc::new(content::random(options.size));
     let lab = Lab::new(&all, options.size)?;
-    let mut warm = Warm::new(3 * options.size + (1 << 30));
-    warm.hold();
+    let mut warm = Warm::default();
     println!("measuring the machine");
     let limits = Limits::measure(&lab.plain, &lab.many, places, &mut warm)?;
     print!("{}", report::limits(&limits));
@@ -170,6 +169,7 @@ impl Bench<'_> {
     /// All rounds of a row on one file system.
     fn race(&mut self, row: &'static Row, race: Race, place: &Place) -> Result<Outcome, Box<dyn Error>> {
         race.prepare(&self.lab, place)?;
+        self.warm.hold(race.memory(&self.lab));
         let mut outcome = Outcome {
             row,
             place: place.name,
@@ -203,6 +203,7 @@ impl Bench<'_> {
                 }
             }
         }
+        self.warm.let_go();
         race.clean_up(place)?;
         Ok(outcome)
     }
@@ -216,7 +217,7 @@ impl Bench<'_> {
         }
         self.warm.let_go();
         let result = race.run(&self.lab, who, place, None);
-        self.warm.hold();
+        self.warm.hold(race.memory(&self.lab));
         print!("round {round}, {}: {}: ", place.name, who.name);
         match result {
             Ok(sample) => {

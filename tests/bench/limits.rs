@@ -48,6 +48,7 @@ impl Limits {
             samples.push((SHA1, None, machine::sha1(data)?));
             for place in places {
                 let (dir, name) = (&place.dir, Some(place.name));
+                warm.hold(data.len() + (256 << 20));
                 warm.let_go();
                 samples.push((PWRITE, name, machine::pwrite(data, dir)?));
                 samples.push((MAPPED, name, machine::mapped(data, dir)?));
@@ -58,7 +59,6 @@ impl Limits {
                 samples.push((READ_SEND, name, machine::read_and_send(&path)?));
                 samples.push((SENDFILE, name, machine::sendfile(&path)?));
                 fs::remove_file(&path)?;
-                warm.hold();
             }
         }
         let mut limits: Vec<Limit> = Vec::new();

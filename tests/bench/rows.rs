@@ -158,6 +158,16 @@ impl Race {
         }
     }
 
+    /// Memory that a run may want: what it writes where files are in memory, and what the greediest client takes.
+    pub(crate) fn memory(self, lab: &Lab) -> usize {
+        let written = match self {
+            Race::Leech(of, _) => lab.content(of).len(),
+            Race::Swarm => lab.quarter.len() * (swarm::SIZE + 1),
+            Race::Seed(..) | Race::Check => 0,
+        };
+        written + (256 << 20)
+    }
+
     /// What a perfect client would take for a GiB.
     pub(crate) fn limit(self, limits: &Limits, place: &Place) -> Cost {
         match self {

@@ -6,21 +6,18 @@ use std::hint::black_box;
 
 use crate::usage::field;
 
+#[derive(Default)]
 pub(crate) struct Warm {
-    bytes: usize,
     held: Vec<u8>,
 }
 
 impl Warm {
-    /// At most half of what is free.
-    pub(crate) fn new(wanted: usize) -> Warm {
+    /// Holds so many bytes, at most half of what is free: as many as the next run will want, since touching all that a
+    /// long row could want takes longer than a short run.
+    pub(crate) fn hold(&mut self, bytes: usize) {
         let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let free = field(&info, "MemAvailable:") as usize * 1024;
-        Warm { bytes: wanted.min(free / 2), held: Vec::new() }
-    }
-
-    pub(crate) fn hold(&mut self) {
-        self.held = vec![0; self.bytes];
+        self.held = vec![0; bytes.min(free / 2)];
         for page in self.held.chunks_mut(4096) {
             page[0] = 1;
         }

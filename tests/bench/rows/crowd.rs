@@ -15,13 +15,20 @@ use crate::crowd::Crowd;
 use crate::options::Options;
 use crate::place::Place;
 use crate::process::{PATIENCE, Process};
-use crate::result::Figure;
+use crate::result::{Figure, median};
+use crate::usage::own_cpu;
 
 const PEERS: usize = 1000;
 /// Each tells of a new piece so often: 500 messages a second.
 const PAUSE: Duration = Duration::from_secs(2);
 /// In the storm each tells of so many at once.
 const STORM: u64 = 200;
+/// Bytes that are given before the clock runs, so that the buffers of the sockets are as full at the start as at the
+/// end, and bytes that are given by the clock.
+const LEAD: u64 = 128 << 20;
+const GIVEN: u64 = 512 << 20;
+/// How often they give to the one among the others and to the one alone, by turns.
+const TURNS: usize = 3;
 
 pub(super) fn run(options: &Options, lab: &Lab, place: &Place) -> Result<Vec<Figure>, Box<dyn Error>> {
     let room = Room::new(place)?;
@@ -46,16 +53,21 @@ fn measure(options: &Options, lab: &Lab, room: &Room<'_>) -> Result<Vec<Figure>,
     let (cpu, told) = (process.cpu()? - cpu, crowd.told() - told);
     let behind = unread(listen)?;
     let (storm, messages) = storm(&process, &crowd, listen)?;
-    let (among, cost) = give(&mut process, lab, listen, options.size)?;
+    let (mut lonely, other) = start(options, lab, room, "without")?;
+    wait_for(&lonely, other)?;
+    let (mut among, mut alone) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        among.push(give(&mut process, lab, listen)?);
+        alone.push(give(&mut lonely, lab, other)?);
+    }
     process.look()?;
     let memory = process.memory;
     drop(crowd);
     process.kill()?;
-    let (mut process, listen) = start(options, lab, room, "without")?;
-    wait_for(&process, listen)?;
-    let (alone, _) = give(&mut process, lab, listen, options.size)?;
-    process.kill()?;
-    let mib = options.size as f64 / f64::from(1 << 20);
+    lonely.kill()?;
+    let of = |turns: &[Given], figure: fn(&Given) -> f64| median(turns.iter().map(figure).collect());
+    let kept = among.iter().zip(&alone).map(|(among, alone)| alone.wall / among.wall).collect();
+    let mib = GIVEN as f64 / f64::from(1 << 20);
     Ok(vec![
         Figure::new("processor, a peer that joins", joined.as_secs_f64() * 1e6 / PEERS as f64, "us"),
         Figure::new("HAVE messages", told as f64 / span.as_secs_f64(), "a second"),
@@ -68,9 +80,13 @@ fn measure(options: &Options, lab: &Lab, room: &Room<'_>) -> Result<Vec<Figure>,
         Figure::new("processor, one HAVE in a storm", storm.as_secs_f64() * 1e6 / messages as f64, "us"),
         Figure::new("anonymous memory, nothing transferred", before as f64 / 1024.0, "MiB"),
         Figure::new("anonymous memory at most", memory.anonymous as f64 / 1024.0, "MiB"),
-        Figure::new("from 10 that give, among the others", mib / among.as_secs_f64(), "MiB/s"),
-        Figure::new("from 10 that give, alone", mib / alone.as_secs_f64(), "MiB/s"),
-        Figure::new("processor among the others", cost.as_secs_f64() / mib * 1024.0, "s/GiB"),
+        Figure::new("from 10 that give, among the others", mib / of(&among, |turn| turn.wall), "MiB/s"),
+        Figure::new("from 10 that give, alone", mib / of(&alone, |turn| turn.wall), "MiB/s"),
+        Figure::new("of the speed alone, pair by pair", median(kept) * 100.0, "%"),
+        Figure::new("processor, among the others", of(&among, |turn| turn.cpu), "s/GiB"),
+        Figure::new("processor, alone", of(&alone, |turn| turn.cpu), "s/GiB"),
+        Figure::new("of the ten and the crowd, among them", of(&among, |turn| turn.bench), "s/GiB"),
+        Figure::new("of the ten, alone", of(&alone, |turn| turn.bench), "s/GiB"),
     ])
 }
 
@@ -121,30 +137,48 @@ fn storm(process: &Process, crowd: &Crowd, listen: SocketAddr) -> Result<(Durati
     Ok((process.cpu()? - cpu, (crowd.told() - told).max(1)))
 }
 
-/// Ten bare seeders give, until they have sent `size` bytes: how long that takes, and the processor time.
-fn give(
-    process: &mut Process,
-    lab: &Lab,
-    listen: SocketAddr,
-    size: usize,
-) -> Result<(Duration, Duration), Box<dyn Error>> {
+/// What it took to be given: seconds, and processor seconds for a GiB.
+struct Given {
+    wall: f64,
+    /// Of the one that is given to.
+    cpu: f64,
+    /// Of this process: those that give, and the crowd.
+    bench: f64,
+}
+
+/// Ten bare seeders give for a while, then they hang up.
+fn give(process: &mut Process, lab: &Lab, listen: SocketAddr) -> Result<Given, Box<dyn Error>> {
     lab.seeders.iter().for_each(|seeder| seeder.reset());
-    let sent = || lab.seeders.iter().map(|seeder| seeder.sent()).sum::<u64>();
-    let before = process.cpu()?;
-    let start = Instant::now();
     lab.seeders.iter().for_each(|seeder| seeder.dial(listen, &lab.crowd));
-    while sent() < size as u64 {
+    let begun = wait_until_sent(process, lab, LEAD)?;
+    let (start, cpu, bench) = (Instant::now(), process.cpu()?, own_cpu());
+    let ended = wait_until_sent(process, lab, begun + GIVEN)?;
+    let gib = (ended - begun) as f64 / (1u64 << 30) as f64;
+    let given = Given {
+        wall: start.elapsed().as_secs_f64() * GIVEN as f64 / (ended - begun) as f64,
+        cpu: (process.cpu()? - cpu).as_secs_f64() / gib,
+        bench: (own_cpu() - bench).as_secs_f64() / gib,
+    };
+    lab.seeders.iter().for_each(|seeder| seeder.reset());
+    Ok(given)
+}
+
+/// Waits until the seeders have sent so many bytes; gives how many they are by then.
+fn wait_until_sent(process: &mut Process, lab: &Lab, bytes: u64) -> Result<u64, Box<dyn Error>> {
+    let begun = Instant::now();
+    loop {
+        let sent = lab.seeders.iter().map(|seeder| seeder.sent()).sum();
+        if sent >= bytes {
+            return Ok(sent);
+        }
         if process.look()?.is_some() {
             return Err(process.failed());
         }
-        if start.elapsed() > PATIENCE {
+        if begun.elapsed() > PATIENCE {
             return Err("nothing arrives".into());
         }
         thread::sleep(Duration::from_millis(5));
     }
-    let first = lab.seeders.iter().filter_map(|seeder| seeder.first_request()).min().unwrap_or(start);
-    lab.seeders.iter().for_each(|seeder| seeder.reset());
-    Ok((first.elapsed(), process.cpu()? - before))
 }
 
 /// Bytes that the kernel has for a listener's connections and that were not read.
