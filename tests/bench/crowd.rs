@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::sink::dial;
-use crate::wire::{self, HAVE};
+use crate::shared::wire::{self, HAVE};
 
 pub(crate) struct Crowd {
     told: Arc<AtomicU64>,

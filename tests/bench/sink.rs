@@ -4,13 +4,13 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::thread;
+use crate::shared::guard::pause;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
-use crate::content::Content;
-use crate::wire::{self, BITFIELD, BLOCK, CHOKE, INTERESTED, PIECE, REQUEST, UNCHOKE};
+use crate::shared::content::Content;
+use crate::shared::wire::{self, BITFIELD, BLOCK, CHOKE, INTERESTED, PIECE, REQUEST, UNCHOKE};
 
 /// Blocks asked for ahead: 2 MiB, which every client takes.
 const AHEAD: usize = 128;
@@ -46,7 +46,7 @@ impl Sink {
             match Sink::try_connect(number, from, to, content) {
                 Ok(sink) => return Ok(sink),
                 Err(error) if start.elapsed() > patience => return Err(error),
-                Err(_) => thread::sleep(Duration::from_millis(20)),
+                Err(_) => pause(Duration::from_millis(20))?,
             }
         }
     }

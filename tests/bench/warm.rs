@@ -4,7 +4,7 @@
 use std::fs;
 use std::hint::black_box;
 
-use crate::usage::field;
+use crate::shared::usage::field;
 
 #[derive(Default)]
 pub(crate) struct Warm {

@@ -6,17 +6,17 @@ use std::error::Error;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Lab, Room, free, ip};
-use crate::clients::at_home;
+use crate::shared::clients::at_home;
 use crate::crowd::Crowd;
 use crate::options::Options;
 use crate::place::Place;
-use crate::process::{PATIENCE, Process};
+use crate::shared::guard::pause;
+use crate::shared::process::{PATIENCE, Process};
 use crate::result::{Figure, median};
-use crate::usage::own_cpu;
+use crate::shared::usage::own_cpu;
 
 const PEERS: usize = 1000;
 /// Each tells of a new piece so often: 500 messages a second.
@@ -43,20 +43,22 @@ fn measure(options: &Options, lab: &Lab, room: &Room<'_>) -> Result<Vec<Figure>,
     let alone = process.cpu()?;
     let crowd = Crowd::gather(listen, &lab.crowd.info_hash, lab.crowd.pieces(), PEERS, PAUSE)?;
     let joined = process.cpu()? - alone;
-    println!("{PEERS} peers are connected");
-    thread::sleep(Duration::from_secs(3));
+    let span = Duration::from_secs(options.seconds as u64);
+    println!("{PEERS} peers are connected; watching for {span:?} what they cost, after a moment's rest");
+    pause(Duration::from_secs(if options.quick { 1 } else { 3 }))?;
     process.look()?;
     let before = process.memory.anonymous;
-    let span = Duration::from_secs(options.seconds as u64);
     let (cpu, told) = (process.cpu()?, crowd.told());
-    thread::sleep(span);
+    pause(span)?;
     let (cpu, told) = (process.cpu()? - cpu, crowd.told() - told);
     let behind = unread(listen)?;
+    println!("a storm of HAVEs");
     let (storm, messages) = storm(&process, &crowd, listen)?;
     let (mut lonely, other) = start(options, lab, room, "without")?;
     wait_for(&lonely, other)?;
     let (mut among, mut alone) = (Vec::new(), Vec::new());
-    for _ in 0..TURNS {
+    for turn in 1..=TURNS {
+        println!("ten give, turn {turn} of {TURNS}");
         among.push(give(&mut process, lab, listen)?);
         alone.push(give(&mut lonely, lab, other)?);
     }
@@ -101,7 +103,7 @@ fn start(
     let torrent = room.dir.join("crowd.torrent");
     lab.crowd.save(&torrent, None)?;
     let listen = free(ip(0, 2))?;
-    let mut command = Command::new(&options.ptorrent);
+    let mut command = Command::new(&options.common.ptorrent);
     command
         .args(["-q", "--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled", "--prealloc", "sparse"])
         .args(["-c", &(PEERS + 100).to_string(), "-b", &listen.ip().to_string()])
@@ -118,10 +120,10 @@ fn wait_for(process: &Process, listen: SocketAddr) -> Result<(), Box<dyn Error>>
         if process.start.elapsed() > PATIENCE {
             return Err(process.failed());
         }
-        thread::sleep(Duration::from_millis(20));
+        pause(Duration::from_millis(20))?;
     }
     // It is checked that nothing is there.
-    thread::sleep(Duration::from_secs(1));
+    pause(Duration::from_secs(1))?;
     Ok(())
 }
 
@@ -130,9 +132,9 @@ fn storm(process: &Process, crowd: &Crowd, listen: SocketAddr) -> Result<(Durati
     let (cpu, told) = (process.cpu()?, crowd.told());
     crowd.storm(STORM);
     let patience = Instant::now() + Duration::from_secs(30);
-    thread::sleep(Duration::from_millis(500));
+    pause(Duration::from_millis(500))?;
     while unread(listen)? > 0 && Instant::now() < patience {
-        thread::sleep(Duration::from_millis(50));
+        pause(Duration::from_millis(50))?;
     }
     Ok((process.cpu()? - cpu, (crowd.told() - told).max(1)))
 }
@@ -177,7 +179,7 @@ fn wait_until_sent(process: &mut Process, lab: &Lab, bytes: u64) -> Result<u64, 
         if begun.elapsed() > PATIENCE {
             return Err("nothing arrives".into());
         }
-        thread::sleep(Duration::from_millis(5));
+        pause(Duration::from_millis(5))?;
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::content::Content;
-use crate::wire::{self, EXTENDED, INTERESTED, PIECE, REQUEST, UNCHOKE};
+use super::content::Content;
+use super::wire::{self, EXTENDED, INTERESTED, PIECE, REQUEST, UNCHOKE};
 
 /// What is shared, and with whom.
 pub(crate) struct Seeder {
