@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use crate::shared::calls::Counter;
 use crate::limits::Limits;
 use crate::result::{Entry, Looked, Outcome, Results};
+use crate::shared::calls::Counter;
 
 const KIB: f64 = 1024.0;
 

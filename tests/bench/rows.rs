@@ -9,17 +9,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::shared::calls::Counter;
-use crate::shared::content::Content;
-use crate::shared::guard::at;
-use crate::shared::program::descriptors;
 use crate::contestant::{Contestant, Job, Task};
 use crate::limits::Limits;
 use crate::machine::Cost;
-use crate::shared::one_peer;
 use crate::options::Options;
 use crate::place::Place;
 use crate::result::Figure;
+use crate::shared::calls::Counter;
+use crate::shared::content::Content;
+use crate::shared::guard::at;
+use crate::shared::one_peer;
+use crate::shared::program::descriptors;
 use crate::shared::seeder::Seeder;
 use crate::shared::usage::Memory;
 

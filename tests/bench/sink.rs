@@ -1,10 +1,10 @@
 //! The cheapest leecher: asks for blocks and throws them away, so that the seed is what is measured. It hashes nothing;
 //! whether the bytes are right is compared in the round in which system calls are counted, which nobody times.
 
+use crate::shared::guard::pause;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
-use crate::shared::guard::pause;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};

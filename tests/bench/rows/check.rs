@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Room, Sample};
+use crate::contestant::{Contestant, Task, transmission_verify};
 use crate::shared::calls::Counter;
 use crate::shared::clients;
 use crate::shared::content::Content;
-use crate::contestant::{Contestant, Task, transmission_verify};
 use crate::shared::guard::pause;
 use crate::shared::process::Process;
 

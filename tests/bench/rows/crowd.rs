@@ -9,13 +9,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{Lab, Room, free, ip};
-use crate::shared::clients::at_home;
 use crate::crowd::Crowd;
 use crate::options::Options;
 use crate::place::Place;
+use crate::result::{Figure, median};
+use crate::shared::clients::at_home;
 use crate::shared::guard::pause;
 use crate::shared::process::{PATIENCE, Process};
-use crate::result::{Figure, median};
 use crate::shared::usage::own_cpu;
 
 const PEERS: usize = 1000;

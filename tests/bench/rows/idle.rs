@@ -14,13 +14,13 @@ use ptorrent::proto::metainfo::{Content, Plan, build};
 use sha1::{Digest, Sha1};
 
 use super::{Room, ip};
-use crate::shared::calls::Counter;
-use crate::shared::one_peer;
 use crate::options::Options;
 use crate::place::Place;
-use crate::shared::guard::pause;
-use crate::shared::process::{PATIENCE, Process};
 use crate::result::Figure;
+use crate::shared::calls::Counter;
+use crate::shared::guard::pause;
+use crate::shared::one_peer;
+use crate::shared::process::{PATIENCE, Process};
 use crate::shared::usage::{field, switches};
 
 const PIECE: u32 = 256 << 10;

@@ -9,9 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Room, Sample, ip};
+use crate::contestant::{Contestant, Task};
 use crate::shared::calls::Counter;
 use crate::shared::content::Content;
-use crate::contestant::{Contestant, Task};
 use crate::shared::guard::pause;
 use crate::shared::process::{PATIENCE, Process};
 use crate::sink::Sink;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Room, Sample, free, ip};
+use crate::contestant::{Contestant, Job, Task};
 use crate::shared::calls::Counter;
 use crate::shared::content::Content;
-use crate::contestant::{Contestant, Job, Task};
 use crate::shared::guard::pause;
 use crate::shared::process::{PATIENCE, Process};
-use crate::sink::Sink;
 use crate::shared::usage::Memory;
+use crate::sink::Sink;
 
 /// How many download.
 pub(super) const SIZE: usize = 8;

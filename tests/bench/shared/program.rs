@@ -19,7 +19,9 @@ pub(crate) trait Program {
     }
 
     /// One option of its own. False: it has no such option.
-    fn take(&mut self, option: &str, args: &mut Args) -> Result<bool, String>;
+    fn take(&mut self, _option: &str, _args: &mut Args) -> Result<bool, String> {
+        Ok(false)
+    }
 
     /// All options are there.
     fn check(&mut self) -> Result<(), String> {
@@ -32,7 +34,7 @@ pub(crate) trait Program {
 /// Options that most of them have.
 pub(crate) struct Common {
     pub(crate) rounds: usize,
-    /// In MiB.
+    /// In MiB; 0 where there is no such thing.
     pub(crate) size: usize,
     pub(crate) dir: PathBuf,
     pub(crate) ptorrent: PathBuf,
