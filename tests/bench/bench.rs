@@ -145,7 +145,7 @@ impl Bench<'_> {
                                 print!("{}", report::outcome(&outcome).unwrap_or_default());
                                 results.outcomes.push(outcome);
                             }
-                            Err(error) => results.left_out.push((row.name, place.name, error.to_string())),
+                            Err(error) => results.leave_out(row, place.name, &*error),
                         }
                     }
                 }
@@ -160,7 +160,7 @@ impl Bench<'_> {
                             print!("{}", report::looked(&looked));
                             results.looked.push(looked);
                         }
-                        Err(error) => results.left_out.push((row.name, place.name, error.to_string())),
+                        Err(error) => results.leave_out(row, place.name, &*error),
                     }
                 }
             }

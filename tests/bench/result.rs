@@ -1,7 +1,10 @@
 //! What came of a row: the samples of each client, and how they compare.
 
+use std::error::Error;
+
 use crate::machine::Cost;
 use crate::rows::{Row, Sample};
+use crate::shared::guard;
 
 /// All that a run has brought.
 #[derive(Default)]
@@ -14,6 +17,16 @@ pub(crate) struct Results {
     pub(crate) complete: bool,
     /// Seconds for all of it.
     pub(crate) took: f64,
+}
+
+impl Results {
+    /// What a signal ended was not left out.
+    pub(crate) fn leave_out(&mut self, row: &Row, place: &'static str, error: &dyn Error) {
+        if !guard::is_stopped() {
+            println!("left out: {error}");
+            self.left_out.push((row.name, place, error.to_string()));
+        }
+    }
 }
 
 /// A row on one file system.
