@@ -172,7 +172,7 @@ impl Process {
                 let code = || self.blame(format!("it failed, with status {:#x}", ended.status));
                 return if ended.status == 0 { Ok((ended, end)) } else { Err(code()) };
             }
-            if polls % 4 == 0 {
+            if polls.is_multiple_of(2) {
                 self.memory.sample(&self.child);
             }
             let done = complete(self, polls);
