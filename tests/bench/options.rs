@@ -7,7 +7,7 @@ use crate::shared::program::{Args, Common};
 
 pub(crate) const HELP: &str = "\
 Usage: make bench, or: cargo bench --bench clients -- [options]
-  --quick           under two minutes: 256 MiB in memory, 3 rounds, the quickest clients
+  --quick           under two minutes: 256 MiB in memory, 3 rounds, the quickest clients, calls of ptorrent alone
   --rounds N        rounds (5)
   --size MIB        length of the file (1024)
   --rows NAME,...   leech-1 leech-8 leech-1-4m leech-8-4m mmap small seed-1 seed-8 check swarm idle

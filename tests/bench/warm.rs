@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::thread;
 
+use crate::machine::cores;
 use crate::shared::usage::field;
 
 #[derive(Default)]
@@ -18,9 +20,11 @@ impl Warm {
         let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let free = field(&info, "MemAvailable:") as usize * 1024;
         self.held = vec![0; bytes.min(free / 2)];
-        for page in self.held.chunks_mut(4096) {
-            page[0] = 1;
-        }
+        thread::scope(|scope| {
+            for part in self.held.chunks_mut(bytes.div_ceil(cores()).max(1)) {
+                scope.spawn(|| part.chunks_mut(4096).for_each(|page| page[0] = 1));
+            }
+        });
         black_box(&self.held);
     }
 

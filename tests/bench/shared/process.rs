@@ -165,7 +165,7 @@ impl Process {
         &mut self,
         mut complete: impl FnMut(&Process, u32) -> bool,
     ) -> Result<(Ended, Instant), Box<dyn Error>> {
-        let mut polls = 0;
+        let mut polls: u32 = 0;
         loop {
             if let Some(ended) = self.ended(false)? {
                 let end = Instant::now();
