@@ -24,7 +24,7 @@ pub(crate) fn measure(options: &Options, part: &Arc<Vec<u8>>, dir: &Path) -> Res
     }
     let source = Source::start(part, SIZE, dir)?;
     let card = Card::make(dir)?;
-    for round in 1..=options.rounds {
+    for round in 1..=options.common.rounds {
         let port = TcpListener::bind((crate::LISTEN, 0))?.local_addr()?.port();
         let (sample, waited) = source.run_at(options, &card.mounted.join("data"), port, crate::as_it_is)?;
         println!("round {round}, card of {} MiB/s: {sample}; slowest answer {waited:.1?}", RATE >> 20);

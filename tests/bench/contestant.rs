@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::clients::{self, Client, Role, Start};
-use crate::process::Process;
+use crate::shared::clients::{self, Client, Role, Start};
+use crate::shared::process::Process;
 
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
@@ -23,6 +23,8 @@ enum What {
 pub(crate) enum Task {
     /// Downloads, and ends when it has all.
     Leech,
+    /// The same through mapped windows, which ptorrent alone is asked for.
+    Map,
     /// Uploads what is there.
     Seed,
     /// Finds out that all is there, and ends.
@@ -30,16 +32,17 @@ pub(crate) enum Task {
 }
 
 /// What one process is to do.
-pub(crate) struct Job<'a> {
+#[derive(Clone)]
+pub(crate) struct Job {
     pub(crate) task: Task,
     /// Without a tracker, for who can be told of peers, and with one.
-    pub(crate) plain: &'a Path,
-    pub(crate) announced: &'a Path,
-    pub(crate) data: &'a Path,
-    pub(crate) home: &'a Path,
+    pub(crate) plain: PathBuf,
+    pub(crate) announced: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) home: PathBuf,
     pub(crate) listen: SocketAddr,
     pub(crate) rpc: SocketAddr,
-    pub(crate) peers: &'a [SocketAddr],
+    pub(crate) peers: Vec<SocketAddr>,
 }
 
 /// All of them, ptorrent first.
@@ -72,12 +75,37 @@ impl Contestant {
         }
     }
 
+    /// Whether it can do this.
+    pub(crate) fn can(&self, task: Task) -> bool {
+        task != Task::Map || matches!(self.what, What::Ptorrent(_))
+    }
+
+    /// What it says of its version.
+    pub(crate) fn version(&self) -> String {
+        let (program, args): (_, &[&str]) = match &self.what {
+            What::Ptorrent(path) => (Some(path.clone()), &["--version"]),
+            What::Other(Client::Libtorrent, _) => {
+                (Client::Libtorrent.program(), &["-c", "import libtorrent; print(libtorrent.version)"])
+            }
+            What::Other(Client::Rtorrent, _) => (Client::Rtorrent.program(), &["-h"]),
+            What::Other(client, _) => (client.program(), &["--version"]),
+        };
+        let Some(output) = program.and_then(|program| Command::new(program).args(args).output().ok()) else {
+            return String::new();
+        };
+        // Some say it where errors go; rtorrent in a sentence about itself.
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().find(|line| line.contains(|c: char| c.is_ascii_digit()));
+        line.unwrap_or_default().trim().to_string()
+    }
+
     /// It never dials an address of loopback: the other side has to.
     pub(crate) fn must_be_dialed(&self) -> bool {
         matches!(self.what, What::Other(Client::Transmission, _))
     }
 
-    pub(crate) fn command(&self, job: &Job<'_>) -> io::Result<Command> {
+    pub(crate) fn command(&self, job: &Job) -> io::Result<Command> {
         let (client, settings) = match &self.what {
             What::Ptorrent(path) => return Ok(ptorrent(path, job)),
             What::Other(client, settings) => (*client, settings),
@@ -89,12 +117,12 @@ impl Contestant {
             } else {
                 Role::Leech
             },
-            torrent: if by_tracker { job.announced } else { job.plain },
-            data: job.data,
-            home: job.home,
+            torrent: if by_tracker { &job.announced } else { &job.plain },
+            data: &job.data,
+            home: &job.home,
             listen: job.listen,
             rpc: job.rpc.port(),
-            peers: job.peers,
+            peers: &job.peers,
             settings,
         })?;
         match client {
@@ -102,7 +130,7 @@ impl Contestant {
                 command.args(["--check-integrity=true", "--hash-check-only=true"]);
             }
             Client::Rtorrent if job.task == Task::Check => {
-                let mark = clients::rtorrent_mark(job.home);
+                let mark = clients::rtorrent_mark(&job.home);
                 let mut rc = OpenOptions::new().append(true).open(job.home.join("rtorrent.rc"))?;
                 let mark = mark.display();
                 writeln!(
@@ -122,11 +150,11 @@ impl Contestant {
 
     /// Whether a download or a check is complete; some tell by ending. Asked each few milliseconds, `polls` times
     /// before.
-    pub(crate) fn is_complete(&self, job: &Job<'_>, process: &Process, polls: u32) -> bool {
+    pub(crate) fn is_complete(&self, job: &Job, process: &Process, polls: u32) -> bool {
         match (&self.what, job.task) {
             (What::Other(Client::Aria2, _), Task::Leech) => process.said("Download complete"),
             (What::Other(Client::Libtorrent, _), _) => process.said("finished"),
-            (What::Other(Client::Rtorrent, _), _) => clients::rtorrent_mark(job.home).exists(),
+            (What::Other(Client::Rtorrent, _), _) => clients::rtorrent_mark(&job.home).exists(),
             // Asking costs it something.
             (What::Other(Client::Transmission, _), _) if polls.is_multiple_of(20) => {
                 clients::transmission_progress(job.rpc).is_some_and(|now| now.left == 0 && now.seeding)
@@ -136,10 +164,11 @@ impl Contestant {
     }
 }
 
-fn ptorrent(program: &Path, job: &Job<'_>) -> Command {
+fn ptorrent(program: &Path, job: &Job) -> Command {
     let mut command = Command::new(program);
     match job.task {
         Task::Leech | Task::Check => command.arg("-x"),
+        Task::Map => command.args(["-x", "--disk-io", "mmap"]),
         // As many as there are sinks: the others have more slots than four, or no slots at all.
         Task::Seed => command.args(["-s", "-u", "16"]),
     };
@@ -149,11 +178,11 @@ fn ptorrent(program: &Path, job: &Job<'_>) -> Command {
         "-p",
         &job.listen.port().to_string(),
     ]);
-    for peer in job.peers {
+    for peer in &job.peers {
         command.args(["--peer", &peer.to_string()]);
     }
-    command.arg("-d").arg(job.data).arg(job.plain);
-    clients::at_home(&mut command, job.home);
+    command.arg("-d").arg(&job.data).arg(&job.plain);
+    clients::at_home(&mut command, &job.home);
     command
 }
 

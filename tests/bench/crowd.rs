@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::shared::wire::{self, HAVE};
 use crate::sink::dial;
-use crate::wire::{self, HAVE};
 
 pub(crate) struct Crowd {
     told: Arc<AtomicU64>,

@@ -2,11 +2,13 @@
 
 use std::error::Error;
 use std::fs;
+use std::time::Duration;
 
-use crate::content::Content;
 use crate::machine::{self, Cost, cores};
 use crate::place::Place;
 use crate::result::median;
+use crate::shared::content::Content;
+use crate::shared::guard;
 use crate::warm::Warm;
 
 /// How often each is measured; the median counts.
@@ -42,12 +44,15 @@ impl Limits {
     ) -> Result<Limits, Box<dyn Error>> {
         let data = one.data();
         let mut samples: Vec<(&'static str, Option<&'static str>, Cost)> = Vec::new();
-        for _ in 0..TIMES {
+        for time in 1..=TIMES {
+            guard::pause(Duration::ZERO)?;
+            println!("measuring what the machine can do, {time} of {TIMES}");
             let (send, receive) = machine::loopback(data)?;
             samples.extend([(SEND, None, send), (RECEIVE, None, receive)]);
             samples.push((SHA1, None, machine::sha1(data)?));
             for place in places {
                 let (dir, name) = (&place.dir, Some(place.name));
+                warm.hold(data.len() + (256 << 20));
                 warm.let_go();
                 samples.push((PWRITE, name, machine::pwrite(data, dir)?));
                 samples.push((MAPPED, name, machine::mapped(data, dir)?));
@@ -58,7 +63,6 @@ impl Limits {
                 samples.push((READ_SEND, name, machine::read_and_send(&path)?));
                 samples.push((SENDFILE, name, machine::sendfile(&path)?));
                 fs::remove_file(&path)?;
-                warm.hold();
             }
         }
         let mut limits: Vec<Limit> = Vec::new();

@@ -11,21 +11,31 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
-#[allow(dead_code, reason = "the other benchmarks use the rest")]
-mod content;
 mod link;
+mod shared;
 
 use std::error::Error;
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use link::{Line, Link};
+use shared::content;
+use shared::guard::{self, at};
+use shared::program::{self, Args, Common, Program};
 
-const HELP: &str = "\
+struct Options {
+    common: Common,
+    rate: u64,
+    trip: u64,
+    loss: Vec<u32>,
+}
+
+impl Program for Options {
+    const NAME: &'static str = "links";
+    const HELP: &'static str = "\
 Usage: cargo bench --bench links -- [options]
   --rounds N        pairs of a stream and a download (5)
   --size MIB        what is sent (256)
@@ -35,79 +45,36 @@ Usage: cargo bench --bench links -- [options]
   --dir PATH        where the files are (below target)
   --ptorrent PATH   another ptorrent than the one just built";
 
-struct Options {
-    rounds: usize,
-    size: usize,
-    rate: u64,
-    trip: u64,
-    loss: Vec<u32>,
-    dir: PathBuf,
-    ptorrent: PathBuf,
-}
+    fn common(&mut self) -> Option<&mut Common> {
+        Some(&mut self.common)
+    }
 
-impl Options {
-    /// None: help is wanted.
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-        let mut options = Options {
-            rounds: 5,
-            size: 256,
-            rate: 200,
-            trip: 100,
-            loss: vec![0, 10],
-            dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
-            ptorrent: PathBuf::from(env!("CARGO_BIN_EXE_ptorrent")),
-        };
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-            let number = |text: &str| text.parse::<u32>().map_err(|_| format!("{text} is no number"));
-            match arg.as_str() {
-                // Cargo gives this to every benchmark.
-                "--bench" => {}
-                "--rounds" => options.rounds = number(&value()?)?.max(1) as usize,
-                "--size" => options.size = number(&value()?)?.max(1) as usize,
-                "--rate" => options.rate = number(&value()?)?.max(1).into(),
-                "--trip" => options.trip = number(&value()?)?.into(),
-                "--loss" => options.loss = value()?.split(',').map(number).collect::<Result<_, _>>()?,
-                "--dir" => options.dir = value()?.into(),
-                "--ptorrent" => options.ptorrent = value()?.into(),
-                "-h" | "--help" => return Ok(None),
-                _ => return Err(format!("{arg} is no option")),
-            }
+    fn take(&mut self, option: &str, args: &mut Args) -> Result<bool, String> {
+        let number = |text: String| text.parse().map_err(|_| format!("--loss: {text} is no number"));
+        match option {
+            "--rate" => self.rate = args.number()?,
+            "--trip" => self.trip = args.number()?,
+            "--loss" => self.loss = args.words()?.into_iter().map(number).collect::<Result<_, _>>()?,
+            _ => return Ok(false),
         }
-        Ok(Some(options))
+        Ok(true)
+    }
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        measure(self, &guard::make(&self.common.dir, "ptorrent-links-")?)
     }
 }
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            println!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(message) => {
-            eprintln!("links: {message}\n{HELP}");
-            return ExitCode::from(2);
-        }
-    };
-    let dir = options.dir.join("ptorrent-links");
-    let _ = fs::remove_dir_all(&dir);
-    let result = measure(&options, &dir);
-    let _ = fs::remove_dir_all(&dir);
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("links: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main(Options { common: Common::new(5, 256), rate: 200, trip: 100, loss: vec![0, 10] })
 }
 
 fn measure(options: &Options, dir: &Path) -> Result<(), Box<dyn Error>> {
-    fs::create_dir_all(dir.join("seed"))?;
-    fs::write(dir.join("seed/file.bin"), content::random(options.size << 20))?;
+    let seed = dir.join("seed/file.bin");
+    fs::create_dir_all(dir.join("seed")).map_err(at(dir))?;
+    fs::write(&seed, content::random(options.common.size << 20)).map_err(at(&seed))?;
     let torrent = dir.join("link.torrent");
-    let mut create = Command::new(&options.ptorrent);
+    let mut create = Command::new(&options.common.ptorrent);
     create.args(["create", "-l", "256K", "-o"]).arg(&torrent).arg(dir.join("seed/file.bin"));
     if !create.stdout(Stdio::null()).status()?.success() {
         return Err("the torrent could not be made".into());
@@ -121,8 +88,8 @@ fn measure(options: &Options, dir: &Path) -> Result<(), Box<dyn Error>> {
         let link = Link::make(line)?;
         let mut ratios = Vec::new();
         let name = format!("{} Mbit/s, {} ms, {} of 1,000 lost", options.rate, options.trip, loss);
-        for round in 1..=options.rounds {
-            let stream = stream(&link, options.size)?;
+        for round in 1..=options.common.rounds {
+            let stream = stream(&link, options.common.size)?;
             let download = download(&link, options, dir)?;
             println!("{name}: round {round}: iperf3 {stream:.1} Mbit/s, ptorrent {download:.1} Mbit/s");
             ratios.push(download / stream);
@@ -136,10 +103,12 @@ fn measure(options: &Options, dir: &Path) -> Result<(), Box<dyn Error>> {
 /// What one TCP stream gets, in Mbit/s.
 fn stream(link: &Link, size: usize) -> Result<f64, Box<dyn Error>> {
     let mut server = link.command(0, Path::new("iperf3"));
-    let mut server = Reaped(server.args(["-s", "-1"]).stdout(Stdio::null()).spawn()?);
-    thread::sleep(Duration::from_millis(300));
+    let mut server = Reaped(guard::spawn(server.args(["-s", "-1"]).stdout(Stdio::null()))?);
+    guard::pause(Duration::from_millis(300))?;
     let mut client = link.command(1, Path::new("iperf3"));
-    let output = client.args(["-c", link::ADDRESSES[0], "-R", "-J", "-n", &format!("{size}M")]).output()?;
+    client.args(["-c", link::ADDRESSES[0], "-R", "-J", "-n", &format!("{size}M")]);
+    let client = guard::spawn(client.stdout(Stdio::piped()))?;
+    let output = client.wait_with_output()?;
     server.0.wait()?;
     let text = String::from_utf8(output.stdout)?;
     let received = text.rsplit("\"sum_received\":").next().filter(|_| output.status.success());
@@ -156,7 +125,7 @@ fn download(link: &Link, options: &Options, dir: &Path) -> Result<f64, Box<dyn E
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let leech = dir.join("leech");
     let start = |at: usize, state: &str| {
-        let mut command = link.command(at, &options.ptorrent);
+        let mut command = link.command(at, &options.common.ptorrent);
         command
             .args(["--config", "", "-q", "--no-dht", "--no-pex", "--no-lsd", "--state-dir"])
             .arg(dir.join(state));
@@ -170,14 +139,14 @@ fn download(link: &Link, options: &Options, dir: &Path) -> Result<f64, Box<dyn E
         "-p",
         &port.to_string(),
     ]);
-    let _seeder = Reaped(seeder.spawn()?);
+    let _seeder = Reaped(guard::spawn(&mut seeder)?);
     // It hashes first; one that is called too early is called again after seconds.
-    thread::sleep(Duration::from_secs(2));
+    guard::pause(Duration::from_secs(2))?;
     let mut command = start(1, "state-leech");
     command.arg("-x").arg("-d").arg(&leech).args(["-b", link::ADDRESSES[1]]);
     command.args(["--peer", &format!("{}:{port}", link::ADDRESSES[0])]);
     let begun = Instant::now();
-    let status = command.status()?;
+    let status = guard::spawn(&mut command)?.wait()?;
     let took = begun.elapsed().as_secs_f64();
     if !status.success() {
         return Err("the download failed".into());
@@ -187,7 +156,7 @@ fn download(link: &Link, options: &Options, dir: &Path) -> Result<f64, Box<dyn E
     if !same {
         return Err("what it wrote differs".into());
     }
-    Ok((options.size << 20) as f64 * 8.0 / 1e6 / took)
+    Ok((options.common.size << 20) as f64 * 8.0 / 1e6 / took)
 }
 
 /// A child that is not left behind.
@@ -197,5 +166,6 @@ impl Drop for Reaped {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+        guard::ended(&self.0);
     }
 }

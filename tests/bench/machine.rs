@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use memmap2::{Advice, MmapOptions};
 use sha1::{Digest, Sha1};
 
-use crate::content::Content;
-use crate::usage;
+use crate::shared::content::Content;
+use crate::shared::usage;
 
 /// Bytes of one call.
 const CHUNK: usize = 256 << 10;

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use crate::rows::{self, Row};
+use crate::shared::program::{Args, Common};
 
 pub(crate) const HELP: &str = "\
 Usage: make bench, or: cargo bench --bench clients -- [options]
-  --quick           under two minutes: 256 MiB in memory, 3 rounds, the quickest clients
+  --quick           under two minutes: 256 MiB in memory, 3 rounds, the quickest clients, calls of ptorrent alone
   --rounds N        rounds (5)
   --size MIB        length of the file (1024)
-  --rows NAME,...   leech-1 leech-8 leech-1-4m leech-8-4m small seed-1 seed-8 check swarm idle idle-many crowd
+  --rows NAME,...   leech-1 leech-8 leech-1-4m leech-8-4m mmap small seed-1 seed-8 check swarm idle
+                    idle-many crowd
   --only NAME,...   ptorrent libtorrent libtorrent-tuned aria2 transmission rqbit rtorrent
   --fs NAME,...     tmpfs (/dev/shm), or the name of the file system below --dir
   --dir PATH        where on disk (below target)
@@ -21,15 +23,11 @@ Usage: make bench, or: cargo bench --bench clients -- [options]
   --json FILE       where the figures go (target/bench.json)";
 
 pub(crate) struct Options {
+    pub(crate) common: Common,
     pub(crate) quick: bool,
-    pub(crate) rounds: usize,
-    /// In bytes.
-    pub(crate) size: usize,
     rows: Vec<String>,
     only: Vec<String>,
     fs: Vec<String>,
-    pub(crate) dir: PathBuf,
-    pub(crate) ptorrent: PathBuf,
     pub(crate) against: Option<PathBuf>,
     pub(crate) idle: usize,
     pub(crate) seconds: usize,
@@ -38,71 +36,67 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// None: help is wanted.
-    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-        let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let mut options = Options {
+    /// What stands for everything that is not said is filled in at the end.
+    pub(crate) fn new() -> Options {
+        let common = Common::new(0, 0);
+        Options {
             quick: false,
-            rounds: 0,
-            size: 0,
             rows: Vec::new(),
             only: Vec::new(),
             fs: Vec::new(),
-            json: scratch.with_file_name("bench.json"),
-            dir: scratch,
-            ptorrent: PathBuf::from(env!("CARGO_BIN_EXE_ptorrent")),
+            json: common.dir.with_file_name("bench.json"),
+            common,
             against: None,
             idle: 0,
             seconds: 0,
             calls: true,
-        };
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-            match arg.as_str() {
-                // Cargo gives this to every benchmark.
-                "--bench" => {}
-                "--help" | "-h" => return Ok(None),
-                "--quick" => options.quick = true,
-                "--rounds" => options.rounds = number(&value()?)?,
-                "--size" => options.size = number(&value()?)? << 20,
-                "--rows" => options.rows = words(&value()?),
-                "--only" => options.only = words(&value()?),
-                "--fs" => options.fs = words(&value()?),
-                "--dir" => options.dir = value()?.into(),
-                "--ptorrent" => options.ptorrent = value()?.into(),
-                "--against" => options.against = Some(value()?.into()),
-                "--idle" => options.idle = number(&value()?)?,
-                "--seconds" => options.seconds = number(&value()?)?,
-                "--no-calls" => options.calls = false,
-                "--json" => options.json = value()?.into(),
-                _ => return Err(format!("unknown option: {arg}")),
-            }
-        }
-        options.fill_in();
-        let known = |name: &String| rows::ALL.iter().any(|row| row.name == name);
-        match options.rows.iter().find(|name| !known(name)) {
-            Some(name) => Err(format!("there is no row {name}")),
-            None => Ok(Some(options)),
         }
     }
 
-    /// What was not said. The quick form leaves out what takes long, not what matters.
-    fn fill_in(&mut self) {
+    pub(crate) fn take(&mut self, option: &str, args: &mut Args) -> Result<bool, String> {
+        match option {
+            "--quick" => self.quick = true,
+            "--rows" => self.rows = args.words()?,
+            "--only" => self.only = args.words()?,
+            "--fs" => self.fs = args.words()?,
+            "--against" => self.against = Some(args.value()?.into()),
+            "--idle" => self.idle = args.number()?,
+            "--seconds" => self.seconds = args.number()?,
+            "--no-calls" => self.calls = false,
+            "--json" => self.json = args.value()?.into(),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Fills in what was not said. The quick form leaves out what takes long, not what matters.
+    pub(crate) fn check(&mut self) -> Result<(), String> {
         let or = |value: &mut usize, full, quick| {
             if *value == 0 {
                 *value = if self.quick { quick } else { full };
             }
         };
-        or(&mut self.rounds, 5, 3);
-        or(&mut self.size, 1 << 30, 256 << 20);
+        or(&mut self.common.rounds, 5, 3);
+        or(&mut self.common.size, 1024, 256);
         or(&mut self.idle, 1000, 100);
-        or(&mut self.seconds, 60, 5);
+        or(&mut self.seconds, 60, 3);
+        let words = |text: &str| text.split(',').map(str::to_string).collect();
         if self.quick && self.only.is_empty() {
             self.only = words("ptorrent,other,libtorrent,rqbit");
         }
         if self.quick && self.fs.is_empty() {
             self.fs = words("tmpfs");
         }
+        let known = |name: &String| rows::ALL.iter().any(|row| row.name == name);
+        match self.rows.iter().find(|name| !known(name)) {
+            Some(name) => Err(format!("there is no row {name}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Length of the file.
+    pub(crate) fn bytes(&self) -> usize {
+        self.common.size << 20
     }
 
     pub(crate) fn wants(&self, name: &str) -> bool {
@@ -117,12 +111,4 @@ impl Options {
         let wanted = |row: &&Row| self.rows.is_empty() || self.rows.iter().any(|name| name == row.name);
         rows::ALL.iter().filter(wanted).collect()
     }
-}
-
-fn words(text: &str) -> Vec<String> {
-    text.split(',').map(str::to_string).collect()
-}
-
-fn number(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|&number| number > 0).ok_or(format!("not a number above 0: {text}"))
 }

@@ -1,8 +1,11 @@
 //! Where files are written: a folder on a disk, and one in memory.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statfs;
+
+use crate::shared::guard;
 
 pub(crate) struct Place {
     /// The file system.
@@ -11,8 +14,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn new(parent: &Path) -> Place {
-        Place { name: file_system(parent), dir: parent.join("ptorrent-bench") }
+    pub(crate) fn make(parent: &Path) -> io::Result<Place> {
+        Ok(Place { name: file_system(parent), dir: guard::make(parent, "ptorrent-bench-")? })
     }
 
     /// Where content is that was there before.
@@ -21,8 +24,8 @@ impl Place {
     }
 }
 
-/// What a file system is called, of the ones that are common.
-fn file_system(path: &Path) -> &'static str {
+/// What the file system of a path is called, of the ones that are common.
+pub(crate) fn file_system(path: &Path) -> &'static str {
     match statfs(path).map_or(0, |about| about.f_type) {
         0x0102_1994 => "tmpfs",
         0xef53 => "ext4",

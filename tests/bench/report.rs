@@ -2,11 +2,33 @@
 
 use std::fmt::{self, Write};
 
-use crate::calls::Counter;
 use crate::limits::Limits;
 use crate::result::{Entry, Looked, Outcome, Results};
+use crate::shared::calls::Counter;
 
 const KIB: f64 = 1024.0;
+
+/// All that there is.
+pub(crate) fn all(
+    limits: &Limits,
+    results: &Results,
+    counter: Option<Counter>,
+) -> Result<String, fmt::Error> {
+    let mut text = self::limits(limits);
+    for outcome in &results.outcomes {
+        text += &self::outcome(outcome)?;
+    }
+    results.looked.iter().for_each(|looked| text += &self::looked(looked));
+    for (row, place, error) in &results.left_out {
+        writeln!(text, "\n{row}, {place}: left out: {error}")?;
+    }
+    text += &summary(results);
+    text += &legend(counter);
+    if !results.complete {
+        text += "NOT COMPLETE: a signal has ended it before all rows were measured.\n";
+    }
+    Ok(text)
+}
 
 /// Of 1 GiB each.
 pub(crate) fn limits(limits: &Limits) -> String {
@@ -24,7 +46,8 @@ pub(crate) fn outcome(outcome: &Outcome) -> Result<String, fmt::Error> {
     let mut text = String::new();
     let (wall, cpu) = (outcome.limit.wall * outcome.gib(), outcome.limit.cpu);
     let (title, place, mib) = (outcome.row.title, outcome.place, outcome.mib());
-    writeln!(text, "\n{title}, {place}, {mib:.0} MiB; the limit: {wall:.2} s, {cpu:.2} CPU s/GiB")?;
+    let files = outcome.files.map_or(String::new(), |files| format!(", {files} files"));
+    writeln!(text, "\n{title}{files}, {place}, {mib:.0} MiB; the limit: {wall:.2} s, {cpu:.2} CPU s/GiB")?;
     writeln!(
         text,
         "  {:<17}{:>7}{:>15}{:>8}{:>7}{:>9}{:>9}{:>7}{:>7}{:>7}{:>8}{:>8}{:>8}{:>4}",
@@ -91,7 +114,7 @@ pub(crate) fn looked(looked: &Looked) -> String {
 }
 
 /// A line for each row: how ptorrent stands to the best of the others, and to the machine's limit.
-pub(crate) fn summary(results: &Results) -> String {
+fn summary(results: &Results) -> String {
     let mut text = String::from("\nIn short, ptorrent to the best of the others, pair by pair:\n");
     for outcome in &results.outcomes {
         let Some(own) = outcome.base() else { continue };
@@ -125,7 +148,7 @@ fn shown(value: f64, places: usize) -> String {
 }
 
 /// What the columns say.
-pub(crate) fn legend(counter: Option<Counter>) -> String {
+fn legend(counter: Option<Counter>) -> String {
     let counted = match counter {
         Some(counter) => format!("counted by `{}` in a round of their own", counter.name()),
         None => "not counted: there is neither perf nor strace that may".into(),

@@ -1,13 +1,32 @@
 //! What came of a row: the samples of each client, and how they compare.
 
+use std::error::Error;
+
 use crate::machine::Cost;
 use crate::rows::{Row, Sample};
+use crate::shared::guard;
 
 /// All that a run has brought.
 #[derive(Default)]
 pub(crate) struct Results {
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) looked: Vec<Looked>,
+    /// Rows that could not be measured, on which file system, and why.
+    pub(crate) left_out: Vec<(&'static str, &'static str, String)>,
+    /// All rows that were asked for had their turn.
+    pub(crate) complete: bool,
+    /// Seconds for all of it.
+    pub(crate) took: f64,
+}
+
+impl Results {
+    /// What a signal ended was not left out.
+    pub(crate) fn leave_out(&mut self, row: &Row, place: &'static str, error: &dyn Error) {
+        if !guard::is_stopped() {
+            println!("left out: {error}");
+            self.left_out.push((row.name, place, error.to_string()));
+        }
+    }
 }
 
 /// A row on one file system.
@@ -17,7 +36,11 @@ pub(crate) struct Outcome {
     pub(crate) bytes: usize,
     /// What a perfect client would take for a GiB.
     pub(crate) limit: Cost,
+    /// Of so many files, where that is not one.
+    pub(crate) files: Option<usize>,
     pub(crate) entries: Vec<Entry>,
+    /// Seconds for all rounds, with what is before and after each.
+    pub(crate) took: f64,
 }
 
 /// One client in it.
@@ -76,6 +99,8 @@ pub(crate) struct Looked {
     pub(crate) row: &'static Row,
     pub(crate) place: &'static str,
     pub(crate) figures: Vec<Figure>,
+    /// Seconds for it.
+    pub(crate) took: f64,
 }
 
 pub(crate) struct Figure {

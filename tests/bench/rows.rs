@@ -9,17 +9,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::calls::Counter;
-use crate::content::Content;
-use crate::contestant::Contestant;
+use crate::contestant::{Contestant, Job, Task};
 use crate::limits::Limits;
 use crate::machine::Cost;
-use crate::one_peer;
 use crate::options::Options;
 use crate::place::Place;
 use crate::result::Figure;
-use crate::seeder::Seeder;
-use crate::usage::Memory;
+use crate::shared::calls::Counter;
+use crate::shared::content::Content;
+use crate::shared::guard::at;
+use crate::shared::one_peer;
+use crate::shared::program::descriptors;
+use crate::shared::seeder::Seeder;
+use crate::shared::usage::Memory;
 
 mod check;
 mod crowd;
@@ -53,6 +55,8 @@ pub(crate) enum Look {
 #[derive(Clone, Copy)]
 pub(crate) enum Race {
     Leech(Of, usize),
+    /// A download through mapped windows.
+    Map,
     Seed(Of, usize),
     Check,
     Swarm,
@@ -80,7 +84,8 @@ pub(crate) const ALL: &[Row] = &[
     race("leech-8", "Download from 8, pieces of 256 KiB", Race::Leech(Of::Plain, 8)),
     race("leech-1-4m", "Download from 1, pieces of 4 MiB", Race::Leech(Of::Large, 1)),
     race("leech-8-4m", "Download from 8, pieces of 4 MiB", Race::Leech(Of::Large, 8)),
-    race("small", "Download 20,000 small files from 1", Race::Leech(Of::Many, 1)),
+    race("mmap", "Download from 1 with --disk-io mmap, pieces of 256 KiB", Race::Map),
+    race("small", "Download small files from 1", Race::Leech(Of::Many, 1)),
     race("seed-1", "Upload to 1", Race::Seed(Of::Plain, 1)),
     race("seed-8", "Upload a quarter to each of 8", Race::Seed(Of::Quarter, 8)),
     race("check", "Check what is there", Race::Check),
@@ -89,6 +94,11 @@ pub(crate) const ALL: &[Row] = &[
     look("idle-many", "Many torrents at rest", Look::Idle { many: true }),
     look("crowd", "1,000 connected peers, 100,000 pieces", Look::Crowd),
 ];
+
+/// Small files at most.
+const SMALL_FILES: usize = 20_000;
+/// What a client opens besides the files of its torrent, at most.
+const SPARE: usize = 200;
 
 /// Seeders of the benchmark at most.
 const SEEDERS: usize = 10;
@@ -106,8 +116,8 @@ pub(crate) struct Lab {
 impl Lab {
     /// Contents of `size` bytes, and who sends them.
     pub(crate) fn new(all: &Arc<Vec<u8>>, size: usize) -> Result<Lab, Box<dyn Error>> {
-        // Twenty thousand of them have 200 MiB.
-        let count = 20_000.min(size / 10_700);
+        // Twenty thousand of them have 200 MiB. rqbit keeps all files open.
+        let count = SMALL_FILES.min(size / 10_700).min(descriptors().saturating_sub(SPARE).max(1));
         let plain = Arc::new(Content::one("plain.bin", all, size, 256 << 10));
         let large = Arc::new(Content::one("large.bin", all, size, 4 << 20));
         let quarter = Arc::new(Content::one("quarter.bin", all, size / 4, 256 << 10));
@@ -152,20 +162,43 @@ impl Race {
     pub(crate) fn bytes(self, lab: &Lab) -> usize {
         match self {
             Race::Leech(of, _) => lab.content(of).len(),
+            Race::Map => lab.plain.len(),
             Race::Seed(of, sinks) => lab.content(of).len() * sinks,
             Race::Check => lab.plain.len(),
             Race::Swarm => lab.quarter.len() * swarm::SIZE,
         }
     }
 
+    /// Memory that a run may want: what it writes where files are in memory, and what the greediest client takes.
+    pub(crate) fn memory(self, lab: &Lab) -> usize {
+        let written = match self {
+            Race::Leech(of, _) => lab.content(of).len(),
+            Race::Map => lab.plain.len(),
+            Race::Swarm => lab.quarter.len() * (swarm::SIZE + 1),
+            Race::Seed(..) | Race::Check => 0,
+        };
+        written + (256 << 20)
+    }
+
     /// What a perfect client would take for a GiB.
     pub(crate) fn limit(self, limits: &Limits, place: &Place) -> Cost {
         match self {
             Race::Leech(of, _) => limits.leech(place, of == Of::Many),
+            Race::Map => limits.leech(place, false),
             Race::Seed(..) => limits.seed(place),
             Race::Check => limits.check(place),
             Race::Swarm => limits.swarm(place),
         }
+    }
+
+    /// Whether a client can take part.
+    pub(crate) fn is_for(self, who: &Contestant) -> bool {
+        who.can(if matches!(self, Race::Map) { Task::Map } else { Task::Leech })
+    }
+
+    /// Of how many files, where that is not one.
+    pub(crate) fn files(self, lab: &Lab) -> Option<usize> {
+        matches!(self, Race::Leech(Of::Many, _)).then(|| lab.many.count())
     }
 
     /// Whether system calls are counted: not of nine processes at a time.
@@ -178,9 +211,8 @@ impl Race {
         let of = match self {
             Race::Seed(of, _) => of,
             Race::Check => Of::Plain,
-            Race::Leech(..) | Race::Swarm => return Ok(()),
+            Race::Leech(..) | Race::Map | Race::Swarm => return Ok(()),
         };
-        fs::create_dir_all(place.full())?;
         Ok(lab.content(of).write(&place.full())?)
     }
 
@@ -203,12 +235,15 @@ impl Race {
         // What the last run left to write back would be counted with this one.
         rustix::fs::syncfs(File::open(&room.dir)?)?;
         let sample = match self {
-            Race::Leech(of, seeders) => leech::run(lab, who, &room, lab.content(of), seeders, counter),
+            Race::Leech(of, seeders) => {
+                leech::run(Task::Leech, &lab.seeders[..seeders], who, &room, lab.content(of), counter)
+            }
+            Race::Map => leech::run(Task::Map, &lab.seeders[..1], who, &room, &lab.plain, counter),
             Race::Seed(of, sinks) => seed::run(who, &room, lab.content(of), sinks, counter),
             Race::Check => check::run(who, &room, &lab.plain, counter),
             Race::Swarm => swarm::run(who, &room, &lab.quarter, counter),
         };
-        fs::remove_dir_all(&room.dir)?;
+        fs::remove_dir_all(&room.dir).map_err(at(&room.dir))?;
         sample
     }
 }
@@ -258,22 +293,31 @@ impl Room<'_> {
     fn new(place: &Place) -> io::Result<Room<'_>> {
         let dir = place.dir.join("run");
         let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir)?;
+        fs::create_dir_all(&dir).map_err(at(&dir))?;
         Ok(Room { place, dir })
     }
 
     fn make(&self, name: &str) -> io::Result<PathBuf> {
         let dir = self.dir.join(name);
-        fs::create_dir_all(&dir)?;
+        fs::create_dir_all(&dir).map_err(at(&dir))?;
         Ok(dir)
     }
 
-    /// The torrent, without a tracker and with one that names these peers.
-    fn torrents(&self, content: &Content, peers: &[SocketAddr]) -> io::Result<(PathBuf, PathBuf)> {
+    /// What a client is to do here, with a home and addresses of its own; its data is below `data`. The torrent is
+    /// there without a tracker and with one that names these peers.
+    fn job(&self, task: Task, content: &Content, data: PathBuf, peers: Vec<SocketAddr>) -> io::Result<Job> {
         let (plain, announced) = (self.dir.join("plain.torrent"), self.dir.join("announced.torrent"));
         content.save(&plain, None)?;
-        content.save(&announced, Some(&one_peer::start(SocketAddr::new(ip(0, 1), 0), peers)?))?;
-        Ok((plain, announced))
+        content.save(&announced, Some(&one_peer::start(SocketAddr::new(ip(0, 1), 0), &peers)?))?;
+        let (listen, rpc) = (free(ip(0, 2))?, free(ip(0, 2))?);
+        Ok(Job { task, plain, announced, data, home: self.make("home")?, listen, rpc, peers })
+    }
+
+    /// The same for what is there before, all of it in the page cache: it is compared.
+    fn job_with_all(&self, task: Task, content: &Content) -> Result<Job, Box<dyn Error>> {
+        let data = self.place.full();
+        content.verify(&data)?;
+        Ok(self.job(task, content, data, Vec::new())?)
     }
 }
 

@@ -1,16 +1,16 @@
 //! The cheapest leecher: asks for blocks and throws them away, so that the seed is what is measured. It hashes nothing;
 //! whether the bytes are right is compared in the round in which system calls are counted, which nobody times.
 
+use crate::shared::guard::pause;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
-use crate::content::Content;
-use crate::wire::{self, BITFIELD, BLOCK, CHOKE, INTERESTED, PIECE, REQUEST, UNCHOKE};
+use crate::shared::content::Content;
+use crate::shared::wire::{self, BITFIELD, BLOCK, CHOKE, INTERESTED, PIECE, REQUEST, UNCHOKE};
 
 /// Blocks asked for ahead: 2 MiB, which every client takes.
 const AHEAD: usize = 128;
@@ -46,7 +46,7 @@ impl Sink {
             match Sink::try_connect(number, from, to, content) {
                 Ok(sink) => return Ok(sink),
                 Err(error) if start.elapsed() > patience => return Err(error),
-                Err(_) => thread::sleep(Duration::from_millis(20)),
+                Err(_) => pause(Duration::from_millis(20))?,
             }
         }
     }
@@ -86,6 +86,8 @@ impl Sink {
     /// Says that it is interested and waits until it may ask.
     pub(crate) fn wait_for_turn(&mut self) -> io::Result<()> {
         self.stream.write_all(&[0, 0, 0, 1, INTERESTED])?;
+        // Some say at once that we may ask: that may have come with the bitfield.
+        self.read_messages()?;
         while self.choked {
             self.fill()?;
             self.read_messages()?;

@@ -15,14 +15,7 @@
 
 mod card;
 mod cgroup;
-#[allow(dead_code, reason = "the other benchmarks use the rest")]
-mod content;
-#[allow(dead_code, reason = "the other benchmarks use the rest")]
-mod seeder;
-#[allow(dead_code, reason = "the other benchmarks use the rest")]
-mod usage;
-#[allow(dead_code, reason = "the other benchmarks use the rest")]
-mod wire;
+mod shared;
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -36,9 +29,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cgroup::Cgroup;
-use content::Content;
-use seeder::Seeder;
-use usage::Memory;
+use shared::content::{self, Content};
+use shared::guard::{self, at};
+use shared::program::{self, Args, Common, Program};
+use shared::seeder::Seeder;
+use shared::usage::{self, Memory};
 
 const PIECE: usize = 256 << 10;
 /// Of content, again and again: a download of any size needs no more memory on the seeder's side.
@@ -48,7 +43,15 @@ const LISTEN: &str = "127.66.0.2";
 /// Nothing takes longer.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-const HELP: &str = "\
+struct Options {
+    common: Common,
+    only: Vec<String>,
+    limit: u64,
+}
+
+impl Program for Options {
+    const NAME: &'static str = "small";
+    const HELP: &'static str = "\
 Usage: cargo bench --bench small -- [options]
   --only LIST       of memory,core,card (all)
   --rounds N        pairs of a run and one with plenty (5)
@@ -57,76 +60,39 @@ Usage: cargo bench --bench small -- [options]
   --dir PATH        where the files are (below target)
   --ptorrent PATH   another ptorrent than the one just built";
 
-struct Options {
-    only: String,
-    rounds: usize,
-    size: usize,
-    limit: u64,
-    dir: PathBuf,
-    ptorrent: PathBuf,
-}
+    fn common(&mut self) -> Option<&mut Common> {
+        Some(&mut self.common)
+    }
 
-impl Options {
-    /// None: help is wanted.
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-        let mut options = Options {
-            only: "memory,core,card".into(),
-            rounds: 5,
-            size: 4096,
-            limit: 64,
-            dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
-            ptorrent: PathBuf::from(env!("CARGO_BIN_EXE_ptorrent")),
-        };
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-            let number = |text: String| text.parse::<usize>().map_err(|_| format!("{text} is no number"));
-            match arg.as_str() {
-                // Cargo gives this to every benchmark.
-                "--bench" => {}
-                "--only" => options.only = value()?,
-                "--rounds" => options.rounds = number(value()?)?.max(1),
-                "--size" => options.size = number(value()?)?.next_multiple_of(PART >> 20),
-                "--limit" => options.limit = number(value()?)? as u64,
-                "--dir" => options.dir = value()?.into(),
-                "--ptorrent" => options.ptorrent = value()?.into(),
-                "-h" | "--help" => return Ok(None),
-                _ => return Err(format!("{arg} is no option")),
-            }
+    fn take(&mut self, option: &str, args: &mut Args) -> Result<bool, String> {
+        match option {
+            "--only" => self.only = args.words()?,
+            "--limit" => self.limit = args.number()?,
+            _ => return Ok(false),
         }
-        Ok(Some(options))
+        Ok(true)
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        self.common.size = self.common.size.next_multiple_of(PART >> 20);
+        Ok(())
+    }
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        measure(self, &guard::make(&self.common.dir, "ptorrent-small-")?)
     }
 }
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            println!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(message) => {
-            eprintln!("small: {message}\n{HELP}");
-            return ExitCode::from(2);
-        }
-    };
-    let dir = options.dir.join("ptorrent-small");
-    let _ = fs::remove_dir_all(&dir);
-    let result = measure(&options, &dir);
-    let _ = fs::remove_dir_all(&dir);
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("small: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let only = ["memory", "core", "card"].map(str::to_string).to_vec();
+    program::main(Options { common: Common::new(5, 4096), only, limit: 64 })
 }
 
 fn measure(options: &Options, dir: &Path) -> Result<(), Box<dyn Error>> {
-    let wants = |name: &str| options.only.split(',').any(|each| each == name);
+    let wants = |name: &str| options.only.iter().any(|each| each == name);
     let part = Arc::new(content::random(PART));
     if wants("memory") {
-        let source = Source::start(&part, options.size << 20, dir)?;
+        let source = Source::start(&part, options.common.size << 20, dir)?;
         let group = Cgroup::memory(options.limit << 20)?;
         let name = format!("{} MiB of memory", options.limit);
         pairs(options, &source, &name, &|command| group.enter(command))?;
@@ -157,7 +123,7 @@ fn pairs(
     change: &dyn Fn(&Command) -> Changed,
 ) -> Result<(), Box<dyn Error>> {
     let mut ratios = Vec::new();
-    for round in 1..=options.rounds {
+    for round in 1..=options.common.rounds {
         let plenty = source.run(options, as_it_is)?;
         println!("round {round}, plenty: {plenty}");
         let small = source.run(options, change)?;
@@ -229,10 +195,10 @@ impl Source {
         port: u16,
         change: impl FnOnce(&Command) -> Changed,
     ) -> Result<(Sample, Duration), Box<dyn Error>> {
-        fs::create_dir_all(data)?;
+        fs::create_dir_all(data).map_err(at(data))?;
         rustix::fs::syncfs(File::open(data)?)?;
         let connections = self.seeder.answered();
-        let mut command = Command::new(&options.ptorrent);
+        let mut command = Command::new(&options.common.ptorrent);
         command
             .args([
                 "--config",
@@ -254,13 +220,14 @@ impl Source {
         let mut command = change(&command)?;
         command.stdin(Stdio::null());
         let start = Instant::now();
-        let mut child = command.spawn()?;
+        let mut child = guard::spawn(&mut command)?;
         let over = AtomicBool::new(false);
         let (sample, waited) = thread::scope(|scope| {
             let knocking = scope.spawn(|| if port == 0 { Duration::ZERO } else { self.knock(port, &over) });
             let mut memory = Memory::default();
             let ended = loop {
                 if let Some(ended) = usage::wait(&child, false)? {
+                    guard::ended(&child);
                     break ended;
                 }
                 memory.sample(&child);
@@ -272,7 +239,7 @@ impl Source {
             let wall = start.elapsed().as_secs_f64();
             over.store(true, Ordering::Relaxed);
             let waited = knocking.join().map_err(|_| "the one who knocks failed")?;
-            if !ended.success {
+            if ended.status != 0 {
                 return Err(Box::<dyn Error>::from("the download failed or was killed"));
             }
             let peers = self.seeder.answered() - connections;
@@ -302,7 +269,7 @@ impl Source {
     }
 
     fn verify(&self, path: &Path) -> Result<(), Box<dyn Error>> {
-        let mut file = File::open(path)?;
+        let mut file = File::open(path).map_err(at(path))?;
         let mut found = vec![0; 1 << 20];
         for _ in 0..self.content.len() / self.part.len() {
             for wanted in self.part.chunks(1 << 20) {

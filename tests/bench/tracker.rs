@@ -1,20 +1,26 @@
 //! `ptorrent tracker` beside opentracker: processor time of the server for UDP announces, and bytes a peer.
-//! `cargo bench --no-default-features --bench tracker [-- ROUNDS]`. Both get the same load, by turns: a million peers
+//! `cargo bench --no-default-features --bench tracker`. Both get the same load, by turns: a million peers
 //! announce once, then peers among them announce again and are told of 50 others.
 
-#![expect(clippy::print_stdout, reason = "a benchmark prints")]
-#![expect(clippy::disallowed_methods, reason = "a benchmark measures and starts threads")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures and starts threads")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
+
+mod shared;
 
 use ptorrent::base::rng::Rng;
 use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::tracker::udp::{self, Answer};
 use ptorrent::proto::tracker::{Event, Request};
+use shared::guard;
+use shared::program::{self, Common, Program};
+use shared::usage::{self, Memory};
+use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,14 +49,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        guard::ended(&self.child);
     }
 }
 
 impl Server {
-    fn ptorrent() -> io::Result<Server> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
+    fn ptorrent(program: &Path) -> io::Result<Server> {
+        let mut command = Command::new(program);
         command.args(["tracker", "-b", "127.0.0.1", "-p", "0"]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut child = guard::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
         let mut line = String::new();
         if let Some(out) = child.stdout.take() {
             BufReader::new(out).read_line(&mut line)?;
@@ -73,26 +80,22 @@ impl Server {
         command.args(["-i", "127.0.0.1", "-p", &port, "-P", &port, "-w", "list", "-d"]).arg(folder);
         let child =
             command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Server { child: child.spawn()?, addr };
+        let server = Server { child: guard::spawn(child)?, addr };
         // It says nothing when it is ready.
-        thread::sleep(Duration::from_secs(1));
+        guard::pause(Duration::from_secs(1))?;
         Ok(server)
     }
 
     /// Processor time so far, user and system.
-    fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        let after = stat.rsplit(") ").next().unwrap_or_default();
-        let field = |n: usize| after.split(' ').nth(n).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-        // utime and stime are the 14th and 15th, in hundredths of a second; two stand before the closing bracket.
-        Duration::from_millis(10 * (field(11) + field(12)))
+    fn cpu(&self) -> io::Result<Duration> {
+        usage::cpu_of(&self.child)
     }
 
     /// Bytes of its own memory.
     fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        1024 * line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+        let mut memory = Memory::default();
+        memory.sample(&self.child);
+        1024 * memory.anonymous
     }
 }
 
@@ -186,9 +189,9 @@ fn load(hosts: &[Host], torrents: u32, again: Option<u32>) -> io::Result<u32> {
 
 /// Announces a second of processor time, and what came.
 fn rate(server: &Server, run: impl FnOnce() -> io::Result<u32>) -> io::Result<(f64, f64, u32)> {
-    let (cpu, start) = (server.cpu(), Instant::now());
+    let (cpu, start) = (server.cpu()?, Instant::now());
     let came = run()?;
-    let (cpu, wall) = ((server.cpu() - cpu).as_secs_f64(), start.elapsed().as_secs_f64());
+    let (cpu, wall) = ((server.cpu()? - cpu).as_secs_f64(), start.elapsed().as_secs_f64());
     Ok((f64::from(came) / cpu.max(0.01), f64::from(came) / wall, came))
 }
 
@@ -206,23 +209,45 @@ fn measure(name: &str, torrents: u32, server: &Server) -> io::Result<()> {
     Ok(())
 }
 
-fn main() -> io::Result<()> {
-    let rounds = std::env::args().skip(1).find_map(|text| text.parse().ok()).unwrap_or(1);
-    let folder =
-        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-tracker-{}", std::process::id()));
-    fs::create_dir_all(&folder)?;
-    println!(
-        "| tracker | torrents | peers | bytes a peer | new peers / CPU s | announces / CPU s | announces / s | lost |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
-    for torrents in [1000, 100_000] {
-        for _ in 0..rounds {
-            measure("ptorrent", torrents, &Server::ptorrent()?)?;
-            match Server::opentracker(&folder, torrents) {
-                Ok(server) => measure("opentracker", torrents, &server)?,
-                Err(error) => println!("opentracker: {error}"),
+struct Options {
+    common: Common,
+}
+
+impl Program for Options {
+    const NAME: &'static str = "tracker";
+    const HELP: &'static str = "\
+Usage: cargo bench --bench tracker -- [options]
+  --rounds N        of both, one after the other (1)
+  --dir PATH        where the files are (below target)
+  --ptorrent PATH   another ptorrent than the one just built";
+
+    fn common(&mut self) -> Option<&mut Common> {
+        Some(&mut self.common)
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        if self.common.size == 0 { Ok(()) } else { Err("unknown option: --size".into()) }
+    }
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        let folder = guard::make(&self.common.dir, "ptorrent-tracker-")?;
+        println!(
+            "| tracker | torrents | peers | bytes a peer | new peers / CPU s | announces / CPU s | announces / s | lost |"
+        );
+        println!("|---|---|---|---|---|---|---|---|");
+        for torrents in [1000, 100_000] {
+            for _ in 0..self.common.rounds {
+                measure("ptorrent", torrents, &Server::ptorrent(&self.common.ptorrent)?)?;
+                match Server::opentracker(&folder, torrents) {
+                    Ok(server) => measure("opentracker", torrents, &server)?,
+                    Err(error) => println!("opentracker: {error}"),
+                }
             }
         }
+        Ok(())
     }
-    fs::remove_dir_all(&folder)
+}
+
+fn main() -> ExitCode {
+    program::main(Options { common: Common::new(1, 0) })
 }

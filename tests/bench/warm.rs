@@ -3,27 +3,28 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::thread;
 
-use crate::usage::field;
+use crate::machine::cores;
+use crate::shared::usage::field;
 
+#[derive(Default)]
 pub(crate) struct Warm {
-    bytes: usize,
     held: Vec<u8>,
 }
 
 impl Warm {
-    /// At most half of what is free.
-    pub(crate) fn new(wanted: usize) -> Warm {
+    /// Holds so many bytes, at most half of what is free: as many as the next run will want, since touching all that a
+    /// long row could want takes longer than a short run.
+    pub(crate) fn hold(&mut self, bytes: usize) {
         let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let free = field(&info, "MemAvailable:") as usize * 1024;
-        Warm { bytes: wanted.min(free / 2), held: Vec::new() }
-    }
-
-    pub(crate) fn hold(&mut self) {
-        self.held = vec![0; self.bytes];
-        for page in self.held.chunks_mut(4096) {
-            page[0] = 1;
-        }
+        self.held = vec![0; bytes.min(free / 2)];
+        thread::scope(|scope| {
+            for part in self.held.chunks_mut(bytes.div_ceil(cores()).max(1)) {
+                scope.spawn(|| part.chunks_mut(4096).for_each(|page| page[0] = 1));
+            }
+        });
         black_box(&self.held);
     }
 

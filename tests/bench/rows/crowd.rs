@@ -6,22 +6,29 @@ use std::error::Error;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Lab, Room, free, ip};
-use crate::clients::at_home;
 use crate::crowd::Crowd;
 use crate::options::Options;
 use crate::place::Place;
-use crate::process::{PATIENCE, Process};
-use crate::result::Figure;
+use crate::result::{Figure, median};
+use crate::shared::clients::at_home;
+use crate::shared::guard::pause;
+use crate::shared::process::{PATIENCE, Process};
+use crate::shared::usage::own_cpu;
 
 const PEERS: usize = 1000;
 /// Each tells of a new piece so often: 500 messages a second.
 const PAUSE: Duration = Duration::from_secs(2);
 /// In the storm each tells of so many at once.
 const STORM: u64 = 200;
+/// Bytes that are given before the clock runs, so that the buffers of the sockets are as full at the start as at the
+/// end, and bytes that are given by the clock.
+const LEAD: u64 = 128 << 20;
+const GIVEN: u64 = 512 << 20;
+/// How often they give to the one among the others and to the one alone, by turns.
+const TURNS: usize = 3;
 
 pub(super) fn run(options: &Options, lab: &Lab, place: &Place) -> Result<Vec<Figure>, Box<dyn Error>> {
     let room = Room::new(place)?;
@@ -36,26 +43,33 @@ fn measure(options: &Options, lab: &Lab, room: &Room<'_>) -> Result<Vec<Figure>,
     let alone = process.cpu()?;
     let crowd = Crowd::gather(listen, &lab.crowd.info_hash, lab.crowd.pieces(), PEERS, PAUSE)?;
     let joined = process.cpu()? - alone;
-    println!("{PEERS} peers are connected");
-    thread::sleep(Duration::from_secs(3));
+    let span = Duration::from_secs(options.seconds as u64);
+    println!("{PEERS} peers are connected; watching for {span:?} what they cost, after a moment's rest");
+    pause(Duration::from_secs(if options.quick { 1 } else { 3 }))?;
     process.look()?;
     let before = process.memory.anonymous;
-    let span = Duration::from_secs(options.seconds as u64);
     let (cpu, told) = (process.cpu()?, crowd.told());
-    thread::sleep(span);
+    pause(span)?;
     let (cpu, told) = (process.cpu()? - cpu, crowd.told() - told);
     let behind = unread(listen)?;
+    println!("a storm of HAVEs");
     let (storm, messages) = storm(&process, &crowd, listen)?;
-    let (among, cost) = give(&mut process, lab, listen, options.size)?;
+    let (mut lonely, other) = start(options, lab, room, "without")?;
+    wait_for(&lonely, other)?;
+    let (mut among, mut alone) = (Vec::new(), Vec::new());
+    for turn in 1..=TURNS {
+        println!("ten give, turn {turn} of {TURNS}");
+        among.push(give(&mut process, lab, listen)?);
+        alone.push(give(&mut lonely, lab, other)?);
+    }
     process.look()?;
     let memory = process.memory;
     drop(crowd);
     process.kill()?;
-    let (mut process, listen) = start(options, lab, room, "without")?;
-    wait_for(&process, listen)?;
-    let (alone, _) = give(&mut process, lab, listen, options.size)?;
-    process.kill()?;
-    let mib = options.size as f64 / f64::from(1 << 20);
+    lonely.kill()?;
+    let of = |turns: &[Given], figure: fn(&Given) -> f64| median(turns.iter().map(figure).collect());
+    let kept = among.iter().zip(&alone).map(|(among, alone)| alone.wall / among.wall).collect();
+    let mib = GIVEN as f64 / f64::from(1 << 20);
     Ok(vec![
         Figure::new("processor, a peer that joins", joined.as_secs_f64() * 1e6 / PEERS as f64, "us"),
         Figure::new("HAVE messages", told as f64 / span.as_secs_f64(), "a second"),
@@ -68,9 +82,13 @@ fn measure(options: &Options, lab: &Lab, room: &Room<'_>) -> Result<Vec<Figure>,
         Figure::new("processor, one HAVE in a storm", storm.as_secs_f64() * 1e6 / messages as f64, "us"),
         Figure::new("anonymous memory, nothing transferred", before as f64 / 1024.0, "MiB"),
         Figure::new("anonymous memory at most", memory.anonymous as f64 / 1024.0, "MiB"),
-        Figure::new("from 10 that give, among the others", mib / among.as_secs_f64(), "MiB/s"),
-        Figure::new("from 10 that give, alone", mib / alone.as_secs_f64(), "MiB/s"),
-        Figure::new("processor among the others", cost.as_secs_f64() / mib * 1024.0, "s/GiB"),
+        Figure::new("from 10 that give, among the others", mib / of(&among, |turn| turn.wall), "MiB/s"),
+        Figure::new("from 10 that give, alone", mib / of(&alone, |turn| turn.wall), "MiB/s"),
+        Figure::new("of the speed alone, pair by pair", median(kept) * 100.0, "%"),
+        Figure::new("processor, among the others", of(&among, |turn| turn.cpu), "s/GiB"),
+        Figure::new("processor, alone", of(&alone, |turn| turn.cpu), "s/GiB"),
+        Figure::new("of the ten and the crowd, among them", of(&among, |turn| turn.bench), "s/GiB"),
+        Figure::new("of the ten, alone", of(&alone, |turn| turn.bench), "s/GiB"),
     ])
 }
 
@@ -85,7 +103,7 @@ fn start(
     let torrent = room.dir.join("crowd.torrent");
     lab.crowd.save(&torrent, None)?;
     let listen = free(ip(0, 2))?;
-    let mut command = Command::new(&options.ptorrent);
+    let mut command = Command::new(&options.common.ptorrent);
     command
         .args(["-q", "--no-dht", "--no-pex", "--no-lsd", "--encryption", "disabled", "--prealloc", "sparse"])
         .args(["-c", &(PEERS + 100).to_string(), "-b", &listen.ip().to_string()])
@@ -102,10 +120,10 @@ fn wait_for(process: &Process, listen: SocketAddr) -> Result<(), Box<dyn Error>>
         if process.start.elapsed() > PATIENCE {
             return Err(process.failed());
         }
-        thread::sleep(Duration::from_millis(20));
+        pause(Duration::from_millis(20))?;
     }
     // It is checked that nothing is there.
-    thread::sleep(Duration::from_secs(1));
+    pause(Duration::from_secs(1))?;
     Ok(())
 }
 
@@ -114,37 +132,55 @@ fn storm(process: &Process, crowd: &Crowd, listen: SocketAddr) -> Result<(Durati
     let (cpu, told) = (process.cpu()?, crowd.told());
     crowd.storm(STORM);
     let patience = Instant::now() + Duration::from_secs(30);
-    thread::sleep(Duration::from_millis(500));
+    pause(Duration::from_millis(500))?;
     while unread(listen)? > 0 && Instant::now() < patience {
-        thread::sleep(Duration::from_millis(50));
+        pause(Duration::from_millis(50))?;
     }
     Ok((process.cpu()? - cpu, (crowd.told() - told).max(1)))
 }
 
-/// Ten bare seeders give, until they have sent `size` bytes: how long that takes, and the processor time.
-fn give(
-    process: &mut Process,
-    lab: &Lab,
-    listen: SocketAddr,
-    size: usize,
-) -> Result<(Duration, Duration), Box<dyn Error>> {
+/// What it took to be given: seconds, and processor seconds for a GiB.
+struct Given {
+    wall: f64,
+    /// Of the one that is given to.
+    cpu: f64,
+    /// Of this process: those that give, and the crowd.
+    bench: f64,
+}
+
+/// Ten bare seeders give for a while, then they hang up.
+fn give(process: &mut Process, lab: &Lab, listen: SocketAddr) -> Result<Given, Box<dyn Error>> {
     lab.seeders.iter().for_each(|seeder| seeder.reset());
-    let sent = || lab.seeders.iter().map(|seeder| seeder.sent()).sum::<u64>();
-    let before = process.cpu()?;
-    let start = Instant::now();
     lab.seeders.iter().for_each(|seeder| seeder.dial(listen, &lab.crowd));
-    while sent() < size as u64 {
+    let begun = wait_until_sent(process, lab, LEAD)?;
+    let (start, cpu, bench) = (Instant::now(), process.cpu()?, own_cpu());
+    let ended = wait_until_sent(process, lab, begun + GIVEN)?;
+    let gib = (ended - begun) as f64 / (1u64 << 30) as f64;
+    let given = Given {
+        wall: start.elapsed().as_secs_f64() * GIVEN as f64 / (ended - begun) as f64,
+        cpu: (process.cpu()? - cpu).as_secs_f64() / gib,
+        bench: (own_cpu() - bench).as_secs_f64() / gib,
+    };
+    lab.seeders.iter().for_each(|seeder| seeder.reset());
+    Ok(given)
+}
+
+/// Waits until the seeders have sent so many bytes; gives how many they are by then.
+fn wait_until_sent(process: &mut Process, lab: &Lab, bytes: u64) -> Result<u64, Box<dyn Error>> {
+    let begun = Instant::now();
+    loop {
+        let sent = lab.seeders.iter().map(|seeder| seeder.sent()).sum();
+        if sent >= bytes {
+            return Ok(sent);
+        }
         if process.look()?.is_some() {
             return Err(process.failed());
         }
-        if start.elapsed() > PATIENCE {
+        if begun.elapsed() > PATIENCE {
             return Err("nothing arrives".into());
         }
-        thread::sleep(Duration::from_millis(5));
+        pause(Duration::from_millis(5))?;
     }
-    let first = lab.seeders.iter().filter_map(|seeder| seeder.first_request()).min().unwrap_or(start);
-    lab.seeders.iter().for_each(|seeder| seeder.reset());
-    Ok((first.elapsed(), process.cpu()? - before))
 }
 
 /// Bytes that the kernel has for a listener's connections and that were not read.

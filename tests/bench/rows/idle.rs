@@ -8,20 +8,20 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use ptorrent::proto::metainfo::{Content, Plan, build};
 use sha1::{Digest, Sha1};
 
 use super::{Room, ip};
-use crate::calls::Counter;
-use crate::one_peer;
 use crate::options::Options;
 use crate::place::Place;
-use crate::process::{PATIENCE, Process};
 use crate::result::Figure;
-use crate::usage::{field, switches};
+use crate::shared::calls::Counter;
+use crate::shared::guard::pause;
+use crate::shared::one_peer;
+use crate::shared::process::{PATIENCE, Process};
+use crate::shared::usage::{field, switches};
 
 const PIECE: u32 = 256 << 10;
 const PIECES: u32 = 4096;
@@ -53,6 +53,7 @@ fn measure(
 ) -> Result<Vec<Figure>, Box<dyn Error>> {
     let (data, home) = (room.make("data")?, room.make("home")?);
     let url = one_peer::start((ip(0, 1), 0).into(), &[])?;
+    println!("making {count} torrents");
     let mut torrents = Vec::new();
     for n in 0..count {
         torrents.push(if n % WIDE == WIDE - 1 {
@@ -61,6 +62,7 @@ fn measure(
             plain(room, &data, n, &url)?
         });
     }
+    println!("hashing them");
     let (mut first, hashed) = start(options, &data, &home, &torrents)?;
     let most = first.memory;
     end(&mut first)?;
@@ -71,8 +73,9 @@ fn measure(
         process.attach(counter)?;
     }
     let span = Duration::from_secs(options.seconds as u64);
+    println!("watching for {span:?}");
     let (cpu, woken) = (process.cpu()?, switches(process.id())?);
-    thread::sleep(span);
+    pause(span)?;
     let (cpu, woken) = (process.cpu()? - cpu, switches(process.id())? - woken);
     let calls = process.calls();
     let status = fs::read_to_string(format!("/proc/{}/status", process.id()))?;
@@ -101,7 +104,7 @@ fn start(
     home: &Path,
     torrents: &[PathBuf],
 ) -> Result<(Process, Duration), Box<dyn Error>> {
-    let mut command = Command::new(&options.ptorrent);
+    let mut command = Command::new(&options.common.ptorrent);
     command
         .args(["-s", "--json", "--no-dht", "--no-pex", "--no-lsd", "-p", "0", "-b", "127.66.0.2"])
         .args(["--config", "", "-d"])
@@ -123,7 +126,7 @@ fn start(
             return Err("not all of them seed".into());
         }
         // Reading what it says is work as well.
-        thread::sleep(Duration::from_millis(if torrents.len() > 1 { 50 } else { 2 }));
+        pause(Duration::from_millis(if torrents.len() > 1 { 50 } else { 2 }))?;
     }
 }
 
@@ -135,7 +138,7 @@ fn end(process: &mut Process) -> Result<(), Box<dyn Error>> {
         if Instant::now() > patience {
             return Err("it does not end".into());
         }
-        thread::sleep(Duration::from_millis(20));
+        pause(Duration::from_millis(20))?;
     }
     Ok(())
 }
@@ -143,10 +146,10 @@ fn end(process: &mut Process) -> Result<(), Box<dyn Error>> {
 /// Waits until next to nothing is done any more.
 fn settle(process: &mut Process, quick: bool) -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
-    thread::sleep(if quick { Duration::from_secs(2) } else { SETTLE });
+    pause(if quick { Duration::from_secs(1) } else { SETTLE })?;
     loop {
         let before = process.cpu()?;
-        thread::sleep(Duration::from_secs(1));
+        pause(Duration::from_secs(1))?;
         if process.look()?.is_some() {
             return Err(process.failed());
         }

@@ -8,11 +8,12 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Room, Sample, free, ip};
-use crate::calls::Counter;
-use crate::content::Content;
-use crate::contestant::{Contestant, Job, Task};
-use crate::process::{PATIENCE, Process};
+use super::{Room, Sample, ip};
+use crate::contestant::{Contestant, Task};
+use crate::shared::calls::Counter;
+use crate::shared::content::Content;
+use crate::shared::guard::pause;
+use crate::shared::process::{PATIENCE, Process};
 use crate::sink::Sink;
 
 pub(super) fn run(
@@ -22,35 +23,19 @@ pub(super) fn run(
     sinks: usize,
     counter: Option<Counter>,
 ) -> Result<Sample, Box<dyn Error>> {
-    let data = room.place.full();
-    // Brings all of it into the page cache, too.
-    content.verify(&data)?;
-    let (plain, announced) = room.torrents(content, &[])?;
-    let home = room.make("home")?;
-    let job = Job {
-        task: Task::Seed,
-        plain: &plain,
-        announced: &announced,
-        data: &data,
-        home: &home,
-        listen: free(ip(0, 2))?,
-        rpc: free(ip(0, 2))?,
-        peers: &[],
-    };
-    let mut process = Process::start(&mut who.command(&job)?, &home, None)?;
-    let failed = |process: &Process, error: io::Error| format!("{error}; {}", process.last_words());
+    let job = room.job_with_all(Task::Seed, content)?;
+    let mut process = Process::start(&mut who.command(&job)?, &job.home, None)?;
     let connect =
         |number: usize| Sink::connect(number, ip(3, number as u8 + 1), job.listen, content, PATIENCE / 4);
     let mut connected = Vec::new();
     for number in 0..sinks {
-        connected.push(connect(number).map_err(|error| failed(&process, error))?);
+        connected.push(connect(number).map_err(|error| process.blame(error))?);
     }
     if let Some(counter) = counter {
         process.attach(counter)?;
     }
     let before = process.cpu()?;
-    let (start, end) = take_all(&mut process, connected, counter.is_some())
-        .map_err(|error| format!("{error}; {}", process.last_words()))?;
+    let (start, end) = take_all(&mut process, connected, counter.is_some())?;
     let cpu = process.cpu()? - before;
     let calls = process.calls();
     process.kill()?;
@@ -83,12 +68,12 @@ fn take_all(
             if process.look()?.is_some() {
                 return Err(process.failed());
             }
-            thread::sleep(Duration::from_millis(20));
+            pause(Duration::from_millis(20))?;
         }
         let join = |thread: thread::ScopedJoinHandle<'_, io::Result<_>>| {
             thread.join().unwrap_or_else(|_| Err(io::Error::other("a panic")))
         };
-        Ok(threads.into_iter().map(join).collect::<io::Result<_>>()?)
+        threads.into_iter().map(join).collect::<io::Result<_>>().map_err(|error| process.blame(error))
     })?;
     let first = times.iter().map(|time| time.0).min().ok_or("there was no sink")?;
     let last = times.iter().map(|time| time.1).max().ok_or("there was no sink")?;

@@ -2,18 +2,17 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Room, Sample, free, ip};
-use crate::calls::Counter;
-use crate::content::Content;
 use crate::contestant::{Contestant, Job, Task};
-use crate::process::{PATIENCE, Process};
+use crate::shared::calls::Counter;
+use crate::shared::content::Content;
+use crate::shared::guard::pause;
+use crate::shared::process::{PATIENCE, Process};
+use crate::shared::usage::Memory;
 use crate::sink::Sink;
-use crate::usage::Memory;
 
 /// How many download.
 pub(super) const SIZE: usize = 8;
@@ -21,10 +20,7 @@ pub(super) const SIZE: usize = 8;
 /// One that downloads.
 struct Leech {
     process: Process,
-    data: PathBuf,
-    home: PathBuf,
-    listen: SocketAddr,
-    rpc: SocketAddr,
+    job: Job,
     done: Option<(Instant, Duration)>,
 }
 
@@ -41,34 +37,27 @@ pub(super) fn run(
         return Err("calls are not counted here".into());
     }
     let places: Vec<SocketAddr> = (0..=SIZE).map(|n| free(ip(2, n as u8 + 1))).collect::<Result<_, _>>()?;
-    let (plain, announced) = room.torrents(content, &places)?;
     let data = room.make("seed")?;
     content.write(&data)?;
-    let home = room.make("home-seed")?;
-    let job = |task, number: usize| Job {
-        task,
-        plain: &plain,
-        announced: &announced,
-        data: &data,
-        home: &home,
-        listen: places[number],
-        rpc: places[number],
-        peers: &[],
-    };
-    let mut seed =
-        Process::start(&mut who.command(&Job { rpc: free(ip(2, 1))?, ..job(Task::Seed, 0) })?, &home, None)?;
-    Sink::connect(0, ip(3, 1), places[0], content, PATIENCE / 4)
-        .map_err(|error| format!("{error}; {}", seed.last_words()))?;
+    let all = room.job(Task::Seed, content, data, places.clone())?;
+    let job = Job { listen: places[0], rpc: free(ip(2, 1))?, peers: Vec::new(), ..all.clone() };
+    let mut seed = Process::start(&mut who.command(&job)?, &job.home, None)?;
+    Sink::connect(0, ip(3, 1), places[0], content, PATIENCE / 4).map_err(|error| seed.blame(error))?;
     let before = seed.cpu()?;
     let start = Instant::now();
     let mut leeches = Vec::new();
     for number in 1..=SIZE {
-        let (data, home) = (room.make(&format!("data-{number}"))?, room.make(&format!("home-{number}"))?);
-        let peers: Vec<_> = places.iter().copied().filter(|peer| *peer != places[number]).collect();
-        let rpc = free(ip(2, number as u8 + 1))?;
-        let job = Job { rpc, data: &data, home: &home, peers: &peers, ..job(Task::Leech, number) };
-        let process = Process::start(&mut who.command(&job)?, &home, None)?;
-        leeches.push(Leech { process, data, home, listen: places[number], rpc, done: None });
+        let job = Job {
+            task: Task::Leech,
+            data: room.make(&format!("data-{number}"))?,
+            home: room.make(&format!("home-{number}"))?,
+            listen: places[number],
+            rpc: free(ip(2, number as u8 + 1))?,
+            peers: places.iter().copied().filter(|peer| *peer != places[number]).collect(),
+            ..all.clone()
+        };
+        let process = Process::start(&mut who.command(&job)?, &job.home, None)?;
+        leeches.push(Leech { process, job, done: None });
     }
     let mut polls = 0;
     while leeches.iter().any(|leech| leech.done.is_none()) {
@@ -77,20 +66,18 @@ pub(super) fn run(
         }
         seed.look()?;
         for leech in leeches.iter_mut().filter(|leech| leech.done.is_none()) {
-            let (listen, rpc) = (leech.listen, leech.rpc);
-            let job = Job { data: &leech.data, home: &leech.home, listen, rpc, ..job(Task::Leech, 0) };
             if let Some(ended) = leech.process.look()? {
-                if !ended.success {
+                if ended.status != 0 {
                     return Err(leech.process.failed());
                 }
                 leech.done = Some((Instant::now(), ended.cpu));
-            } else if who.is_complete(&job, &leech.process, polls) {
+            } else if who.is_complete(&leech.job, &leech.process, polls) {
                 // It goes on giving to the others, if it is one that does.
                 leech.done = Some((Instant::now(), Duration::ZERO));
             }
         }
         polls += 1;
-        thread::sleep(Duration::from_millis(10));
+        pause(Duration::from_millis(10))?;
     }
     let mut cpu = seed.cpu()? - before;
     let mut memory = Memory::default();
@@ -100,7 +87,7 @@ pub(super) fn run(
         cpu += if used.is_zero() { leech.process.kill()?.cpu } else { used };
         memory = memory.most(leech.process.memory);
         end = end.max(when);
-        content.verify(&leech.data)?;
+        content.verify(&leech.job.data)?;
     }
     seed.kill()?;
     Ok(Sample::new(start, None, end, cpu, memory))

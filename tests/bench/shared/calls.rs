@@ -6,13 +6,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::clients::program;
-use crate::guard;
+use super::clients::program;
+use super::guard;
 
 const EVENT: &str = "raw_syscalls:sys_enter";
 
@@ -61,10 +60,10 @@ impl Counter {
         for _ in 0..1000 {
             if count.has_begun(pid) {
                 // What it has opened it has still to switch on.
-                thread::sleep(Duration::from_millis(50));
+                guard::pause(Duration::from_millis(50))?;
                 return Ok(count);
             }
-            thread::sleep(Duration::from_millis(5));
+            guard::pause(Duration::from_millis(5))?;
         }
         Err(io::Error::other(format!("{} does not begin", self.name())))
     }
@@ -88,7 +87,7 @@ impl Count {
                 })
             }
             Counter::Strace => fs::read_to_string(format!("/proc/{pid}/status"))
-                .is_ok_and(|status| crate::usage::field(&status, "TracerPid:") > 0),
+                .is_ok_and(|status| super::usage::field(&status, "TracerPid:") > 0),
         }
     }
 

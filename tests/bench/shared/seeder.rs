@@ -2,14 +2,14 @@
 //! A thread a connection; no choking, no encryption, and of the extensions only the limit of its request queue.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::content::Content;
-use crate::wire::{self, EXTENDED, INTERESTED, PIECE, REQUEST, UNCHOKE};
+use super::content::Content;
+use super::wire::{self, EXTENDED, INTERESTED, PIECE, REQUEST, UNCHOKE};
 
 /// What is shared, and with whom.
 pub(crate) struct Seeder {
@@ -19,6 +19,8 @@ pub(crate) struct Seeder {
     dialing: AtomicBool,
     answered: AtomicUsize,
     sent: AtomicU64,
+    /// Connections of this run.
+    open: Mutex<Vec<TcpStream>>,
 }
 
 impl Seeder {
@@ -33,6 +35,7 @@ impl Seeder {
             dialing: AtomicBool::new(false),
             answered: AtomicUsize::new(0),
             sent: AtomicU64::new(0),
+            open: Mutex::default(),
         });
         let shared = Arc::clone(&seeder);
         thread::spawn(move || {
@@ -45,10 +48,13 @@ impl Seeder {
         Ok(seeder)
     }
 
-    /// Forgets the last run.
+    /// Forgets the last run, and hangs up on whoever it was.
     pub(crate) fn reset(&self) {
-        *self.first_request.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.first_request) = None;
         self.dialing.store(false, Ordering::Relaxed);
+        for stream in lock(&self.open).drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
         self.sent.store(0, Ordering::Relaxed);
     }
 
@@ -59,7 +65,7 @@ impl Seeder {
 
     /// When the first block of this run was asked for.
     pub(crate) fn first_request(&self) -> Option<Instant> {
-        *self.first_request.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.first_request)
     }
 
     /// How many connections have come so far.
@@ -105,6 +111,7 @@ impl Seeder {
     }
 
     fn serve(&self, stream: &mut TcpStream, content: &Content, extended: bool) -> io::Result<()> {
+        lock(&self.open).push(stream.try_clone()?);
         stream.write_all(&wire::bitfield(content.pieces(), |_| true))?;
         if extended {
             // Without this, clients take 250 requests for all that we can queue.
@@ -132,8 +139,7 @@ impl Seeder {
             buffer.copy_within(used..filled, 0);
             filled -= used;
             if !requests.is_empty() {
-                let mut first = self.first_request.lock().unwrap_or_else(PoisonError::into_inner);
-                first.get_or_insert_with(Instant::now);
+                lock(&self.first_request).get_or_insert_with(Instant::now);
                 self.dialing.store(false, Ordering::Relaxed);
             }
             // The kernel takes 1,024 slices a call.
@@ -144,6 +150,10 @@ impl Seeder {
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Block<'a> {

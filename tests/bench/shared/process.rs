@@ -1,24 +1,28 @@
 //! A client that runs: started, looked at, ended.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use crate::calls::{Count, Counter};
-use crate::guard;
-use crate::usage::{self, Ended, Memory};
+use super::calls::{Count, Counter};
+use super::guard;
+use super::usage::{self, Ended, Memory};
 
 /// Nothing takes longer, not even on a slow machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(crate) struct Process {
     child: Child,
+    /// Readable when it has ended.
+    end: OwnedFd,
     pub(crate) start: Instant,
     pub(crate) memory: Memory,
     home: PathBuf,
@@ -37,12 +41,15 @@ impl Process {
         let command = held.as_mut().unwrap_or(command);
         command
             .stdin(Stdio::null())
-            .stdout(File::create(home.join("stdout"))?)
-            .stderr(File::create(home.join("stderr"))?);
+            .stdout(File::create(home.join("stdout")).map_err(guard::at(home))?)
+            .stderr(File::create(home.join("stderr")).map_err(guard::at(home))?)
+            // Else some show where in their code an error was, behind what it was.
+            .env_remove("RUST_BACKTRACE");
         let start = Instant::now();
         let child = guard::spawn(command)?;
+        let end = pidfd_open(pid(&child)?, PidfdFlags::empty())?;
         let (memory, home) = (Memory::default(), home.to_path_buf());
-        let mut process = Process { child, start, memory, home, over: false, count: None };
+        let mut process = Process { child, end, start, memory, home, over: false, count: None };
         if let Some(counter) = counter {
             process.wait_for_stop()?;
             process.attach(counter)?;
@@ -69,14 +76,13 @@ impl Process {
             if fs::read_to_string(&path)?.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T")) {
                 return Ok(());
             }
-            thread::sleep(Duration::from_millis(5));
+            guard::pause(Duration::from_millis(5))?;
         }
         Err(io::Error::other("it does not wait for its counter"))
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        Ok(kill_process(pid.ok_or(io::ErrorKind::NotFound)?, signal)?)
+        Ok(kill_process(pid(&self.child)?, signal)?)
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -93,11 +99,37 @@ impl Process {
         fs::read_to_string(self.home.join("stdout")).unwrap_or_default()
     }
 
-    /// What it complained of last.
-    pub(crate) fn last_words(&self) -> String {
-        let text = |name| fs::read_to_string(self.home.join(name)).unwrap_or_default();
-        let last = |text: String| text.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_string);
-        last(text("stderr")).or_else(|| last(text("stdout"))).unwrap_or_default()
+    /// What it complained of last: from the last line with an error in it on, or the last line.
+    fn last_words(&self) -> String {
+        let text = |name| plain(&fs::read_to_string(self.home.join(name)).unwrap_or_default());
+        let text = [text("stderr"), text("stdout")].into_iter().find(|text| !text.trim().is_empty());
+        let text = text.unwrap_or_default();
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let error = lines.iter().rposition(|line| line.to_lowercase().starts_with("error"));
+        let from = error.unwrap_or(lines.len().saturating_sub(1));
+        lines[from..].iter().take(5).copied().collect::<Vec<_>>().join("; ")
+    }
+
+    /// An error that came of it, with what it said itself.
+    pub(crate) fn blame(&self, error: impl Display) -> Box<dyn Error> {
+        match self.last_words() {
+            words if words.is_empty() => error.to_string().into(),
+            words => format!("{error}; it said: {words}").into(),
+        }
+    }
+
+    /// It has ended, as it should not have.
+    pub(crate) fn failed(&self) -> Box<dyn Error> {
+        self.blame("it has ended")
+    }
+
+    /// Waits for its end, so long at most.
+    fn nap(&self, span: Duration) -> io::Result<()> {
+        let time = Timespec { tv_sec: 0, tv_nsec: span.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&self.end, PollFlags::IN)], Some(&time)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Processor time so far.
@@ -133,29 +165,39 @@ impl Process {
         &mut self,
         mut complete: impl FnMut(&Process, u32) -> bool,
     ) -> Result<(Ended, Instant), Box<dyn Error>> {
-        let mut polls = 0;
+        let mut polls: u32 = 0;
         loop {
             if let Some(ended) = self.ended(false)? {
                 let end = Instant::now();
-                return if ended.success { Ok((ended, end)) } else { Err(self.failed()) };
+                let code = || self.blame(format!("it failed, with status {:#x}", ended.status));
+                return if ended.status == 0 { Ok((ended, end)) } else { Err(code()) };
             }
-            if polls % 4 == 0 {
+            if polls.is_multiple_of(2) {
                 self.memory.sample(&self.child);
             }
             let done = complete(self, polls);
             let now = Instant::now();
             if done || now - self.start > PATIENCE {
                 let ended = self.kill()?;
-                return if done { Ok((ended, now)) } else { Err("it did not finish in time".into()) };
+                return if done { Ok((ended, now)) } else { Err(self.blame("it did not finish in time")) };
             }
             polls += 1;
-            thread::sleep(Duration::from_millis(5));
+            self.nap(Duration::from_millis(5))?;
         }
     }
+}
 
-    pub(crate) fn failed(&self) -> Box<dyn Error> {
-        format!("it failed: {}", self.last_words()).into()
-    }
+fn pid(child: &Child) -> io::Result<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound.into())
+}
+
+/// Without the sequences that colour it.
+fn plain(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |plain, part| {
+        plain + part.trim_start_matches(|c: char| !c.is_ascii_alphabetic()).get(1..).unwrap_or_default()
+    })
 }
 
 impl Drop for Process {

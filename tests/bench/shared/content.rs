@@ -10,6 +10,8 @@ use std::thread;
 use ptorrent::proto::metainfo::{self, Metainfo, Plan, build};
 use sha1::{Digest, Sha1};
 
+use super::guard::at;
+
 /// Data of a torrent, and how it is cut.
 pub(crate) struct Content {
     pub(crate) name: &'static str,
@@ -97,6 +99,11 @@ impl Content {
         self.length
     }
 
+    /// How many files it has.
+    pub(crate) fn count(&self) -> usize {
+        self.files.len().max(1)
+    }
+
     pub(crate) fn pieces(&self) -> usize {
         self.length.div_ceil(self.piece_length)
     }
@@ -113,7 +120,7 @@ impl Content {
 
     /// Writes the .torrent, with a tracker or without.
     pub(crate) fn save(&self, path: &Path, announce: Option<&str>) -> io::Result<()> {
-        fs::write(path, self.torrent(announce))
+        fs::write(path, self.torrent(announce)).map_err(at(path))
     }
 
     /// The files below `dir`, each with its bytes.
@@ -132,8 +139,9 @@ impl Content {
     /// Writes what a seed has.
     pub(crate) fn write(&self, dir: &Path) -> io::Result<()> {
         for (path, bytes) in self.files(dir) {
-            fs::create_dir_all(path.parent().unwrap_or(dir))?;
-            fs::write(path, bytes)?;
+            let folder = path.parent().unwrap_or(dir);
+            fs::create_dir_all(folder).map_err(at(folder))?;
+            fs::write(&path, bytes).map_err(at(&path))?;
         }
         Ok(())
     }
@@ -142,13 +150,13 @@ impl Content {
     pub(crate) fn verify(&self, dir: &Path) -> Result<(), Box<dyn Error>> {
         let mut found = vec![0; 1 << 20];
         for (path, bytes) in self.files(dir) {
-            let mut file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let mut file = File::open(&path).map_err(at(&path))?;
             if file.metadata()?.len() != bytes.len() as u64 {
                 return Err(format!("{} has another length", path.display()).into());
             }
             for wanted in bytes.chunks(found.len()) {
                 let found = &mut found[..wanted.len()];
-                file.read_exact(found)?;
+                file.read_exact(found).map_err(at(&path))?;
                 if found != wanted {
                     return Err(format!("what it wrote differs, in {}", path.display()).into());
                 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 /// A child that has ended.
 pub(crate) struct Ended {
-    pub(crate) success: bool,
+    /// As `wait` gives it: 0 is success.
+    pub(crate) status: i32,
     /// User and system time of it all.
     pub(crate) cpu: Duration,
 }
@@ -27,7 +28,7 @@ pub(crate) fn wait(child: &Child, block: bool) -> io::Result<Option<Ended>> {
     match found {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),
-        _ => Ok(Some(Ended { success: status == 0, cpu: cpu(&usage) })),
+        _ => Ok(Some(Ended { status, cpu: cpu(&usage) })),
     }
 }
 
