@@ -88,9 +88,12 @@ impl Shared {
             if other.spec.seed_only && spec.seed_only {
                 return None;
             }
+            fn path(spec: &Spec, file: usize) -> (&str, &str) {
+                (spec.meta.paths.folder(file), spec.meta.paths.name(file))
+            }
             let theirs: BTreeSet<_> =
-                storage::stored(&other.spec).map(|file| &other.spec.meta.files[file].path).collect();
-            let file = storage::stored(spec).find(|file| theirs.contains(&spec.meta.files[*file].path))?;
+                storage::stored(&other.spec).map(|file| path(&other.spec, file)).collect();
+            let file = storage::stored(spec).find(|file| theirs.contains(&path(spec, *file)))?;
             Some((other.spec.meta.name.clone(), file))
         })
     }

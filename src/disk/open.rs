@@ -190,10 +190,9 @@ impl<'a> Opening<'a> {
     /// What is there of a file; an error when that cannot be this torrent's.
     fn look(&mut self, file: usize) -> Result<Option<There>, DiskError> {
         let (path, entry) = (|| path_of(self.spec, file), &self.spec.meta.files[file]);
-        let Some((name, folders)) = entry.path.split_last() else { return Ok(None) };
-        let folders = folders.iter().map(|name| &**name);
-        let Some(folder) = self.folders.enter(folders, false)? else { return Ok(None) };
-        let stat: Stat = match retry_on_intr(|| statat(folder, &**name, AtFlags::SYMLINK_NOFOLLOW)) {
+        let paths = &self.spec.meta.paths;
+        let Some(folder) = self.folders.enter(paths.folders(file), false)? else { return Ok(None) };
+        let stat: Stat = match retry_on_intr(|| statat(folder, paths.name(file), AtFlags::SYMLINK_NOFOLLOW)) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(fail("look at", path(), errno)),

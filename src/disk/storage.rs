@@ -146,7 +146,7 @@ pub(super) fn stored(spec: &Spec) -> impl Iterator<Item = usize> {
 /// The path of a file of a torrent.
 pub(super) fn path_of(spec: &Spec, file: usize) -> PathBuf {
     let mut path = spec.dir.clone();
-    path.extend(spec.meta.files[file].path.iter().map(|name| &**name));
+    path.extend(spec.meta.paths.names(file));
     path
 }
 
@@ -628,14 +628,12 @@ pub(super) fn make_file(
     file: usize,
     folders: &mut Folders,
 ) -> Result<(File, Id, i64), DiskError> {
-    let (path, entry) = (|| path_of(spec, file), &spec.meta.files[file]);
-    let (name, above) = entry.path.split_last().ok_or_else(|| fail("create", path(), Errno::INVAL))?;
-    let folder = folders
-        .enter(above.iter().map(|name| &**name), true)?
-        .ok_or_else(|| fail("create", path(), Errno::NOENT))?;
+    let (path, entry, paths) = (|| path_of(spec, file), &spec.meta.files[file], &spec.meta.paths);
+    let folder =
+        folders.enter(paths.folders(file), true)?.ok_or_else(|| fail("create", path(), Errno::NOENT))?;
     let mode = Mode::from_raw_mode(if entry.executable { 0o777 } else { 0o666 });
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OPEN;
-    let fd = match retry_on_intr(|| openat(folder, &**name, flags, mode)) {
+    let fd = match retry_on_intr(|| openat(folder, paths.name(file), flags, mode)) {
         Ok(fd) => File::from(fd),
         Err(Errno::EXIST) => {
             let words = "it was put there while the torrent was in use; move it away";

@@ -330,7 +330,7 @@ fn random_torrent(rng: &mut Rng, rig: &mut Rig, seed: u8, parent: &Path) {
 
 fn compare_files(dir: &Path, meta: &Metainfo, bytes: &[u8], stored: impl Fn(usize) -> bool) {
     for (i, file) in meta.files.iter().enumerate() {
-        let path = dir.join(file.display());
+        let path = dir.join(meta.paths.display(i));
         if stored(i) {
             let at = meta.layout.file_offset(i) as usize;
             assert!(fs::read(&path).unwrap() == bytes[at..at + file.len as usize], "{path:?}");
@@ -543,7 +543,7 @@ fn a_failed_open_takes_back_what_it_made() {
     assert!(!temp.0.join("top").exists());
     // The first file is made before the second turns out to need a folder of its name.
     let (mut meta, _) = torrent(&[("a", 0, false), ("b", 0, false), ("c", 10, false)], BLOCK, 1);
-    meta.files[1].path = ["top", "a", "b"].map(Arc::from).to_vec();
+    meta.paths.put(1, "top/a", "b");
     let error = rig.open(spec(&temp.0, &meta)).unwrap_err();
     assert!(error.ends_with("top/a: it is not a folder"), "{error}");
     assert!(!temp.0.join("top").exists());
