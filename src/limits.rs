@@ -284,6 +284,9 @@ pub const READ_CHUNK: usize = 256 << 10;
 /// Bytes of info dictionaries that are held for their piece hashes, besides the one used last: those of the torrents
 /// that are downloaded or checked just now, some GiB each.
 pub const DUE_HELD: usize = 8 << 20;
+/// A torrent no larger than this stays in the page cache after it was checked: it takes nobody's place there, and may be
+/// asked for soon. What of a larger one was not there before leaves it again.
+pub const CHECK_STAYS: u64 = 32 << 20;
 /// How long the state folder keeps a copy of a torrent that no start asks for: longer than most machines are up.
 pub const COPY_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Bytes of a file that are looked at for anything but zeros before it counts as holding data.

@@ -4,6 +4,7 @@
 //! jobs (open, write, read, close) come first, in order; a check is done a read at a time in between. What the workers
 //! share is in [`Shared`]: which torrents are open, and whose each file is.
 
+mod ahead;
 mod check;
 mod claims;
 mod digest;

@@ -8,7 +8,7 @@ use crate::api::{DiskIo, Opened, Prealloc, Spec, Verdict};
 use crate::base::arena::Handle;
 use crate::base::buf::{BLOCK, Pool};
 use crate::base::rng::Rng;
-use crate::limits::{READ_BATCH, RESERVED_EARLY, SEND_BUFS};
+use crate::limits::{CHECK_STAYS, READ_BATCH, RESERVED_EARLY, SEND_BUFS};
 use crate::proto::layout::Layout;
 use crate::proto::metainfo::{Content, Metainfo, Plan, build};
 use crossbeam_channel::{bounded, unbounded};
@@ -855,4 +855,22 @@ fn inside_a_full_disk() {
         assert_eq!(rig.check(id, 0, 32).len(), good(&verdicts));
         fs::remove_file("top").unwrap();
     }
+}
+
+#[test]
+fn what_is_in_the_page_cache_is_hashed_and_not_sent_away() {
+    let (temp, shared) = (Temp::new(), Shared::new(1));
+    let (meta, bytes) = torrent(&[("", CHECK_STAYS + 5_000, false)], 16 << 20, 1);
+    fs::write(temp.0.join("top"), &bytes).unwrap();
+    let id = TorrentId::from_bits(1);
+    open::open(&shared, id, &Arc::new(Spec { seed_only: true, ..spec(&temp.0, &meta) })).unwrap();
+    let (storage, mut fetched) = (shared.find(id, 0).unwrap(), Vec::new());
+    // What was written just now is dirty, so it is there.
+    ahead::fetch(&mut Files::new(), &storage, (0, 0, 16 << 20), &mut fetched);
+    assert_eq!(fetched.len(), 0);
+    drop(storage);
+    let mut rig = Rig::new(1);
+    let (id, _) = rig.open(Spec { seed_only: true, ..spec(&temp.0, &meta) }).unwrap();
+    // One long piece, then several in a job, the last of them short.
+    assert_eq!((rig.check(id, 0, 1), rig.check(id, 1, 2)), (vec![0], vec![1, 2]));
 }
