@@ -320,7 +320,7 @@ impl fmt::Display for Why {
 /// How a file's space is reserved (`--prealloc`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Prealloc {
-    /// All of it, before the start.
+    /// Before the start: reserved, or where that gains nothing (in memory, small files) made sure of by counting.
     #[default]
     Full,
     /// As it fills.

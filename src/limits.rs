@@ -284,10 +284,17 @@ pub const READ_CHUNK: usize = 256 << 10;
 /// Bytes of info dictionaries that are held for their piece hashes, besides the one used last: those of the torrents
 /// that are downloaded or checked just now, some GiB each.
 pub const DUE_HELD: usize = 8 << 20;
+/// A torrent no larger than this stays in the page cache after it was checked: it takes nobody's place there, and may be
+/// asked for soon. What of a larger one was not there before leaves it again.
+pub const CHECK_STAYS: u64 = 32 << 20;
 /// How long the state folder keeps a copy of a torrent that no start asks for: longer than most machines are up.
 pub const COPY_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Bytes of a file that are looked at for anything but zeros before it counts as holding data.
 pub const FOUND_LOOK: u64 = 1 << 20;
+/// The size from which a file of many is made, and its space reserved, before the start. Smaller ones are made when
+/// something is stored in them: tens of thousands of them would hold up the start for seconds, and they are written in
+/// one go, so that reserving gains nothing.
+pub const RESERVED_EARLY: u64 = 1 << 20;
 /// Address space of one mapped window; less where there are but 32 bits of it.
 pub const WINDOW_LEN: usize = if cfg!(target_pointer_width = "64") { 16 << 20 } else { 4 << 20 };
 /// Windows that one disk worker has at most: one for each of the pieces that it is likely to have in hand.

@@ -8,7 +8,7 @@ use super::json::{Object, array, string};
 use super::options::Show;
 use super::text::{date, size};
 use super::torrent::{Sources, find};
-use crate::proto::metainfo::{File, Metainfo};
+use crate::proto::metainfo::{File, Metainfo, Paths};
 use crate::sys::socket::Route;
 use std::fmt::Write;
 
@@ -70,17 +70,17 @@ fn as_text(meta: &Metainfo) -> String {
     line("Magnet:", &meta.magnet_uri());
     line("Files:", "");
     for (number, file) in meta.files.iter().enumerate().filter(|(_, file)| !file.pad) {
-        let _ = match &file.symlink {
+        let _ = match file.symlink() {
             Some(target) => {
                 writeln!(
                     out,
                     "{:>6}  {:>9}  {} -> {target} (a link: not made)",
                     number + 1,
                     "",
-                    file.display()
+                    meta.paths.display(number)
                 )
             }
-            None => writeln!(out, "{:>6}  {:>9}  {}", number + 1, size(file.len), file.display()),
+            None => writeln!(out, "{:>6}  {:>9}  {}", number + 1, size(file.len), meta.paths.display(number)),
         };
     }
     out
@@ -102,7 +102,8 @@ fn as_json(meta: &Metainfo) -> String {
         object = object.raw("creation_date", seconds);
     }
     let nodes = meta.nodes.iter().map(|(host, port)| format!("[{},{port}]", string(host)));
-    let files = meta.files.iter().enumerate().map(|(number, file)| file_as_json(number + 1, file));
+    let files =
+        meta.files.iter().enumerate().map(|(number, file)| file_as_json(number + 1, file, &meta.paths));
     let text = object
         .raw("trackers", array(meta.trackers.iter().map(|tier| strings(tier))))
         .raw("web_seeds", strings(&meta.web_seeds))
@@ -113,13 +114,14 @@ fn as_json(meta: &Metainfo) -> String {
     text + "\n"
 }
 
-fn file_as_json(number: usize, file: &File) -> String {
-    let mut object = Object::new().raw("number", number).text("path", &file.display()).raw("size", file.len);
+fn file_as_json(number: usize, file: &File, paths: &Paths) -> String {
+    let mut object =
+        Object::new().raw("number", number).text("path", &paths.display(number - 1)).raw("size", file.len);
     if file.pad {
         object = object.raw("padding", true);
     }
     if file.executable {
         object = object.raw("executable", true);
     }
-    object.maybe("link", file.symlink.as_deref()).maybe("md5sum", file.md5sum.as_deref()).finish()
+    object.maybe("link", file.symlink()).maybe("md5sum", file.md5sum()).finish()
 }

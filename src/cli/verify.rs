@@ -32,8 +32,9 @@ pub(crate) fn run(torrent: &OsStr, dir: &Path, console: &mut Console<'_>) -> Res
         return Err(Error::Failed(Reason::Metainfo, why));
     }
     let dir = console.resolve(dir);
-    let paths: Vec<Option<PathBuf>> =
-        meta.files.iter().map(|file| file.is_stored().then(|| dir.join(file.path.join("/")))).collect();
+    let paths: Vec<Option<PathBuf>> = (0..meta.files.len())
+        .map(|i| meta.files[i].is_stored().then(|| dir.join(meta.paths.display(i))))
+        .collect();
     let mut troubles: Vec<Option<Trouble>> =
         meta.files.iter().zip(&paths).map(|(file, path)| look(path.as_deref()?, file.len)).collect();
     let readable: Vec<bool> =

@@ -1,18 +1,24 @@
 //! Hashing what is on disk, some pieces side by side in the order of the files, a read of each at a time so that the
-//! worker can serve others in between.
+//! worker can serve others in between. The system is told of all of a job before the first read, so that a disk has one
+//! long stretch to read for each worker and is at work while we hash.
 
+use super::ahead::{self, Fetched};
 use super::digest::{Sha, Stream, WIDE, side_by_side};
 use super::files::Files;
 use super::storage::{Ground, Place, Storage};
 use super::{Hands, read};
 use crate::api::{DiskError, TorrentId};
 use crate::base::bits::Bitfield;
-use crate::limits::READ_CHUNK;
-use rustix::fs::{Advice, fadvise};
+use crate::limits::{CHECK_BYTES, READ_AHEAD, READ_CHUNK};
 use sha1::{Digest, Sha1};
+use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::num::NonZeroU64;
 use std::sync::Arc;
+
+/// How much of a piece is on its way to memory before it is hashed.
+const AHEAD: u32 = CHECK_BYTES as u32;
+/// Reads begin and end with pages.
+const PAGE: usize = 4096;
 
 /// A check under way.
 pub(super) struct Check {
@@ -23,6 +29,10 @@ pub(super) struct Check {
     pub(super) right: Bitfield,
     /// How many pieces were looked at.
     looked: u32,
+    /// Of these, those that are to be read: they are on their way to memory, with what has to leave it again.
+    ready: VecDeque<(u32, Vec<Fetched>)>,
+    /// What has to leave memory once it is hashed.
+    fetched: Vec<Fetched>,
     /// Those at hand, hashed side by side.
     group: Vec<(u32, Sha)>,
     /// How far they are hashed.
@@ -34,7 +44,8 @@ impl Check {
     /// A check of `count` pieces from `first`; those past the end are not right.
     pub(super) fn new(storage: Arc<Storage>, first: u32, count: u32) -> Check {
         let (torrent, right) = (storage.torrent, Bitfield::new(count));
-        Check { torrent, first, count, right, looked: 0, group: Vec::new(), at: 0, storage }
+        let (ready, fetched, group) = (VecDeque::new(), Vec::new(), Vec::new());
+        Check { torrent, first, count, right, looked: 0, ready, fetched, group, at: 0, storage }
     }
 
     /// Does a bit of work, a read's worth; true when all is done.
@@ -43,8 +54,9 @@ impl Check {
             self.look(hands)?;
             return Ok(self.group.is_empty());
         }
+        self.go_on(hands);
         let layout = &self.storage.spec.meta.layout;
-        let (at, share) = (self.at, READ_CHUNK / WIDE);
+        let (at, share) = (self.at, READ_CHUNK / self.group.len() / PAGE * PAGE);
         let (mut streams, mut gone) = (Vec::with_capacity(WIDE), Vec::new());
         let mut longest = 0;
         for ((piece, sha), chunk) in self.group.iter_mut().zip(hands.chunk.chunks_mut(share)) {
@@ -72,13 +84,30 @@ impl Check {
                 self.judge(piece, right);
             }
         }
-        Ok(self.looked >= self.count && self.group.is_empty())
+        let done = self.looked >= self.count && self.ready.is_empty() && self.group.is_empty();
+        if done {
+            ahead::let_go(&mut hands.files, &self.storage, &std::mem::take(&mut self.fetched));
+        }
+        Ok(done)
     }
 
-    /// Looks for pieces that are to be read, and judges those that need not be. None: all are judged.
+    /// Takes up the next pieces that are to be read. None: all are judged.
     fn look(&mut self, hands: &mut Hands) -> Result<(), DiskError> {
         self.at = 0;
-        while self.group.len() < WIDE && self.looked < self.count {
+        self.look_ahead(hands)?;
+        while self.group.len() < WIDE
+            && let Some((piece, fetched)) = self.ready.pop_front()
+        {
+            self.group.push((piece, Sha::new()));
+            self.fetched.extend(fetched);
+        }
+        Ok(())
+    }
+
+    /// Has the system fetch the pieces of the job, or as much of one as a job has otherwise, and judges those that need
+    /// not be read.
+    fn look_ahead(&mut self, hands: &mut Hands) -> Result<(), DiskError> {
+        while self.looked < self.count {
             let piece = self.first.saturating_add(self.looked);
             let len = self.storage.spec.meta.layout.piece_len(piece);
             if len == 0 {
@@ -87,7 +116,11 @@ impl Check {
             }
             self.looked += 1;
             match ground(&self.storage, piece, len, &mut hands.files)? {
-                Ground::Data => self.group.push((piece, Sha::new())),
+                Ground::Data => {
+                    let mut fetched = Vec::new();
+                    ahead::fetch(&mut hands.files, &self.storage, (piece, 0, len.min(AHEAD)), &mut fetched);
+                    self.ready.push_back((piece, fetched));
+                }
                 Ground::Missing => self.judge(piece, false),
                 Ground::Hole => {
                     let right = self.storage.is_due(piece, &hands.zeros.digest(len))?;
@@ -96,6 +129,25 @@ impl Check {
             }
         }
         Ok(())
+    }
+
+    /// Of a long piece, which is alone: has the next stretch fetched, and lets go of those that are hashed.
+    fn go_on(&mut self, hands: &mut Hands) {
+        let [(piece, _)] = self.group[..] else { return };
+        let len = self.storage.spec.meta.layout.piece_len(piece);
+        let next = self.at.saturating_add(AHEAD);
+        if self.at == 0 || !self.at.is_multiple_of(READ_AHEAD) || next >= len {
+            return;
+        }
+        if self.at.is_multiple_of(AHEAD) {
+            let at = self.at;
+            let (gone, rest) = std::mem::take(&mut self.fetched).into_iter().partition(|part| part.end <= at);
+            self.fetched = rest;
+            let gone: Vec<Fetched> = gone;
+            ahead::let_go(&mut hands.files, &self.storage, &gone);
+        }
+        let stretch = (piece, next, READ_AHEAD.min(len - next));
+        ahead::fetch(&mut hands.files, &self.storage, stretch, &mut self.fetched);
     }
 
     fn judge(&mut self, piece: u32, right: bool) {
@@ -109,7 +161,7 @@ impl Check {
     }
 }
 
-/// What is under a piece, without reading it. Has the system fetch it if there is data.
+/// What is under a piece, without reading it.
 fn ground(storage: &Storage, piece: u32, len: u32, files: &mut Files) -> Result<Ground, DiskError> {
     let mut all = Ground::Hole;
     for run in storage.runs(piece, 0, len) {
@@ -128,8 +180,6 @@ fn ground(storage: &Storage, piece: u32, len: u32, files: &mut Files) -> Result<
             Ground::Hole => {}
             Ground::Data => {
                 all = Ground::Data;
-                // Only advice: where it does not work, nothing is lost.
-                let _ = fadvise(fd, run.offset, NonZeroU64::new(run.len), Advice::WillNeed);
             }
         }
     }

@@ -18,6 +18,11 @@ impl Id {
     pub(super) fn of(stat: &Stat) -> Id {
         Id { dev: stat.st_dev, ino: stat.st_ino }
     }
+
+    /// Its number on its device.
+    pub(super) fn inode(&self) -> u64 {
+        self.ino
+    }
 }
 
 struct Claim {

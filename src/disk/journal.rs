@@ -153,18 +153,37 @@ impl Journal {
 
     /// Adds an entry; a checkpoint follows when there are many since the last.
     pub(super) fn add(&mut self, entry: Entry) {
+        self.add_all(&[entry]);
+    }
+
+    /// Adds entries; those that are neighbours in the file are written at once.
+    pub(super) fn add_all(&mut self, mut entries: &[Entry]) {
         let spec = self.spec.clone();
         let shape = Shape::new(&spec.meta.layout);
-        let bytes = entry.encode(&self.identity, self.record.life, self.record.next);
-        self.put(&bytes, shape.entry_at(self.record.next), false);
+        while !entries.is_empty() {
+            // Up to the next checkpoint, and to the end of the ring.
+            let next = self.record.next;
+            let left = (shape.entries() / 2).saturating_sub(next - self.from).max(1);
+            let count = left.min(shape.entries() - next % shape.entries()).min(entries.len() as u64) as usize;
+            let (now, rest) = entries.split_at(count);
+            let encode =
+                |(entry, number): (&Entry, u64)| entry.encode(&self.identity, self.record.life, number);
+            let bytes: Vec<u8> = now.iter().zip(next..).flat_map(encode).collect();
+            self.put(&bytes, shape.entry_at(next), false);
+            now.iter().for_each(|entry| self.take_in(*entry, &shape));
+            entries = rest;
+            // The checkpoint before may be needed, with all entries since: half of the ring is for each.
+            if self.record.next - self.from >= shape.entries() / 2 {
+                self.fold();
+            }
+        }
+    }
+
+    fn take_in(&mut self, entry: Entry, shape: &Shape<'_>) {
         self.record.next += 1;
-        self.record.apply(entry, &shape);
+        self.record.apply(entry, shape);
         if let Entry::Open(piece) | Entry::Have(piece, _) | Entry::Lost(piece) = entry {
             self.unhashed.clear(piece);
-        }
-        // The checkpoint before may be needed, with all entries since: half of the ring is for each.
-        if self.record.next - self.from >= shape.entries() / 2 {
-            self.fold();
         }
     }
 

@@ -4,12 +4,14 @@
 //! jobs (open, write, read, close) come first, in order; a check is done a read at a time in between. What the workers
 //! share is in [`Shared`]: which torrents are open, and whose each file is.
 
+mod ahead;
 mod check;
 mod claims;
 mod digest;
 mod due;
 mod error;
 mod files;
+mod folders;
 mod info;
 mod journal;
 mod open;
@@ -31,19 +33,19 @@ mod tests;
 pub use due::{keep, kept, sweep};
 pub use sync::{SyncJob, Syncer};
 
-use crate::api::{Done, Job, PeerId, Saved, TorrentId};
+use crate::api::{Done, Job, PeerId, Saved, Spec, TorrentId};
 use crate::base::buf::Buf;
 use crate::base::wake::Wake;
 use crate::limits::{DISK_BATCH, HOLD_REST, LANES_MAX, READ_CHUNK};
 use crate::proto::layout::Block;
 use check::{Check, Zeros};
-use claims::Claims;
+use claims::{Claims, Id};
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError};
 use due::Due;
 use files::Files;
 use piece::{Held, Piece};
 use read::read;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use storage::{Storage, locked};
@@ -55,7 +57,7 @@ use write::{Key, closed};
 pub struct Shared {
     lanes: u8,
     torrents: Mutex<BTreeMap<TorrentId, Arc<Storage>>>,
-    claims: Mutex<Claims>,
+    claims: Arc<Mutex<Claims>>,
     due: Arc<Due>,
 }
 
@@ -66,7 +68,7 @@ impl Shared {
     /// When there are none, or more than `limits::LANES_MAX`.
     pub fn new(lanes: u8) -> Arc<Shared> {
         assert!(lanes > 0 && usize::from(lanes) <= LANES_MAX, "1 to {LANES_MAX} workers");
-        Arc::new(Shared { lanes, torrents: Mutex::default(), claims: Mutex::default(), due: Arc::default() })
+        Arc::new(Shared { lanes, torrents: Mutex::default(), claims: Arc::default(), due: Arc::default() })
     }
 
     fn add(&self, storage: Storage) {
@@ -79,7 +81,25 @@ impl Shared {
         (storage.closed.load(Ordering::Acquire) & 1 << lane == 0).then_some(storage)
     }
 
-    /// Bytes of a file system in memory that are promised to open torrents and not taken yet.
+    /// Another open torrent with this folder and a file of this one, if either stores there: its name, and the file.
+    fn rival(&self, folder: Id, spec: &Spec) -> Option<(String, usize)> {
+        let torrents: Vec<Arc<Storage>> = locked(&self.torrents).values().cloned().collect();
+        let same = |storage: &&Arc<Storage>| storage.folder == Some(folder);
+        torrents.iter().filter(same).find_map(|other| {
+            if other.spec.seed_only && spec.seed_only {
+                return None;
+            }
+            fn path(spec: &Spec, file: usize) -> (&str, &str) {
+                (spec.meta.paths.folder(file), spec.meta.paths.name(file))
+            }
+            let theirs: BTreeSet<_> =
+                storage::stored(&other.spec).map(|file| path(&other.spec, file)).collect();
+            let file = storage::stored(spec).find(|file| theirs.contains(&path(spec, *file)))?;
+            Some((other.spec.meta.name.clone(), file))
+        })
+    }
+
+    /// Bytes of a file system that are promised to open torrents and neither taken nor reserved yet.
     fn promised(&self, device: u64) -> u64 {
         let torrents: Vec<Arc<Storage>> = locked(&self.torrents).values().cloned().collect();
         torrents.iter().filter(|storage| storage.promised == Some(device)).map(|s| s.still_due()).sum()

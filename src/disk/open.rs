@@ -4,35 +4,36 @@
 use super::Shared;
 use super::claims::{Id, Refused};
 use super::error::{fail, say};
+use super::folders::Folders;
 use super::partfile;
 use super::plain::read_exact;
-use super::resume::Resume;
-use super::storage::{OPEN, Storage, cannot_reserve, is_regular, locked, path_of, reserve};
+use super::resume::{Resume, mtime};
+use super::storage::{
+    OPEN, Storage, cannot_reserve, is_regular, locked, make_file, path_of, reserve, stored, taken,
+};
 use crate::api::{DiskError, DiskIo, Opened, Prealloc, Spec, TorrentId};
 use crate::base::bits::Bitfield;
-use crate::limits::{FOUND_LOOK, READ_CHUNK};
+use crate::limits::{FOUND_LOOK, READ_CHUNK, RESERVED_EARLY};
 use crate::sys::guard::assert_may_block;
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, Mode, OFlags, SeekFrom, Stat, StatVfs, fallocate, fstat, fstatfs, fstatvfs,
-    ftruncate, mkdirat, openat, seek, statat,
+    ftruncate, openat, seek, statat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// What a file system in memory calls itself (statfs(2), `TMPFS_MAGIC`).
 const TMPFS: i128 = 0x0102_1994;
 
 /// What is there of one file.
-#[derive(Clone)]
 struct There {
     id: Id,
     size: u64,
-    stat: Stat,
+    mtime: i64,
     /// Bytes that are reserved for it.
     reserved: u64,
 }
@@ -56,20 +57,22 @@ struct Opening<'a> {
     torrent: TorrentId,
     spec: &'a Arc<Spec>,
     folders: Folders,
+    /// The folder of a torrent of several files.
+    folder: Option<Id>,
     who: Arc<str>,
-    there: Vec<Option<There>>,
-    ids: Vec<Option<Id>>,
+    /// What is there, in the order of the files.
+    there: Vec<(usize, There)>,
+    ids: Vec<OnceLock<Id>>,
     prepared: Vec<AtomicBool>,
-    /// How many of `ids`, in order, are claimed.
-    claimed: Vec<Id>,
     lock: Option<Id>,
     /// Files that this made.
     made: Vec<PathBuf>,
     /// Whether space can be reserved here.
     reserves: bool,
-    /// The device, when that is memory: what is reserved there is taken from everybody else at once. It is made sure of
-    /// by counting, and taken as it fills.
-    in_memory: Option<u64>,
+    /// Whether files are in memory: what is reserved there is taken from everybody else at once. It is made sure of by
+    /// counting, and taken as it fills.
+    in_memory: bool,
+    device: Option<u64>,
     found: Vec<usize>,
     candidates: Bitfield,
     warnings: Vec<String>,
@@ -82,27 +85,27 @@ impl<'a> Opening<'a> {
         if !spec.seed_only {
             std::fs::create_dir_all(dir).map_err(|e| fail("make folder", dir, e))?;
         }
-        let root = openat(CWD, dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|e| fail("open", dir, e))?;
-        let root = File::from(root);
+        let folders = Folders::of(spec)?;
+        let root = &folders.root;
         let mut warnings = Vec::new();
-        let resume = Resume::new(spec, &root, &mut warnings);
-        let in_memory = fstatfs(&root).is_ok_and(|stat| i128::from(stat.f_type) == TMPFS);
-        let in_memory = fstat(&root).ok().filter(|_| in_memory).map(|stat| stat.st_dev);
+        let resume = Resume::new(spec, root, &mut warnings);
+        let in_memory = fstatfs(root).is_ok_and(|stat| i128::from(stat.f_type) == TMPFS);
+        let device = fstat(root).ok().map(|stat| stat.st_dev);
         Ok(Opening {
             shared,
             torrent,
             spec,
-            folders: Folders { root, dir: dir.clone(), stack: Vec::new(), made: Vec::new() },
+            folders,
+            folder: None,
             who: spec.meta.name.as_str().into(),
-            there: vec![None; count],
-            ids: vec![None; count],
+            there: Vec::new(),
+            ids: (0..count).map(|_| OnceLock::new()).collect(),
             prepared: (0..count).map(|_| AtomicBool::new(false)).collect(),
-            claimed: Vec::new(),
             lock: None,
             made: Vec::new(),
             reserves: true,
             in_memory,
+            device,
             found: Vec::new(),
             candidates: Bitfield::new(spec.meta.layout.pieces()),
             warnings,
@@ -111,33 +114,41 @@ impl<'a> Opening<'a> {
     }
 
     fn run(&mut self) -> Result<(), DiskError> {
-        let files: Vec<usize> = (0..self.spec.meta.files.len()).filter(|file| self.is_ours(*file)).collect();
-        if !self.spec.meta.single {
+        let spec = self.spec;
+        if !spec.meta.single {
             self.lock_folder()?;
         }
-        for &file in &files {
-            self.there[file] = self.look(file)?;
+        if let Some(folder) = self.folder
+            && let Some((name, file)) = self.shared.rival(folder, spec)
+        {
+            return Err(taken(self.path(file), &Refused::Torrent(name.into())));
         }
-        for &file in &files {
-            if let Some(id) = self.there[file].as_ref().map(|there| there.id) {
-                self.claim(file, id)?;
+        // Nothing is in a folder that was made just now.
+        if self.folders.made.is_empty() {
+            for file in stored(spec) {
+                if let Some(there) = self.look(file)? {
+                    self.there.push((file, there));
+                }
             }
         }
-        if !self.spec.seed_only {
-            self.check_space(&files)?;
+        for at in 0..self.there.len() {
+            let (file, id) = (self.there[at].0, self.there[at].1.id);
+            self.claim(file, id)?;
         }
-        for &file in &files {
-            match self.there[file].take() {
-                Some(there) => self.take_over(file, &there)?,
-                None if !self.spec.seed_only => self.make(file)?,
-                None => {}
+        if !spec.seed_only {
+            self.check_space()?;
+        }
+        for (file, there) in std::mem::take(&mut self.there) {
+            self.take_over(file, &there)?;
+        }
+        if !spec.seed_only {
+            for file in stored(spec) {
+                if self.ids[file].get().is_none() {
+                    self.make(file)?;
+                }
             }
         }
         Ok(())
-    }
-
-    fn is_ours(&self, file: usize) -> bool {
-        self.spec.meta.files[file].is_stored() && self.spec.wanted.get(file).copied().unwrap_or(false)
     }
 
     fn path(&self, file: usize) -> PathBuf {
@@ -146,14 +157,16 @@ impl<'a> Opening<'a> {
 
     /// Locks the folder of a torrent of several files against other processes.
     fn lock_folder(&mut self) -> Result<(), DiskError> {
-        let Some(first) = self.spec.meta.files.first() else { return Ok(()) };
+        let name = self.spec.meta.name.as_str();
         let create = !self.spec.seed_only;
-        let Some(folder) = self.folders.enter(&first.path[..1], create)? else { return Ok(()) };
-        let folder = folder.try_clone().map_err(|e| fail("lock", self.spec.dir.join(&*first.path[0]), e))?;
-        self.lock(folder, self.spec.dir.join(&*first.path[0]))
+        let Some(folder) = self.folders.enter(std::iter::once(name), create)? else { return Ok(()) };
+        let path = self.spec.dir.join(name);
+        let folder = folder.try_clone().map_err(|e| fail("lock", &path, e))?;
+        self.folder = Some(self.lock(folder, path)?);
+        Ok(())
     }
 
-    fn lock(&mut self, fd: File, path: PathBuf) -> Result<(), DiskError> {
+    fn lock(&mut self, fd: File, path: PathBuf) -> Result<Id, DiskError> {
         let id = Id::of(&fstat(&fd).map_err(|e| fail("look at", &path, e))?);
         match locked(&self.shared.claims).lock(id, fd, !self.spec.seed_only) {
             Ok(()) => self.lock = Some(id),
@@ -163,52 +176,49 @@ impl<'a> Opening<'a> {
             )),
             Err(refused) => return Err(taken(path, &refused)),
         }
-        Ok(())
+        Ok(id)
     }
 
     fn claim(&mut self, file: usize, id: Id) -> Result<(), DiskError> {
         locked(&self.shared.claims)
             .take(id, !self.spec.seed_only, &self.who)
             .map_err(|refused| taken(self.path(file), &refused))?;
-        self.claimed.push(id);
-        self.ids[file] = Some(id);
+        self.ids[file] = id.into();
         Ok(())
     }
 
     /// What is there of a file; an error when that cannot be this torrent's.
     fn look(&mut self, file: usize) -> Result<Option<There>, DiskError> {
-        let (path, entry) = (path_of(self.spec, file), &self.spec.meta.files[file]);
-        let Some((name, folders)) = entry.path.split_last() else { return Ok(None) };
-        let Some(folder) = self.folders.enter(folders, false)? else { return Ok(None) };
-        let stat: Stat = match retry_on_intr(|| statat(folder, &**name, AtFlags::SYMLINK_NOFOLLOW)) {
+        let (path, entry) = (|| path_of(self.spec, file), &self.spec.meta.files[file]);
+        let paths = &self.spec.meta.paths;
+        let Some(folder) = self.folders.enter(paths.folders(file), false)? else { return Ok(None) };
+        let stat: Stat = match retry_on_intr(|| statat(folder, paths.name(file), AtFlags::SYMLINK_NOFOLLOW)) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(fail("look at", path, errno)),
+            Err(errno) => return Err(fail("look at", path(), errno)),
         };
         if !is_regular(stat.st_mode) {
             let words = "it exists and is not a regular file; move it away";
-            return Err(say("use", path, ErrorKind::AlreadyExists, words));
+            return Err(say("use", path(), ErrorKind::AlreadyExists, words));
         }
         let size = stat.st_size as u64;
         if size > entry.len && (self.spec.seed_only || !self.spec.overwrite) {
             let words = "it exists and is longer than in the torrent: not this torrent's file";
             let way_out = if self.spec.seed_only { "" } else { "; move it away or say --overwrite" };
-            return Err(say("use", path, ErrorKind::AlreadyExists, format!("{words}{way_out}")));
+            return Err(say("use", path(), ErrorKind::AlreadyExists, format!("{words}{way_out}")));
         }
         let reserved = (stat.st_blocks as u64).saturating_mul(512);
-        Ok(Some(There { id: Id::of(&stat), size, stat, reserved }))
+        Ok(Some(There { id: Id::of(&stat), size, mtime: mtime(&stat), reserved }))
     }
 
     /// Compares what is still needed with what is free, before anything is filled.
-    fn check_space(&mut self, files: &[usize]) -> Result<(), DiskError> {
-        let missing = |file: &usize| {
-            let reserved = self.there[*file].as_ref().map_or(0, |there| there.reserved);
-            self.spec.meta.files[*file].len.saturating_sub(reserved)
-        };
-        let needed: u64 = files.iter().map(missing).sum();
+    fn check_space(&mut self) -> Result<(), DiskError> {
+        let len = |file: usize| self.spec.meta.files[file].len;
+        let taken: u64 = self.there.iter().map(|(file, there)| there.reserved.min(len(*file))).sum();
+        let needed = stored(self.spec).map(len).sum::<u64>().saturating_sub(taken);
         let dir = &self.spec.dir;
         let stat: StatVfs = fstatvfs(&self.folders.root).map_err(|e| fail("look at", dir, e))?;
-        let promised = self.in_memory.map_or(0, |device| self.shared.promised(device));
+        let promised = self.device.map_or(0, |device| self.shared.promised(device));
         let free = stat.f_bavail.saturating_mul(stat.f_frsize).saturating_sub(promised);
         // A file system that tells nothing (0 blocks in all) is believed to have room.
         if stat.f_blocks == 0 || needed <= free {
@@ -225,31 +235,34 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// Makes a file that is missing.
+    /// Makes a file that is missing, if that is not left to who stores in it: one that has a lock or that nothing will be
+    /// stored in, and one of a size of which space is worth being reserved before the start.
     fn make(&mut self, file: usize) -> Result<(), DiskError> {
-        let (path, entry) = (path_of(self.spec, file), &self.spec.meta.files[file]);
-        let Some((name, folders)) = entry.path.split_last() else { return Ok(()) };
-        let Some(folder) = self.folders.enter(folders, true)? else { return Ok(()) };
-        let mode = if entry.executable { 0o777 } else { 0o666 };
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OPEN;
-        let fd = retry_on_intr(|| openat(folder, &**name, flags, Mode::from_raw_mode(mode)))
-            .map_err(|e| fail("create", &path, e))?;
-        let fd = File::from(fd);
+        let (single, len) = (self.spec.meta.single, self.spec.meta.files[file].len);
+        if !single && len > 0 && (len < RESERVED_EARLY || !self.reserves()) {
+            return Ok(());
+        }
+        let (fd, id, _) = make_file(self.spec, file, &mut self.folders)?;
+        let path = self.path(file);
         self.made.push(path.clone());
-        let id = Id::of(&fstat(&fd).map_err(|e| fail("look at", &path, e))?);
         self.claim(file, id)?;
-        if self.spec.meta.single {
-            self.lock(fd.try_clone().map_err(|e| fail("lock", &path, e))?, path.clone())?;
+        if single {
+            self.lock(fd.try_clone().map_err(|e| fail("lock", &path, e))?, path)?;
         }
         self.reserve(file, &fd)
+    }
+
+    fn reserves(&self) -> bool {
+        self.spec.prealloc == Prealloc::Full && self.reserves && !self.in_memory
     }
 
     /// Gives a file its length and space, and warns once where space cannot be had before.
     fn reserve(&mut self, file: usize, fd: &File) -> Result<(), DiskError> {
         let len = self.spec.meta.files[file].len;
-        let full =
-            self.spec.prealloc == Prealloc::Full && self.reserves && self.in_memory.is_none() && len > 0;
-        if full && let Err(errno) = retry_on_intr(|| fallocate(fd, FallocateFlags::empty(), 0, len)) {
+        if self.reserves()
+            && len > 0
+            && let Err(errno) = retry_on_intr(|| fallocate(fd, FallocateFlags::empty(), 0, len))
+        {
             if !cannot_reserve(errno) {
                 return Err(fail("reserve space for", self.path(file), errno));
             }
@@ -275,7 +288,7 @@ impl<'a> Opening<'a> {
         if self.spec.meta.single {
             self.lock(fd.try_clone().map_err(|e| fail("lock", &path, e))?, path.clone())?;
         }
-        if self.resume.look(file, &there.stat) {
+        if self.resume.look(file, there.id.inode(), there.size, there.mtime) {
             if !self.resume.tells_all(file) {
                 self.mark(file, &fd, there.size);
             }
@@ -326,7 +339,7 @@ impl<'a> Opening<'a> {
     /// Undoes what was done: files and folders that this made, claims and locks.
     fn take_back(&mut self) {
         let mut claims = locked(&self.shared.claims);
-        self.claimed.iter().for_each(|id| claims.release(*id));
+        self.ids.iter().filter_map(OnceLock::get).for_each(|id| claims.release(*id));
         if let Some(lock) = self.lock {
             claims.unlock(lock);
         }
@@ -344,12 +357,15 @@ impl<'a> Opening<'a> {
         let part = statat(&self.folders.root, partfile::name(&spec.meta), AtFlags::SYMLINK_NOFOLLOW).ok();
         let part = part.filter(|stat| is_regular(stat.st_mode));
         if let Some(stat) = &part {
-            self.resume.look(spec.meta.files.len(), stat);
+            self.resume.look(spec.meta.files.len(), stat.st_ino, stat.st_size as u64, mtime(stat));
         }
         let mut storage = Storage {
             torrent: self.torrent,
             spec: spec.clone(),
             ids: self.ids,
+            folder: self.folder,
+            making: Default::default(),
+            claims: self.shared.claims.clone(),
             prepared: self.prepared,
             part: Mutex::new(part.map(|stat| Id::of(&stat))),
             borders: partfile::borders(&spec.meta),
@@ -366,7 +382,7 @@ impl<'a> Opening<'a> {
             soiled: (0..=spec.meta.files.len()).map(|_| AtomicBool::new(false)).collect(),
             unknown: (0..=spec.meta.files.len()).map(|_| AtomicBool::new(false)).collect(),
             sync_asked: AtomicBool::new(false),
-            promised: self.in_memory.filter(|_| spec.prealloc == Prealloc::Full && !spec.seed_only),
+            promised: self.device.filter(|_| spec.prealloc == Prealloc::Full && !spec.seed_only),
         };
         let (candidates, found, warnings) = (self.candidates, self.found, self.warnings);
         let mut opened = Opened { candidates, found, warnings, ..Opened::default() };
@@ -376,16 +392,6 @@ impl<'a> Opening<'a> {
         self.shared.add(storage);
         opened
     }
-}
-
-fn taken(path: PathBuf, refused: &Refused) -> DiskError {
-    let words = match refused {
-        Refused::Torrent(name) => format!("the torrent {name} has it already"),
-        Refused::Process(Some(pid)) => format!("process {pid} has it already"),
-        Refused::Process(None) => "another process has it already".to_string(),
-        Refused::NoLocks(errno) => errno.to_string(),
-    };
-    say("claim", path, ErrorKind::ResourceBusy, words)
 }
 
 /// Whether a file has anything but zeros and holes in it, so far as a short look tells: what goes on in zeros past
@@ -412,57 +418,4 @@ fn has_data(fd: &File, size: u64) -> Result<bool, std::io::Error> {
         looked += len;
     }
     Ok(false)
-}
-
-/// The folders that lead to the file at hand, each opened from the one before and none through a symbolic link. Files
-/// of one folder come together, so mostly all of them are open already.
-struct Folders {
-    root: File,
-    dir: PathBuf,
-    stack: Vec<(Arc<str>, File)>,
-    /// Folders that this made.
-    made: Vec<PathBuf>,
-}
-
-impl Folders {
-    /// The innermost of `names`, below the download folder; None when it is missing and not to be made.
-    fn enter(&mut self, names: &[Arc<str>], create: bool) -> Result<Option<&File>, DiskError> {
-        let same = self.stack.iter().zip(names).take_while(|((open, _), name)| open == *name).count();
-        self.stack.truncate(same);
-        for name in &names[same..] {
-            let parent = self.stack.last().map_or(&self.root, |(_, fd)| fd);
-            let path = self.stack.iter().map(|(name, _)| &**name).chain([&**name]);
-            let path = path.fold(self.dir.clone(), |path, name| path.join(name));
-            let mut fd = open_folder(parent, name);
-            if let (Err(Errno::NOENT), true) = (&fd, create) {
-                match mkdirat(parent, &**name, Mode::from_raw_mode(0o777)) {
-                    Ok(()) => self.made.push(path.clone()),
-                    Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(fail("make folder", path, errno)),
-                }
-                fd = open_folder(parent, name);
-            }
-            match fd {
-                Ok(fd) => self.stack.push((name.clone(), fd)),
-                Err(Errno::NOENT) if !create => return Ok(None),
-                Err(errno) => return Err(not_a_folder(parent, name, &path, errno)),
-            }
-        }
-        Ok(Some(self.stack.last().map_or(&self.root, |(_, fd)| fd)))
-    }
-}
-
-fn open_folder(parent: impl AsFd, name: &str) -> Result<File, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    retry_on_intr(|| openat(&parent, name, flags, Mode::empty())).map(File::from)
-}
-
-fn not_a_folder(parent: impl AsFd, name: &str, path: &Path, errno: Errno) -> DiskError {
-    if !matches!(errno, Errno::NOTDIR | Errno::LOOP) {
-        return fail("open", path, errno);
-    }
-    let link = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink());
-    let words = if link { "it is a symbolic link, which is not followed" } else { "it is not a folder" };
-    say("open", path, ErrorKind::NotADirectory, words)
 }

@@ -62,8 +62,9 @@ impl Resume {
         Resume { journal: found.journal, old: found.old, ground, whole, touched, ours }
     }
 
-    /// Looks whether a file (the part file has the number after the last) is the one of the record, as we left it.
-    pub(super) fn look(&mut self, file: usize, stat: &Stat) -> bool {
+    /// Looks whether a file (the part file has the number after the last) of this inode, size and time is the one of the
+    /// record, as we left it.
+    pub(super) fn look(&mut self, file: usize, inode: u64, size: u64, mtime: i64) -> bool {
         let Some(old) = &self.old else { return false };
         let Some(Some(fact)) = old.files.get(file) else { return false };
         let stored = if self.touched[file] || !self.whole { fact.bound.max(old.until) } else { fact.bound };
@@ -72,10 +73,10 @@ impl Resume {
             Rest::Running => stored.saturating_add(late),
             Rest::Stopped | Rest::Synced => fact.mtime,
         };
-        let (size, part) = (stat.st_size as u64, file + 1 == self.ours.len());
+        let part = file + 1 == self.ours.len();
         // The part file grows.
-        let same = stat.st_ino == fact.inode && (size == fact.size || part && size > fact.size);
-        self.ours[file] = same && (fact.mtime..=latest).contains(&mtime(stat));
+        let same = inode == fact.inode && (size == fact.size || part && size > fact.size);
+        self.ours[file] = same && (fact.mtime..=latest).contains(&mtime);
         self.ours[file]
     }
 

@@ -1,8 +1,9 @@
 //! The files of a torrent: where its bytes lie, which inode each file is, and what all workers know of it.
 
-use super::claims::{Claims, Id};
+use super::claims::{Claims, Id, Refused};
 use super::due::Due;
 use super::error::{fail, say};
+use super::folders::Folders;
 use super::journal::{self, Journal};
 use super::partfile;
 use super::plain::cut_short;
@@ -10,7 +11,7 @@ use super::resume::mtime;
 use crate::api::{DiskError, Prealloc, Spec, TorrentId};
 use crate::base::bits::Bitfield;
 use crate::limits::SYNC_PART;
-use crate::proto::resume::{Entry, Fact};
+use crate::proto::resume::{Entry, Fact, made_after};
 use crate::sys::guard::assert_may_block;
 use crate::sys::sync::sync_data;
 use rustix::fs::{AtFlags, SeekFrom, seek};
@@ -23,7 +24,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What a run of bytes lies in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,12 +76,25 @@ pub(super) struct Loss {
     pub(super) pieces: BTreeSet<u32>,
 }
 
+/// A file that was made.
+pub(super) struct Made {
+    file: u32,
+    inode: u64,
+    mtime: i64,
+}
+
 /// An open torrent; every worker has a share in it.
 pub(super) struct Storage {
     pub(super) torrent: TorrentId,
     pub(super) spec: Arc<Spec>,
-    /// Which inode each file is; None for those that are not opened (not wanted, padding, missing when seeding).
-    pub(super) ids: Vec<Option<Id>>,
+    /// Which inode each file is; none for those that are not there: not wanted, padding, missing when seeding, or not
+    /// made before something is stored in them.
+    pub(super) ids: Vec<OnceLock<Id>>,
+    /// The folder of a torrent of several files.
+    pub(super) folder: Option<Id>,
+    /// Of workers that make a file, one makes it: a lock for every so many files.
+    pub(super) making: [Mutex<()>; MAKING],
+    pub(super) claims: Arc<Mutex<Claims>>,
     /// Files that have their length and space. Those that were there with data get theirs before the first store:
     /// until a piece proves right they may not be ours.
     pub(super) prepared: Vec<AtomicBool>,
@@ -114,7 +128,7 @@ pub(super) struct Storage {
     pub(super) unknown: Vec<AtomicBool>,
     /// A checkpoint is asked for.
     pub(super) sync_asked: AtomicBool,
-    /// Its space was found to be there and is not reserved, since its files are in memory: the device.
+    /// Its space was found to be there, and of some files it is not reserved before they fill: the device.
     pub(super) promised: Option<u64>,
 }
 
@@ -123,12 +137,21 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The files of a torrent that are wanted and exist on the disk.
+pub(super) fn stored(spec: &Spec) -> impl Iterator<Item = usize> {
+    let wanted = |file: &usize| spec.wanted.get(*file).copied().unwrap_or(false);
+    (0..spec.meta.files.len()).filter(move |file| wanted(file) && spec.meta.files[*file].is_stored())
+}
+
 /// The path of a file of a torrent.
 pub(super) fn path_of(spec: &Spec, file: usize) -> PathBuf {
     let mut path = spec.dir.clone();
-    path.extend(spec.meta.files[file].path.iter().map(|name| &**name));
+    path.extend(spec.meta.paths.names(file));
     path
 }
+
+/// How many files are made at a time at most.
+pub(super) const MAKING: usize = 8;
 
 /// How files are opened, but for what is done with them: no symbolic link is followed, no device waits.
 pub(super) const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
@@ -162,12 +185,68 @@ impl Storage {
         })
     }
 
+    /// Which inode a file is, once it is there.
+    pub(super) fn id(&self, file: usize) -> Option<Id> {
+        self.ids[file].get().copied()
+    }
+
+    /// Whether a place is a file that is made when something is stored in it, and is not yet.
+    pub(super) fn is_unmade(&self, place: Place) -> bool {
+        matches!(place, Place::File(file) if !self.spec.seed_only && self.ids[file].get().is_none())
+    }
+
+    /// Makes a file that was not there when the torrent was opened, with its length and no data, and opens it. Gives
+    /// what the record has to know before anything is stored in it; None when another worker was faster.
+    pub(super) fn make(&self, file: usize, folders: &mut Folders) -> Result<(File, Option<Made>), DiskError> {
+        assert_may_block();
+        let _one = locked(&self.making[file % MAKING]);
+        if self.id(file).is_some() {
+            return Ok((self.open(Place::File(file), true)?, None));
+        }
+        let (fd, id, mtime) = make_file(&self.spec, file, folders)?;
+        let claimed = locked(&self.claims).take(id, true, &self.who());
+        let made = match claimed {
+            Err(refused) => Err(taken(path_of(&self.spec, file), &refused)),
+            Ok(()) => set_length(&fd, self.spec.meta.files[file].len).map_err(|errno| {
+                locked(&self.claims).release(id);
+                fail("create", path_of(&self.spec, file), errno)
+            }),
+        };
+        if let Err(error) = made {
+            // Nothing is in it yet; what cannot be removed is in nobody's way.
+            let _ = std::fs::remove_file(path_of(&self.spec, file));
+            return Err(error);
+        }
+        self.prepared[file].store(true, Ordering::Release);
+        self.unknown[file].store(false, Ordering::Release);
+        // Nobody else sets it: the lock is held.
+        let _ = self.ids[file].set(id);
+        Ok((fd, u32::try_from(file).ok().map(|file| Made { file, inode: id.inode(), mtime })))
+    }
+
+    /// Tells the record of files that were made.
+    pub(super) fn made(&self, made: &[Made]) {
+        let Some(journal) = self.journal.as_ref().filter(|_| !made.is_empty()) else { return };
+        let mut journal = locked(journal);
+        let after = made_after(journal.record.until);
+        let mut entries = Vec::with_capacity(made.len());
+        for &Made { file, inode, mtime } in made {
+            entries.push(Entry::File(file, inode));
+            entries.extend((mtime < after).then_some(Entry::Since(file, mtime)));
+        }
+        journal.add_all(&entries);
+    }
+
+    fn who(&self) -> Arc<str> {
+        self.spec.meta.name.as_str().into()
+    }
+
     /// Opens the file of a place again, or the part file for the first time. It must be the inode that it was.
     pub(super) fn open(&self, place: Place, write: bool) -> Result<File, DiskError> {
         assert_may_block();
         let mut part = (place == Place::Part).then(|| locked(&self.part));
         let known = match (place, &part) {
-            (Place::File(file), _) => self.ids[file],
+            (Place::File(file), _) => self.id(file),
             (_, Some(part)) => **part,
             _ => None,
         };
@@ -211,10 +290,14 @@ impl Storage {
         Ok(())
     }
 
-    /// Makes sure that a file still has a name and its length, before something is stored in it.
-    pub(super) fn before_store(&self, place: Place, fd: &File) -> Result<(), DiskError> {
+    /// Makes sure that a file has its space, and unless it was opened just now, that it still has a name and its
+    /// length, before something is stored in it.
+    pub(super) fn before_store(&self, place: Place, fd: &File, fresh: bool) -> Result<(), DiskError> {
         let Place::File(file) = place else { return Ok(()) };
         self.prepare(file, fd)?;
+        if fresh {
+            return Ok(());
+        }
         let stat = fstat(fd).map_err(|e| fail("look at", self.path(place), e))?;
         if stat.st_nlink == 0 {
             return Err(removed(self.path(place)));
@@ -231,7 +314,7 @@ impl Storage {
         let (mut before, mut changed) = (None, i64::MIN);
         for run in self.runs(piece, 0, self.spec.meta.layout.piece_len(piece)) {
             let known = match run.place {
-                Place::File(file) => self.ids[file],
+                Place::File(file) => self.id(file),
                 Place::Part => *locked(&self.part),
                 Place::Zeros | Place::Nowhere(_) => continue,
             };
@@ -271,13 +354,20 @@ impl Storage {
     /// The space that is promised to it and that it has not taken yet, in bytes.
     pub(super) fn still_due(&self) -> u64 {
         assert_may_block();
-        let due = |(file, id): (usize, &Option<Id>)| {
-            let len = self.spec.meta.files[file].len;
-            id.as_ref()?;
-            let stat = statat(CWD, self.path(Place::File(file)), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-            Some(len.saturating_sub((stat.st_blocks as u64).saturating_mul(512)))
+        let (pieces, right) =
+            (self.spec.meta.layout.pieces(), |bits: &AtomicU32| bits.load(Ordering::Acquire));
+        if self.right.iter().map(|bits| right(bits).count_ones()).sum::<u32>() == pieces {
+            return 0;
+        }
+        let due = |file: usize| {
+            let stat = self
+                .id(file)
+                .and_then(|_| statat(CWD, self.path(Place::File(file)), AtFlags::SYMLINK_NOFOLLOW).ok());
+            self.spec.meta.files[file]
+                .len
+                .saturating_sub(stat.map_or(0, |stat| (stat.st_blocks as u64).saturating_mul(512)))
         };
-        self.ids.iter().enumerate().filter_map(due).sum()
+        stored(&self.spec).map(due).sum()
     }
 
     /// Whether its files go through windows.
@@ -327,7 +417,7 @@ impl Storage {
     /// A file in which a piece proved right is ours from then on: one that was there with data, or a new part file.
     fn make_known(&self, place: Place, journal: &Mutex<Journal>) {
         let (at, id, len) = match place {
-            Place::File(file) => (file, self.ids[file], self.spec.meta.files[file].len),
+            Place::File(file) => (file, self.id(file), self.spec.meta.files[file].len),
             Place::Part => (self.unknown.len() - 1, *locked(&self.part), 0),
             Place::Zeros | Place::Nowhere(_) => return,
         };
@@ -486,7 +576,7 @@ impl Storage {
         for (at, fact) in files.iter_mut().enumerate().take(part + 1) {
             let (place, id) = match at == part {
                 true => (Place::Part, *locked(&self.part)),
-                false => (Place::File(at), self.ids[at]),
+                false => (Place::File(at), self.id(at)),
             };
             let Some(id) = id else {
                 if at < part && self.spec.wanted.get(at).copied().unwrap_or(false) {
@@ -509,7 +599,7 @@ impl Storage {
     /// Gives free what is claimed and locked.
     pub(super) fn release(&self, claims: &mut Claims) {
         self.due.forget(self.spec.meta.info_hash);
-        self.ids.iter().flatten().for_each(|id| claims.release(*id));
+        self.ids.iter().filter_map(OnceLock::get).for_each(|id| claims.release(*id));
         if let Some(lock) = self.lock {
             claims.unlock(lock);
         }
@@ -527,9 +617,51 @@ pub(super) fn reserve(fd: &File, len: u64, prealloc: Prealloc) -> Result<(), Err
         }
     }
     if (fstat(fd)?.st_size as u64) < len {
-        retry_on_intr(|| ftruncate(fd, len))?;
+        set_length(fd, len)?;
     }
     Ok(())
+}
+
+/// Makes a file that is not there, and tells which it is and when that was, without following a symbolic link anywhere below the download folder.
+pub(super) fn make_file(
+    spec: &Spec,
+    file: usize,
+    folders: &mut Folders,
+) -> Result<(File, Id, i64), DiskError> {
+    let (path, entry, paths) = (|| path_of(spec, file), &spec.meta.files[file], &spec.meta.paths);
+    let folder =
+        folders.enter(paths.folders(file), true)?.ok_or_else(|| fail("create", path(), Errno::NOENT))?;
+    let mode = Mode::from_raw_mode(if entry.executable { 0o777 } else { 0o666 });
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OPEN;
+    let fd = match retry_on_intr(|| openat(folder, paths.name(file), flags, mode)) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::EXIST) => {
+            let words = "it was put there while the torrent was in use; move it away";
+            return Err(say("create", path(), ErrorKind::AlreadyExists, words));
+        }
+        Err(errno) => return Err(fail("create", path(), errno)),
+    };
+    let stat = fstat(&fd).map_err(|e| fail("look at", path(), e))?;
+    Ok((fd, Id::of(&stat), mtime(&stat)))
+}
+
+/// Gives a file that is shorter this length.
+fn set_length(fd: &File, len: u64) -> Result<(), Errno> {
+    match len {
+        0 => Ok(()),
+        len => retry_on_intr(|| ftruncate(fd, len)),
+    }
+}
+
+/// What it is called when somebody else has a file or folder.
+pub(super) fn taken(path: PathBuf, refused: &Refused) -> DiskError {
+    let words = match refused {
+        Refused::Torrent(name) => format!("the torrent {name} has it already"),
+        Refused::Process(Some(pid)) => format!("process {pid} has it already"),
+        Refused::Process(None) => "another process has it already".to_string(),
+        Refused::NoLocks(errno) => errno.to_string(),
+    };
+    say("claim", path, ErrorKind::ResourceBusy, words)
 }
 
 /// Whether this is how a file system says that it has no preallocation.

@@ -8,7 +8,7 @@ use crate::api::{DiskIo, Opened, Prealloc, Spec, Verdict};
 use crate::base::arena::Handle;
 use crate::base::buf::{BLOCK, Pool};
 use crate::base::rng::Rng;
-use crate::limits::{READ_BATCH, SEND_BUFS};
+use crate::limits::{CHECK_STAYS, READ_BATCH, RESERVED_EARLY, SEND_BUFS};
 use crate::proto::layout::Layout;
 use crate::proto::metainfo::{Content, Metainfo, Plan, build};
 use crossbeam_channel::{bounded, unbounded};
@@ -330,7 +330,7 @@ fn random_torrent(rng: &mut Rng, rig: &mut Rig, seed: u8, parent: &Path) {
 
 fn compare_files(dir: &Path, meta: &Metainfo, bytes: &[u8], stored: impl Fn(usize) -> bool) {
     for (i, file) in meta.files.iter().enumerate() {
-        let path = dir.join(file.display());
+        let path = dir.join(meta.paths.display(i));
         if stored(i) {
             let at = meta.layout.file_offset(i) as usize;
             assert!(fs::read(&path).unwrap() == bytes[at..at + file.len as usize], "{path:?}");
@@ -380,7 +380,6 @@ fn a_second_torrent_on_a_file_is_refused_until_the_first_is_closed() {
     let (apart, _) = rig.open(spec(&temp.0, &apart)).unwrap();
     rig.close(id);
     rig.close(apart);
-    fs::remove_file(temp.0.join("top/c")).unwrap();
     rig.open(spec(&temp.0, &other)).unwrap();
 }
 
@@ -455,7 +454,7 @@ fn zeros_and_holes_are_no_data() {
 fn symbolic_links_and_other_things_in_the_way_are_refused() {
     use std::os::unix::fs::symlink;
     let (temp, mut rig, away) = (Temp::new(), Rig::new(1), Temp::new());
-    let (meta, _) = torrent(&[("a/b", 10, false), ("c", 10, false)], BLOCK, 1);
+    let (meta, bytes) = torrent(&[("a/b", 10, false), ("c", 10, false)], BLOCK, 1);
     symlink(&away.0, temp.0.join("top")).unwrap();
     let error = rig.open(spec(&temp.0, &meta)).unwrap_err();
     assert!(error.ends_with("top: it is a symbolic link, which is not followed"), "{error}");
@@ -475,8 +474,61 @@ fn symbolic_links_and_other_things_in_the_way_are_refused() {
     assert_eq!(fs::read_dir(&away.0).unwrap().count(), 0);
     // The download folder itself may be a link.
     symlink(&away.0, temp.0.join("link")).unwrap();
-    rig.open(spec(&temp.0.join("link"), &meta)).unwrap();
+    let (id, _) = rig.open(spec(&temp.0.join("link"), &meta)).unwrap();
+    let (_, errors) = rig.write_all(id, &meta.layout, &bytes, &all_blocks(&meta.layout));
+    assert_eq!(errors, Vec::<String>::new());
     assert!(away.0.join("top/a/b").exists());
+}
+
+#[test]
+fn a_file_is_made_when_something_is_stored_in_it() {
+    let (temp, mut rig) = (Temp::new(), Rig::new(2));
+    let long = RESERVED_EARLY;
+    let (meta, bytes) = torrent(
+        &[("a/b", 20_000, false), ("c", 50_000, false), ("d", 0, false), ("e", long, false)],
+        BLOCK,
+        1,
+    );
+    let (id, _) = rig.open(Spec { prealloc: Prealloc::Sparse, ..spec(&temp.0, &meta) }).unwrap();
+    let there = |names: [&str; 4]| names.map(|name| temp.0.join("top").join(name).exists());
+    assert_eq!(there(["a", "c", "d", "e"]), [false, false, true, false]);
+    let (_, errors) = rig.write_all(id, &meta.layout, &bytes, &blocks_of(&meta.layout, 1));
+    assert_eq!((errors, there(["a/b", "c", "d", "e"])), (vec![], [true, true, true, false]));
+    assert_eq!(temp.0.join("top/c").metadata().unwrap().len(), 50_000);
+    assert!(rig.read(id, meta.layout.block(1, 0)).is_ok());
+    rig.close(id);
+    // Where space is reserved, that of long files is before the start.
+    let (temp, mut rig) = (Temp::new(), Rig::new(1));
+    let (id, _) = rig.open(spec(&temp.0, &meta)).unwrap();
+    let there = |names: [&str; 4]| names.map(|name| temp.0.join("top").join(name).exists());
+    let in_memory = rustix::fs::statfs(&temp.0).unwrap().f_type == 0x0102_1994;
+    assert_eq!(there(["a", "c", "d", "e"]), [false, false, true, !in_memory]);
+    rig.close(id);
+}
+
+#[test]
+fn what_others_put_in_the_place_of_a_file_is_left_alone() {
+    use std::os::unix::fs::symlink;
+    let (temp, mut rig, away) = (Temp::new(), Rig::new(1), Temp::new());
+    let (meta, bytes) = torrent(&[("a/b", BLOCK.into(), false), ("c", BLOCK.into(), false)], BLOCK, 1);
+    let (id, _) = rig.open(spec(&temp.0, &meta)).unwrap();
+    symlink(&away.0, temp.0.join("top/a")).unwrap();
+    fs::write(temp.0.join("top/c"), "mine").unwrap();
+    let mut store = |piece| {
+        let (_, errors) = rig.write_all(id, &meta.layout, &bytes, &blocks_of(&meta.layout, piece));
+        errors.concat()
+    };
+    let error = store(0);
+    assert!(error.ends_with("top/a: it is a symbolic link, which is not followed"), "{error}");
+    let error = store(1);
+    assert!(error.contains("top/c: it was put there while the torrent was in use"), "{error}");
+    assert_eq!(fs::read_dir(&away.0).unwrap().count(), 0);
+    assert_eq!(fs::read(temp.0.join("top/c")).unwrap(), b"mine");
+    // Once they are gone it goes on.
+    fs::remove_file(temp.0.join("top/a")).unwrap();
+    fs::remove_file(temp.0.join("top/c")).unwrap();
+    assert_eq!((store(0), store(1)), (String::new(), String::new()));
+    compare_files(&temp.0, &meta, &bytes, |_| true);
 }
 
 #[test]
@@ -490,8 +542,8 @@ fn a_failed_open_takes_back_what_it_made() {
     assert!(error.contains("top needs 70368744177674 bytes, ") && error.contains(" are free"), "{error}");
     assert!(!temp.0.join("top").exists());
     // The first file is made before the second turns out to need a folder of its name.
-    let (mut meta, _) = torrent(&[("a", 10, false), ("b", 10, false)], BLOCK, 1);
-    meta.files[1].path = ["top", "a", "b"].map(Arc::from).to_vec();
+    let (mut meta, _) = torrent(&[("a", 0, false), ("b", 0, false), ("c", 10, false)], BLOCK, 1);
+    meta.paths.put(1, "top/a", "b");
     let error = rig.open(spec(&temp.0, &meta)).unwrap_err();
     assert!(error.ends_with("top/a: it is not a folder"), "{error}");
     assert!(!temp.0.join("top").exists());
@@ -803,4 +855,22 @@ fn inside_a_full_disk() {
         assert_eq!(rig.check(id, 0, 32).len(), good(&verdicts));
         fs::remove_file("top").unwrap();
     }
+}
+
+#[test]
+fn what_is_in_the_page_cache_is_hashed_and_not_sent_away() {
+    let (temp, shared) = (Temp::new(), Shared::new(1));
+    let (meta, bytes) = torrent(&[("", CHECK_STAYS + 5_000, false)], 16 << 20, 1);
+    fs::write(temp.0.join("top"), &bytes).unwrap();
+    let id = TorrentId::from_bits(1);
+    open::open(&shared, id, &Arc::new(Spec { seed_only: true, ..spec(&temp.0, &meta) })).unwrap();
+    let (storage, mut fetched) = (shared.find(id, 0).unwrap(), Vec::new());
+    // What was written just now is dirty, so it is there.
+    ahead::fetch(&mut Files::new(), &storage, (0, 0, 16 << 20), &mut fetched);
+    assert_eq!(fetched.len(), 0);
+    drop(storage);
+    let mut rig = Rig::new(1);
+    let (id, _) = rig.open(Spec { seed_only: true, ..spec(&temp.0, &meta) }).unwrap();
+    // One long piece, then several in a job, the last of them short.
+    assert_eq!((rig.check(id, 0, 1), rig.check(id, 1, 2)), (vec![0], vec![1, 2]));
 }

@@ -236,6 +236,7 @@ fn store(hands: &mut Hands, storage: &Storage, run: &[Held]) -> Result<(), DiskE
     let (begin, len) = (first.block.begin, last.block.begin + last.block.len - first.block.begin);
     let mut blocks = run.iter().map(Held::bytes);
     let mut bytes: &[u8] = &[];
+    hands.files.make(storage, storage.runs(first.block.piece, begin, len).map(|run| run.place))?;
     for part in storage.runs(first.block.piece, begin, len) {
         let mut slices = Vec::with_capacity(run.len());
         let mut left = part.len as usize;
@@ -269,15 +270,15 @@ fn put(
     slices: &mut [IoSlice<'_>],
     offset: u64,
 ) -> Result<(), DiskError> {
-    let fd = hands.files.get(storage, place, true)?;
-    storage.before_store(place, fd)?;
+    let (fd, fresh) = hands.files.get_to_store(storage, place)?;
+    storage.before_store(place, fd, fresh)?;
     if let Place::File(file) = place
         && storage.is_mapped()
     {
         let (key, len) = ((storage.torrent, file), storage.spec.meta.files[file].len);
         match hands.windows.store(key, fd, len, slices, offset) {
             Ok(()) => return Ok(()),
-            Err(super::window::Refused::Now) => storage.before_store(place, fd)?,
+            Err(super::window::Refused::Now) => storage.before_store(place, fd, false)?,
             Err(super::window::Refused::Always) => storage.mapped.store(false, Ordering::Relaxed),
         }
     }

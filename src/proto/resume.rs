@@ -6,7 +6,9 @@
 //! and the `life` of the record, so entries of an earlier turn of the ring, or of an earlier record, do not count.
 
 use crate::base::bits::Bitfield;
-use crate::limits::{RESUME_ENTRIES_MAX, RESUME_ENTRIES_MIN, RESUME_PARTIAL_BYTES, RESUME_PEERS};
+use crate::limits::{
+    RESUME_BEAT, RESUME_ENTRIES_MAX, RESUME_ENTRIES_MIN, RESUME_PARTIAL_BYTES, RESUME_PEERS,
+};
 use crate::proto::layout::Layout;
 use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, VecDeque};
@@ -65,10 +67,16 @@ pub enum Entry {
     Uploaded(u64),
     /// Payload bytes received, in all runs.
     Downloaded(u64),
-    /// This file (its number) has proved ours and has its full length; its inode.
+    /// This file (its number) is ours, made or proved so, and has its full length; its inode.
     File(u32, u64),
-    /// When that file was last changed before.
+    /// When that file was last changed before, where that is not [`made_after`] the beat.
     Since(u32, i64),
+}
+
+/// The time after which a file was made, or last changed before, of which an entry says no more than that it is ours:
+/// stores are covered by a beat (`until`) shortly before.
+pub fn made_after(until: i64) -> i64 {
+    until.saturating_sub(2 * i64::try_from(RESUME_BEAT.as_nanos()).unwrap_or(0))
 }
 
 impl Entry {
@@ -309,7 +317,7 @@ impl Record {
             Entry::Downloaded(bytes) => self.downloaded = bytes,
             Entry::File(file, inode) => {
                 let (file, size) = (file as usize, shape.layout.file_len(file as usize));
-                let (mtime, bound) = (i64::MIN, i64::MIN);
+                let (mtime, bound) = (made_after(self.until), i64::MIN);
                 if let Some(place) = self.files.get_mut(file) {
                     *place = (inode != 0).then_some(Fact { size, inode, mtime, bound });
                 }

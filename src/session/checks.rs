@@ -135,7 +135,7 @@ impl Session {
             check.found.iter().find(|file| !meta.layout.file_pieces(**file).any(|piece| have.get(piece)));
         if let Some(file) = foreign.filter(|_| !t.spec.overwrite && !t.spec.seed_only) {
             let path: std::path::PathBuf = t.spec.dir.iter().collect();
-            let path = meta.files[*file].path.iter().fold(path, |path, part| path.join(&**part));
+            let path = meta.paths.names(*file).fold(path, |path, name| path.join(name));
             let message = format!(
                 "{} is there and no whole piece of this torrent is in it: move it away, or say --overwrite",
                 crate::proto::metainfo::printable(&path.to_string_lossy())

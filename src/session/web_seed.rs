@@ -11,7 +11,7 @@ use crate::limits::{
     WEB_SEEDS_MAX,
 };
 use crate::proto::layout::Block;
-use crate::proto::metainfo::{File, Metainfo};
+use crate::proto::metainfo::Metainfo;
 use crate::proto::tracker::url::{Host, Url};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -281,7 +281,7 @@ impl WebSeed {
             has.clear(piece);
         }
         self.misses += 1;
-        let name = meta.files.get(file).map_or_else(String::new, File::display);
+        let name = meta.paths.display(file);
         if !has.iter().any(missing) {
             return self.drop(format!("it does not have {name} ({why})"));
         }
@@ -321,9 +321,7 @@ fn names(meta: &Metainfo, file: usize) -> impl Iterator<Item = &str> {
     };
     let top = renamed(None).unwrap_or(&meta.name);
     let own = if meta.single { None } else { renamed(Some(file)) };
-    let path = meta.files.get(file).map_or(&[][..], |file| &file.path);
-    let path = if own.is_some() { &[] } else { path.get(1..).unwrap_or_default() };
-    let rest = path.iter().map(|name| &**name);
+    let rest = meta.paths.names(file).skip(if own.is_some() { usize::MAX } else { 1 });
     std::iter::once(top).chain(own.into_iter().flat_map(|own| own.split('/'))).chain(rest)
 }
 

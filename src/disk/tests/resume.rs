@@ -510,6 +510,12 @@ fn many_pieces_go_round_the_ring() {
     }
 }
 
+/// Makes all files.
+fn make_all(storage: &Storage) {
+    let places = (0..storage.spec.meta.files.len()).map(storage::Place::File);
+    Files::new().make(storage, places).unwrap();
+}
+
 #[test]
 fn a_checkpoint_gives_way_to_a_close_and_forgets_nothing() {
     let case = Case::new();
@@ -517,6 +523,7 @@ fn a_checkpoint_gives_way_to_a_close_and_forgets_nothing() {
     let torrent = TorrentId::from_bits(1);
     open::open(&shared, torrent, &Arc::new(case.spec())).unwrap();
     let storage = shared.find(torrent, 0).unwrap();
+    make_all(&storage);
     storage.set_right(0, 0);
     let have = Bitfield::full(1);
     assert!(matches!(storage.sync_files(&have, &|| false), (None, None)));
@@ -573,6 +580,7 @@ fn pieces_that_a_sync_lost_are_not_had_and_what_was_begun_of_others_is_not_store
     let torrent = TorrentId::from_bits(1);
     open::open(&shared, torrent, &Arc::new(case.spec())).unwrap();
     let storage = shared.find(torrent, 0).unwrap();
+    make_all(&storage);
     let journal = storage.journal.as_ref().unwrap();
     [0, 3, 4, 6, 7, 8].iter().for_each(|piece| storage.set_right(*piece, 0));
     // What is on the medium is not lost, and what is only to be hashed was not stored by us.

@@ -1,12 +1,15 @@
 //! The info dictionary: names, sizes and hashes.
 
-use super::{Error, File, Metainfo, Renamed, names, places, typed};
-use crate::limits::{FILES_MAX, PATH_DEPTH, PATH_MAX};
+use super::{Error, File, Metainfo, Paths, Rare, Renamed, names, places, typed};
+use crate::limits::{FILES_MAX, NAME_MAX, PATH_DEPTH, PATH_MAX, TORRENT_FILE_MAX};
 use crate::proto::bencode::{Dict, List, Value};
 use crate::proto::id::InfoHash;
 use crate::proto::layout::{self, Layout};
 use std::borrow::Cow;
-use std::sync::Arc;
+
+// What `Paths` counts on: a name that is made safe has at most four bytes for one, its slash included.
+const _: () =
+    assert!(TORRENT_FILE_MAX * 4 < u32::MAX as u64 && PATH_DEPTH * (NAME_MAX + 1) < u16::MAX as usize);
 
 /// What old programs call padding, which have no `attr`.
 const OLD_PADDING: &str = "_____padding_file_";
@@ -28,9 +31,9 @@ pub(super) fn read(info: Value<'_>) -> Result<Metainfo, Error> {
     let hashes = typed(pieces, "pieces", "a string", Value::as_bytes)?;
     let mut renamed = Vec::new();
     let name = torrent_name([name_utf8, name], info_hash, &mut renamed)?;
-    let files = match files {
+    let (files, paths) = match files {
         Some(files) => many(typed(files, "files", "a list", Value::as_list)?, &name, &mut renamed)?,
-        None => vec![one(dict, &name)?],
+        None => one(dict, &name)?,
     };
     let layout =
         Layout::new(length(piece_length)?, files.iter().map(|file| file.len)).map_err(Error::Layout)?;
@@ -42,11 +45,12 @@ pub(super) fn read(info: Value<'_>) -> Result<Metainfo, Error> {
         info: info.raw().into(),
         // No file that is read is longer.
         info_len: u32::try_from(info.raw().len()).unwrap_or(u32::MAX),
-        name: name.to_string(),
-        single: files.len() == 1 && files[0].path.len() == 1,
+        name,
+        single: files.len() == 1 && paths.folder(0).is_empty(),
         layout,
         hashes: hashes.into(),
         files,
+        paths,
         private: private.and_then(Value::as_int) == Some(1),
         trackers: Vec::new(),
         web_seeds: Vec::new(),
@@ -71,7 +75,7 @@ fn torrent_name(
     [utf8, plain]: [Option<Value<'_>>; 2],
     info_hash: InfoHash,
     renamed: &mut Vec<Renamed>,
-) -> Result<Arc<str>, Error> {
+) -> Result<String, Error> {
     let plain = match plain {
         Some(value) => typed(value, "name", "a string", Value::as_bytes)?,
         None => &[],
@@ -81,13 +85,13 @@ fn torrent_name(
         None => plain,
     };
     if name.is_empty() {
-        return Ok(info_hash.to_string().into());
+        return Ok(info_hash.to_string());
     }
     let safe = names::safe(&names::text(name));
     if safe.as_bytes() != name {
         renamed.push(Renamed { file: None, from: names::printable(&names::text(name)) });
     }
-    Ok(safe.into())
+    Ok(safe)
 }
 
 fn size(value: Option<Value<'_>>) -> Result<u64, Error> {
@@ -96,18 +100,24 @@ fn size(value: Option<Value<'_>>) -> Result<u64, Error> {
 }
 
 /// The file of a torrent that is one file.
-fn one(dict: Dict<'_>, name: &Arc<str>) -> Result<File, Error> {
+fn one(dict: Dict<'_>, name: &str) -> Result<(Vec<File>, Paths), Error> {
     let [len, attr, md5sum] = dict.fields(["length", "attr", "md5sum"])?;
     let attr = attr.and_then(Value::as_bytes).unwrap_or_default();
-    Ok(File {
-        path: vec![name.clone()],
+    let mut paths = Paths::with_capacity(1);
+    paths.push("", name);
+    let file = File {
         len: size(len)?,
         pad: false,
         executable: attr.contains(&b'x'),
         hidden: attr.contains(&b'h'),
-        symlink: None,
-        md5sum: md5sum.and_then(digest),
-    })
+        rare: rare(None, md5sum),
+    };
+    Ok((vec![file], paths))
+}
+
+fn rare(symlink: Option<Box<str>>, md5sum: Option<Value<'_>>) -> Option<Box<Rare>> {
+    let rare = Rare { symlink, md5sum: md5sum.and_then(digest) };
+    (rare != Rare::default()).then(|| Box::new(rare))
 }
 
 fn digest(value: Value<'_>) -> Option<Box<str>> {
@@ -116,42 +126,44 @@ fn digest(value: Value<'_>) -> Option<Box<str>> {
 }
 
 /// The files of a torrent of many, each in a place of its own.
-fn many(list: List<'_>, name: &Arc<str>, renamed: &mut Vec<Renamed>) -> Result<Vec<File>, Error> {
+fn many(list: List<'_>, name: &str, renamed: &mut Vec<Renamed>) -> Result<(Vec<File>, Paths), Error> {
     let count = list.clone().take(FILES_MAX + 1).count();
     if count > FILES_MAX {
         return Err(Error::Layout(layout::Error::Files));
     }
-    let mut files: Vec<File> = Vec::with_capacity(count);
+    let (mut files, mut paths) = (Vec::with_capacity(count), Paths::with_capacity(count));
+    let mut folder = String::new();
     for (i, value) in list.enumerate() {
-        let last = files.last().map_or(&[][..], |file| &file.path);
-        let (file, from) = entry(value, i, name, last)?;
+        folder.clear();
+        folder.push_str(name);
+        let (file, from) = entry(value, i, &mut folder, &mut paths)?;
         renamed.extend(from.map(|from| Renamed { file: Some(i), from }));
         files.push(file);
     }
     if files.is_empty() {
         return Err(Error::Missing("files"));
     }
-    for (i, from) in places::settle(&mut files) {
+    for (i, from) in places::settle(&files, &mut paths) {
         if renamed.binary_search_by_key(&Some(i), |renamed| renamed.file).is_err() {
             renamed.push(Renamed { file: Some(i), from });
         }
     }
     renamed.sort_unstable_by_key(|renamed| renamed.file);
-    for (i, file) in files.iter().enumerate() {
-        let len = file.path.iter().map(|name| name.len() + 1).sum::<usize>() - 1;
-        if len > PATH_MAX {
-            return Err(Error::Path { file: i + 1, len });
-        }
+    let long = (0..count).map(|i| (i, paths.len(i))).find(|(_, len)| *len > PATH_MAX);
+    if let Some((i, len)) = long {
+        return Err(Error::Path { file: i + 1, len });
     }
-    Ok(files)
+    paths.shrink();
+    Ok((files, paths))
 }
 
-/// One file of many, and what the torrent calls it when that is not its path. `last` is the path before this one.
+/// One file of many, and what the torrent calls it when that is not its path, which goes to `paths`. `folder` is the
+/// torrent's own.
 fn entry(
     value: Value<'_>,
     i: usize,
-    name: &Arc<str>,
-    last: &[Arc<str>],
+    folder: &mut String,
+    paths: &mut Paths,
 ) -> Result<(File, Option<String>), Error> {
     let dict = typed(value, "files", "a list of dictionaries", Value::as_dict)?;
     let [len, attr, md5sum] = dict.fields(["length", "attr", "md5sum"])?;
@@ -160,20 +172,22 @@ fn entry(
     let link = attr.contains(&b'l') && len.and_then(Value::as_int).unwrap_or(0) == 0;
     let len = if link { 0 } else { size(len)? };
     let mut pad = attr.contains(&b'p') && !link;
-    let (path, from) = match path_utf8.filter(is_text).or(path) {
-        Some(path) => safe_path(typed(path, "path", "a list of strings", Value::as_list)?, i, name, last)?,
-        None if pad => (vec![name.clone(), ".pad".into(), len.to_string().into()], None),
+    let (name, from) = match path_utf8.filter(is_text).or(path) {
+        Some(path) => safe_path(typed(path, "path", "a list of strings", Value::as_list)?, i, folder)?,
+        None if pad => {
+            folder.push_str("/.pad");
+            (len.to_string(), None)
+        }
         None => return Err(Error::Missing("path")),
     };
-    pad |= !link && path.last().is_some_and(|name| name.starts_with(OLD_PADDING));
+    paths.push(folder, &name);
+    pad |= !link && name.starts_with(OLD_PADDING);
     let file = File {
-        path,
         len,
         pad,
         executable: attr.contains(&b'x'),
         hidden: attr.contains(&b'h'),
-        symlink: link.then(|| link_target(target)),
-        md5sum: md5sum.and_then(digest),
+        rare: rare(link.then(|| link_target(target)), md5sum),
     };
     let from = from.filter(|_| file.is_stored());
     Ok((file, from))
@@ -192,34 +206,25 @@ fn link_target(target: Option<Value<'_>>) -> Box<str> {
     names::printable(&names.join("/")).into()
 }
 
-/// The path of file `i` in safe names, the torrent's own first, and the torrent's path when that differs. Names that
-/// the path before has at the same depth are shared with it.
-fn safe_path(
-    list: List<'_>,
-    i: usize,
-    name: &Arc<str>,
-    last: &[Arc<str>],
-) -> Result<(Vec<Arc<str>>, Option<String>), Error> {
-    let count = list.clone().take(PATH_DEPTH).count() + 1;
-    if count > PATH_DEPTH {
+/// The name of file `i`, and the torrent's path when ours differs; the folders that it lies in are added to `folder`.
+fn safe_path(list: List<'_>, i: usize, folder: &mut String) -> Result<(String, Option<String>), Error> {
+    if list.clone().take(PATH_DEPTH).count() + 1 > PATH_DEPTH {
         return Err(Error::Depth { file: i + 1 });
     }
-    let mut path = Vec::with_capacity(count);
-    path.push(name.clone());
-    let mut same = true;
+    let (mut name, mut same) = (None::<String>, true);
     for value in list.clone() {
         let bytes = typed(value, "path", "a list of strings", Value::as_bytes)?;
         let safe = names::safe(&names::text(bytes));
         same &= safe.as_bytes() == bytes;
-        let shared = last.get(path.len()).filter(|shared| ***shared == *safe);
-        path.push(shared.cloned().unwrap_or_else(|| safe.into()));
+        if let Some(above) = name.replace(safe) {
+            folder.push('/');
+            folder.push_str(&above);
+        }
     }
-    if path.len() == 1 {
-        return Err(Error::Missing("path"));
-    }
+    let name = name.ok_or(Error::Missing("path"))?;
     let from = || {
         let names: Vec<Cow<'_, str>> = list.filter_map(Value::as_bytes).map(names::text).collect();
         names::printable(&names.join("/"))
     };
-    Ok((path, (!same).then(from)))
+    Ok((name, (!same).then(from)))
 }

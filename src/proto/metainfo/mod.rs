@@ -4,12 +4,14 @@
 pub mod build;
 mod info;
 mod names;
+mod paths;
 mod places;
 mod sources;
 mod uri;
 
 pub use build::{Content, Plan, build, piece_length_for};
 pub use names::{is_foul, printable, safe, text};
+pub use paths::Paths;
 pub use uri::percent_encode;
 
 use super::bencode::{self, Value, decode};
@@ -18,7 +20,6 @@ use super::layout::{self, Layout};
 use crate::limits::{PATH_DEPTH, PATH_MAX, TORRENT_FILE_MAX};
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// A torrent. Every text in it is safe to print.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Metainfo {
     pub hashes: Box<[u8]>,
     /// The files, in the order of `layout`.
     pub files: Vec<File>,
+    /// Where they lie below the download folder.
+    pub paths: Paths,
     /// Peers come only from the trackers (BEP 27).
     pub private: bool,
     /// Announce URLs in tiers (BEP 12): `announce-list`, or `announce` where that has none.
@@ -60,12 +63,9 @@ pub struct Metainfo {
     pub renamed: Vec<Renamed>,
 }
 
-/// A file of a torrent.
+/// A file of a torrent, but for where it lies: see [`Paths`].
 #[derive(Clone, Debug)]
 pub struct File {
-    /// Where it lies below the download folder: safe names, folders first. In a torrent of several files the first one
-    /// is the torrent's name. Folders that files share are one string in memory.
-    pub path: Vec<Arc<str>>,
     /// Its length in bytes.
     pub len: u64,
     /// Padding (BEP 47): zeros that are in the pieces and never in a file.
@@ -74,22 +74,31 @@ pub struct File {
     pub executable: bool,
     /// Meant to be hidden (BEP 47).
     pub hidden: bool,
-    /// The target of a symbolic link (BEP 47), to be printed. Links are never created: one that points out of the
-    /// folder, or is put where a later file goes, would lead our writes there.
-    pub symlink: Option<Box<str>>,
-    /// The MD5 digest, 32 hex digits; a remark of the torrent's maker.
-    pub md5sum: Option<Box<str>>,
+    /// What few files have.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+struct Rare {
+    symlink: Option<Box<str>>,
+    md5sum: Option<Box<str>>,
 }
 
 impl File {
     /// Whether it exists on the disk: padding and symbolic links do not.
     pub fn is_stored(&self) -> bool {
-        !self.pad && self.symlink.is_none()
+        !self.pad && self.symlink().is_none()
     }
 
-    /// The path with `/` between its names, relative to the download folder.
-    pub fn display(&self) -> String {
-        self.path.join("/")
+    /// The target of a symbolic link (BEP 47), to be printed. Links are never created: one that points out of the
+    /// folder, or is put where a later file goes, would lead our writes there.
+    pub fn symlink(&self) -> Option<&str> {
+        self.rare.as_ref()?.symlink.as_deref()
+    }
+
+    /// The MD5 digest, 32 hex digits; a remark of the torrent's maker.
+    pub fn md5sum(&self) -> Option<&str> {
+        self.rare.as_ref()?.md5sum.as_deref()
     }
 }
 
@@ -225,6 +234,7 @@ impl Metainfo {
             layout: Layout::empty(),
             hashes: Box::default(),
             files: Vec::new(),
+            paths: Paths::default(),
             private: false,
             trackers: Vec::new(),
             web_seeds: Vec::new(),
@@ -320,12 +330,13 @@ fn assert_files(torrent: &Metainfo) {
     let mut places = Vec::with_capacity(torrent.files.len());
     for (i, file) in torrent.files.iter().enumerate() {
         assert_eq!(file.len, torrent.layout.file_len(i));
-        assert!(file.path.iter().all(|name| names::is_safe(name)), "{:?}", file.path);
-        assert_eq!(*file.path[0], *torrent.name);
-        assert_eq!(torrent.single, file.path.len() == 1);
-        assert!(file.symlink.is_none() || file.len == 0);
+        let path = torrent.paths.names(i);
+        assert!(path.clone().all(names::is_safe), "{:?}", torrent.paths.display(i));
+        assert_eq!(path.clone().next(), Some(&*torrent.name));
+        assert_eq!(torrent.single, path.clone().count() == 1);
+        assert!(file.symlink().is_none() || file.len == 0);
         if file.is_stored() {
-            places.push(file.path.iter().skip(1).map(|name| names::fold(name) + "/").collect::<String>());
+            places.push(path.skip(1).map(|name| names::fold(name) + "/").collect::<String>());
         }
     }
     // Sorted, a path comes right before those that it is a folder or a double of.

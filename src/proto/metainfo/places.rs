@@ -5,9 +5,8 @@
 //! keeps its name, and a file loses to a folder. The cost is a look-up a component: the number in a new name is the
 //! file's own, so only a name that the torrent itself has can be in the way, and each of those once.
 
-use super::{File, names};
+use super::{File, Paths, names};
 use std::collections::btree_map::{BTreeMap, Entry};
-use std::sync::Arc;
 
 /// The number of the torrent's own folder, and what stands for a file: no place lies in a file.
 const ROOT: u32 = 0;
@@ -33,31 +32,31 @@ fn take(places: &mut Places, parent: u32, name: &str) -> bool {
 
 /// Renames files (of safe names, in the torrent's folder) until each has its own place. Gives the indexes of the renamed
 /// ones, ascending, with the path below that folder that each had. Padding and links take no place: they are never created.
-pub(super) fn settle(files: &mut [File]) -> Vec<(usize, String)> {
+pub(super) fn settle(files: &[File], paths: &mut Paths) -> Vec<(usize, String)> {
     let mut places = Places::new();
-    let mut parents = Vec::with_capacity(files.len());
-    for file in files.iter() {
-        let folders = if file.is_stored() {
-            file.path.split_last().map_or(&[][..], |(_, folders)| folders)
-        } else {
-            &[]
+    let mut parents: Vec<u32> = Vec::with_capacity(files.len());
+    for (i, file) in files.iter().enumerate() {
+        // Files of one folder come together, mostly.
+        let parent = match parents.last() {
+            _ if !file.is_stored() => ROOT,
+            Some(last) if files[i - 1].is_stored() && paths.folder(i) == paths.folder(i - 1) => *last,
+            _ => paths.folders(i).fold(ROOT, |parent, name| folder(&mut places, parent, name)),
         };
-        parents.push(folders.iter().fold(ROOT, |parent, name| folder(&mut places, parent, name)));
+        parents.push(parent);
     }
     // All names that need no change come first, so that a made-up name takes none of them.
     let mut late = Vec::new();
     for (i, (file, parent)) in files.iter().zip(&parents).enumerate() {
-        if file.is_stored() && !file.path.last().is_some_and(|name| take(&mut places, *parent, name)) {
+        if file.is_stored() && !take(&mut places, *parent, paths.name(i)) {
             late.push(i);
         }
     }
     let mut renamed = Vec::with_capacity(late.len());
     for i in late {
-        let from = files[i].path[1..].join("/");
-        let Some(name) = files[i].path.last_mut() else { continue };
-        let mut attempts = (0..).map(|attempt| names::numbered(name, i + 1, attempt));
+        let from = paths.names(i).skip(1).collect::<Vec<_>>().join("/");
+        let mut attempts = (0..).map(|attempt| names::numbered(paths.name(i), i + 1, attempt));
         if let Some(free) = attempts.find(|other| take(&mut places, parents[i], other)) {
-            *name = Arc::from(free);
+            paths.rename(i, &free);
             renamed.push((i, from));
         }
     }
