@@ -347,11 +347,15 @@ pub const INACTIVITY: Duration = Duration::from_secs(180);
 pub const SNUB_AFTER: Duration = Duration::from_secs(30);
 /// Peers are not asked one and all more often than this: it is work for each of them.
 pub const REFILL_REST: Duration = Duration::from_millis(20);
-/// Peers hear of new pieces no sooner than so long for each of them after the last time: with some 5 microseconds a
-/// packet it takes a hundredth of a core at most, and 1,000 peers hear of a piece after half a second at most.
+/// Peers of a torrent hear of new pieces so far apart, in turn: with some 5 microseconds a packet it takes a hundredth of
+/// a core, and 1,000 peers hear of a piece after half a second at most.
 pub const HAVE_REST: Duration = Duration::from_micros(500);
-/// Messages of new pieces that are made at a time, some 64 bytes each until they are in the outboxes.
-pub const HAVES_MAX: usize = 1 << 16;
+/// So many of them have their turn at a time: to be woken for each would cost more than to tell it.
+pub const HAVE_PEERS: u32 = 16;
+/// New pieces that one peer hears of in its turn, 36 KiB of messages; of more it hears in its next ones.
+pub const HAVES_MAX: u64 = 4096;
+/// Peers that had nothing to ask for are looked at again when a piece is verified, so many at a time.
+pub const STARVED_AT_ONCE: usize = 8;
 /// What is asked of a peer ahead of time, in time at its own rate. It covers the longest round trip.
 pub const PIPELINE: Duration = Duration::from_secs(3);
 /// Requests open with a peer of which nothing is known yet.
@@ -636,7 +640,8 @@ pub const SUPER_SEEDS: usize = 2;
 /// Pieces that are announced at once to a peer when super-seeding ends: 36 KiB of messages.
 pub const SUPER_REVEAL: u32 = 4096;
 
-const _: () = assert!(SUPER_REVEAL as usize * 9 < OUTBOX_MAX && CHOKE_ROUND.as_secs() < SLOT_TURN.as_secs());
+const _: () = assert!(SUPER_REVEAL as usize * 9 < OUTBOX_MAX && HAVES_MAX as usize * 9 < OUTBOX_MAX);
+const _: () = assert!(CHOKE_ROUND.as_secs() < SLOT_TURN.as_secs());
 
 /// The longest datagram of the DHT that is read: 1,024 bytes are due at most (BEP 32), some send what Ethernet takes.
 pub const KRPC_MAX: usize = 1500;

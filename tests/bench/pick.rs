@@ -110,9 +110,9 @@ fn main() {
     let mut peers: Vec<Peer> = (0..PEERS).map(|n| peer(n, 20 + (n % 230) as u8, &mut rng)).collect();
     let (_, spent) = time(|| peers.iter().for_each(|peer| picker.on_bitfield(&peer.has, true)));
     row("bitfield joins", spent, peers.len());
-    let count = |peer: &Peer| picker.interesting(Pieces::Some(&peer.has));
-    let (_, spent) = time(|| black_box(peers.iter().map(count).sum::<u32>()));
-    row("interesting", spent, peers.len());
+    let lure = |peer: &Peer| picker.lure(Pieces::Some(&peer.has), 0);
+    let (_, spent) = time(|| black_box(peers.iter().filter_map(lure).count()));
+    row("is it interesting", spent, peers.len());
 
     let haves: Vec<(u32, u32)> = (0..1_000_000).map(|_| (rng.below(PEERS), rng.below(PIECES))).collect();
     let news: Vec<u32> = haves

@@ -316,7 +316,13 @@ impl Bands {
 
 /// Calls `stop` with the numbers from `from` to `to` that are in both, ascending, until it says true; tells whether
 /// it did. A word at a time: this is the whole cost for a peer that has nothing for us.
-fn common(a: &Bitfield, b: Pieces<'_>, from: u32, to: u32, stop: &mut impl FnMut(u32) -> bool) -> bool {
+pub(super) fn common(
+    a: &Bitfield,
+    b: Pieces<'_>,
+    from: u32,
+    to: u32,
+    stop: &mut impl FnMut(u32) -> bool,
+) -> bool {
     let has = match b {
         Pieces::All => None,
         Pieces::Some(bits) => Some(bits.as_bytes()),
