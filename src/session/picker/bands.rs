@@ -192,8 +192,11 @@ impl Bands {
             let slice = &mut self.order[start..end];
             let mut front = 0;
             for i in 0..slice.len() {
-                slice.swap(i, front);
-                front += usize::from(bits.get(slice[front]) == joined);
+                // What is looked up does not hang on where it goes, so that look-ups overlap.
+                let piece = slice[i];
+                slice[i] = slice[front];
+                slice[front] = piece;
+                front += usize::from(bits.get(piece) == joined);
             }
             end = start;
             if joined {
