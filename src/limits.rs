@@ -412,14 +412,18 @@ pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
 /// The most peers that we ask of a tracker: most send 50 to 200 at most.
 pub const NUMWANT_MAX: u32 = 200;
 
-/// The most addresses that a torrent keeps to call: some 0.5 MiB.
-pub const KNOWN_MAX: usize = 4000;
-/// Of these, those that the DHT named, where anybody may name anybody: a flood must not push all others out.
-pub const KNOWN_DHT_MAX: usize = KNOWN_MAX / 2;
-/// Of these, those that peers named (BEP 11): one hostile peer names what it likes.
-pub const KNOWN_PEX_MAX: usize = KNOWN_MAX / 4;
-/// Of these, those that are on the local network: more than a house has, less than a forger makes up.
-pub const KNOWN_LSD_MAX: usize = KNOWN_MAX / 8;
+/// The most addresses that a torrent keeps to call: some 2 MiB.
+pub const KNOWN_MAX: usize = 10_000;
+/// The same of all torrents together; with many of them each keeps fewer.
+pub const KNOWN_ALL_MAX: usize = 100_000;
+/// So many each torrent keeps all the same: who is connected may be lost and has to be found again.
+pub const KNOWN_MIN: usize = 64;
+/// A part of these may be of the DHT, where anybody may name anybody: a flood must not push all others out.
+pub const KNOWN_DHT_PART: usize = 2;
+/// And one of peers (BEP 11): one hostile peer names what it likes.
+pub const KNOWN_PEX_PART: usize = 4;
+/// And one of the local network: more than a house has, less than a forger makes up.
+pub const KNOWN_LSD_PART: usize = 8;
 /// Ports of one address that are kept: one is connected at a time, but whole houses are behind one.
 pub const KNOWN_PORTS_MAX: usize = 4;
 /// How often trackers, the local network, the DHT and peers are asked for the next one to call, in turn: what is
@@ -472,7 +476,8 @@ pub const LSD_DEVICES: usize = 16;
 /// Addresses of our own that are known, to tell neighbours by.
 pub const LSD_OWN: usize = 64;
 
-const _: () = assert!(KNOWN_DHT_MAX + KNOWN_PEX_MAX + KNOWN_LSD_MAX < KNOWN_MAX);
+const _: () =
+    assert!(KNOWN_MIN / KNOWN_DHT_PART + KNOWN_MIN / KNOWN_PEX_PART + KNOWN_MIN / KNOWN_LSD_PART < KNOWN_MIN);
 const _: () = assert!(LSD_HASHES_OUT * 52 + 120 <= 1400 && LSD_HASHES_OUT <= LSD_HASHES_MAX);
 const _: () = assert!(LSD_ALONE as u64 * LSD_REST.as_secs() <= LSD_INTERVAL.as_secs());
 
@@ -694,9 +699,11 @@ pub const DHT_TOLD_MAX: usize = DHT_K;
 pub const DHT_FOUND_MAX: usize = 1000;
 /// A torrent is searched and announced this often (BEP 5 keeps an announce for 30 minutes or so).
 pub const DHT_ANNOUNCE: Duration = Duration::from_secs(15 * 60);
-/// The same after a search that nobody answered.
+/// All torrents together are searched so far apart at most, so with more than 450 of them each is less often.
+pub const DHT_SPACING: Duration = Duration::from_secs(2);
+/// The same as [`DHT_ANNOUNCE`] after a search that nobody answered.
 pub const DHT_ANNOUNCE_RETRY: Duration = Duration::from_secs(60);
-/// The same after a search that left a download without a peer; it doubles each time, up to [`DHT_ANNOUNCE`].
+/// The same after a search that left a download without a peer; it doubles each time, up to the usual.
 pub const DHT_HURRY: Duration = Duration::from_secs(60);
 /// The secret of tokens changes this often (BEP 5).
 pub const DHT_TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
