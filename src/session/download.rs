@@ -27,7 +27,10 @@ impl Session {
             return Err("have of a piece that is none");
         }
         if p.has.set(piece) {
-            t.news.moved |= p.has.all();
+            if p.has.all() {
+                p.has.settle();
+                t.news.moved = true;
+            }
             if t.picker.on_have(piece) {
                 p.lure.get_or_insert(piece);
             }
@@ -61,6 +64,7 @@ impl Session {
             shown.on_bitfield(&p.has, &has, p.offer);
         }
         p.has = has;
+        p.has.settle();
         p.counted_as_seed = p.has.all();
         match p.counted_as_seed {
             true => t.picker.peer_has_all(true),
