@@ -194,8 +194,7 @@ impl Bands {
             for i in 0..slice.len() {
                 // What is looked up does not hang on where it goes, so that look-ups overlap.
                 let piece = slice[i];
-                slice[i] = slice[front];
-                slice[front] = piece;
+                slice.swap(i, front);
                 front += usize::from(bits.get(piece) == joined);
             }
             end = start;
