@@ -180,6 +180,13 @@ pub enum Action {
         /// What.
         message: Message<'static>,
     },
+    /// Send a message for each of these pieces that we have now (BEP 3, `have`).
+    Haves {
+        /// To whom.
+        peer: PeerId,
+        /// Which.
+        pieces: Vec<u32>,
+    },
     /// Send a piece message; [`Event::Sent`] follows, or [`Event::Closed`].
     SendBlock {
         /// To whom.

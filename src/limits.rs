@@ -354,11 +354,15 @@ pub const INACTIVITY: Duration = Duration::from_secs(180);
 pub const SNUB_AFTER: Duration = Duration::from_secs(30);
 /// Peers are not asked one and all more often than this: it is work for each of them.
 pub const REFILL_REST: Duration = Duration::from_millis(20);
-/// Peers hear of new pieces no sooner than so long for each of them after the last time: with some 5 microseconds a
-/// packet it takes a hundredth of a core at most, and 1,000 peers hear of a piece after half a second at most.
+/// Peers of a torrent hear of new pieces so far apart, in turn: with some 5 microseconds a packet it takes a hundredth of
+/// a core, and 1,000 peers hear of a piece after half a second at most.
 pub const HAVE_REST: Duration = Duration::from_micros(500);
-/// Messages of new pieces that are made at a time, some 64 bytes each until they are in the outboxes.
-pub const HAVES_MAX: usize = 1 << 16;
+/// So many of them have their turn at a time: to be woken for each would cost more than to tell it.
+pub const HAVE_PEERS: u32 = 16;
+/// New pieces that one peer hears of in its turn, 36 KiB of messages; of more it hears in its next ones.
+pub const HAVES_MAX: u64 = 4096;
+/// Peers that had nothing to ask for are looked at again when a piece is verified, so many at a time.
+pub const STARVED_AT_ONCE: usize = 8;
 /// What is asked of a peer ahead of time, in time at its own rate. It covers the longest round trip.
 pub const PIPELINE: Duration = Duration::from_secs(3);
 /// Requests open with a peer of which nothing is known yet.
@@ -415,14 +419,18 @@ pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
 /// The most peers that we ask of a tracker: most send 50 to 200 at most.
 pub const NUMWANT_MAX: u32 = 200;
 
-/// The most addresses that a torrent keeps to call: some 0.5 MiB.
-pub const KNOWN_MAX: usize = 4000;
-/// Of these, those that the DHT named, where anybody may name anybody: a flood must not push all others out.
-pub const KNOWN_DHT_MAX: usize = KNOWN_MAX / 2;
-/// Of these, those that peers named (BEP 11): one hostile peer names what it likes.
-pub const KNOWN_PEX_MAX: usize = KNOWN_MAX / 4;
-/// Of these, those that are on the local network: more than a house has, less than a forger makes up.
-pub const KNOWN_LSD_MAX: usize = KNOWN_MAX / 8;
+/// The most addresses that a torrent keeps to call: some 2 MiB.
+pub const KNOWN_MAX: usize = 10_000;
+/// The same of all torrents together; with many of them each keeps fewer.
+pub const KNOWN_ALL_MAX: usize = 100_000;
+/// So many each torrent keeps all the same: who is connected may be lost and has to be found again.
+pub const KNOWN_MIN: usize = 64;
+/// A part of these may be of the DHT, where anybody may name anybody: a flood must not push all others out.
+pub const KNOWN_DHT_PART: usize = 2;
+/// And one of peers (BEP 11): one hostile peer names what it likes.
+pub const KNOWN_PEX_PART: usize = 4;
+/// And one of the local network: more than a house has, less than a forger makes up.
+pub const KNOWN_LSD_PART: usize = 8;
 /// Ports of one address that are kept: one is connected at a time, but whole houses are behind one.
 pub const KNOWN_PORTS_MAX: usize = 4;
 /// How often trackers, the local network, the DHT and peers are asked for the next one to call, in turn: what is
@@ -475,7 +483,8 @@ pub const LSD_DEVICES: usize = 16;
 /// Addresses of our own that are known, to tell neighbours by.
 pub const LSD_OWN: usize = 64;
 
-const _: () = assert!(KNOWN_DHT_MAX + KNOWN_PEX_MAX + KNOWN_LSD_MAX < KNOWN_MAX);
+const _: () =
+    assert!(KNOWN_MIN / KNOWN_DHT_PART + KNOWN_MIN / KNOWN_PEX_PART + KNOWN_MIN / KNOWN_LSD_PART < KNOWN_MIN);
 const _: () = assert!(LSD_HASHES_OUT * 52 + 120 <= 1400 && LSD_HASHES_OUT <= LSD_HASHES_MAX);
 const _: () = assert!(LSD_ALONE as u64 * LSD_REST.as_secs() <= LSD_INTERVAL.as_secs());
 
@@ -645,7 +654,8 @@ pub const SUPER_SEEDS: usize = 2;
 /// Pieces that are announced at once to a peer when super-seeding ends: 36 KiB of messages.
 pub const SUPER_REVEAL: u32 = 4096;
 
-const _: () = assert!(SUPER_REVEAL as usize * 9 < OUTBOX_MAX && CHOKE_ROUND.as_secs() < SLOT_TURN.as_secs());
+const _: () = assert!(SUPER_REVEAL as usize * 9 < OUTBOX_MAX && HAVES_MAX as usize * 9 < OUTBOX_MAX);
+const _: () = assert!(CHOKE_ROUND.as_secs() < SLOT_TURN.as_secs());
 
 /// The longest datagram of the DHT that is read: 1,024 bytes are due at most (BEP 32), some send what Ethernet takes.
 pub const KRPC_MAX: usize = 1500;
@@ -698,9 +708,11 @@ pub const DHT_TOLD_MAX: usize = DHT_K;
 pub const DHT_FOUND_MAX: usize = 1000;
 /// A torrent is searched and announced this often (BEP 5 keeps an announce for 30 minutes or so).
 pub const DHT_ANNOUNCE: Duration = Duration::from_secs(15 * 60);
-/// The same after a search that nobody answered.
+/// All torrents together are searched so far apart at most, so with more than 450 of them each is less often.
+pub const DHT_SPACING: Duration = Duration::from_secs(2);
+/// The same as [`DHT_ANNOUNCE`] after a search that nobody answered.
 pub const DHT_ANNOUNCE_RETRY: Duration = Duration::from_secs(60);
-/// The same after a search that left a download without a peer; it doubles each time, up to [`DHT_ANNOUNCE`].
+/// The same after a search that left a download without a peer; it doubles each time, up to the usual.
 pub const DHT_HURRY: Duration = Duration::from_secs(60);
 /// The secret of tokens changes this often (BEP 5).
 pub const DHT_TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);

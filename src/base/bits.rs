@@ -1,14 +1,41 @@
 //! A fixed number of bits, in the order of the wire: bit 0 is the high bit of byte 0 (BEP 3, bitfield).
 
 /// A set of piece (or block) numbers below a fixed length, with the count of its members at hand.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Eq, Debug, Default)]
 pub struct Bitfield {
+    /// Empty where all bits are alike and [`Bitfield::settle`] found so.
     bytes: Box<[u8]>,
     len: u32,
     ones: u32,
 }
 
+impl PartialEq for Bitfield {
+    fn eq(&self, other: &Bitfield) -> bool {
+        let alike = self.ones == 0 || self.ones == self.len;
+        (self.len, self.ones) == (other.len, other.ones) && (alike || self.bytes == other.bytes)
+    }
+}
+
 impl Bitfield {
+    /// `len` bits, all set or all clear, that take no memory as long as they are alike.
+    pub fn uniform(len: u32, set: bool) -> Bitfield {
+        Bitfield { bytes: Box::default(), len, ones: if set { len } else { 0 } }
+    }
+
+    /// Gives its memory free if all bits are alike.
+    pub fn settle(&mut self) {
+        if self.ones == 0 || self.ones == self.len {
+            self.bytes = Box::default();
+        }
+    }
+
+    /// There are bytes from now on.
+    fn unsettle(&mut self) {
+        if self.bytes.is_empty() {
+            *self = if self.ones == 0 { Bitfield::new(self.len) } else { Bitfield::full(self.len) };
+        }
+    }
+
     /// `len` bits, all clear.
     pub fn new(len: u32) -> Bitfield {
         Bitfield { bytes: vec![0; Self::bytes_for(len)].into(), len, ones: 0 }
@@ -43,8 +70,9 @@ impl Bitfield {
         len.div_ceil(8) as usize
     }
 
-    /// The bytes as they go over the wire.
+    /// The bytes as they go over the wire; none of a settled one, which must not be full.
     pub fn as_bytes(&self) -> &[u8] {
+        debug_assert!(!self.bytes.is_empty() || self.ones == 0, "who has all is asked differently");
         &self.bytes
     }
 
@@ -70,7 +98,8 @@ impl Bitfield {
 
     /// Whether bit `i` is set; false past the end.
     pub fn get(&self, i: u32) -> bool {
-        i < self.len && self.bytes[(i / 8) as usize] & (0x80 >> (i % 8)) != 0
+        let byte = self.bytes.get((i / 8) as usize);
+        i < self.len && byte.map_or(self.ones > 0, |byte| byte & (0x80 >> (i % 8)) != 0)
     }
 
     /// Sets bit `i`; tells whether that changed it. A bit past the end is left alone.
@@ -78,6 +107,7 @@ impl Bitfield {
         if i >= self.len || self.get(i) {
             return false;
         }
+        self.unsettle();
         self.bytes[(i / 8) as usize] |= 0x80 >> (i % 8);
         self.ones += 1;
         true
@@ -88,6 +118,7 @@ impl Bitfield {
         if !self.get(i) {
             return false;
         }
+        self.unsettle();
         self.bytes[(i / 8) as usize] &= !(0x80 >> (i % 8));
         self.ones -= 1;
         true
@@ -95,6 +126,9 @@ impl Bitfield {
 
     /// The first clear bit at or after `from`.
     pub fn first_clear(&self, from: u32) -> Option<u32> {
+        if self.bytes.is_empty() {
+            return Some(from).filter(|from| *from < self.len && self.ones == 0);
+        }
         let mut i = from;
         while i < self.len {
             if i.is_multiple_of(8) && self.bytes[(i / 8) as usize] == 0xff {
@@ -110,10 +144,12 @@ impl Bitfield {
 
     /// The numbers of the set bits, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.bytes.iter().enumerate().filter(|(_, b)| **b != 0).flat_map(|(at, b)| {
+        let settled = if self.bytes.is_empty() { self.ones } else { 0 };
+        let rest = self.bytes.iter().enumerate().filter(|(_, b)| **b != 0).flat_map(|(at, b)| {
             let b = *b;
             (0..8).filter(move |bit| b & (0x80 >> bit) != 0).map(move |bit| at as u32 * 8 + bit)
-        })
+        });
+        (0..settled).chain(rest)
     }
 }
 
@@ -141,6 +177,26 @@ mod tests {
         assert_eq!(full, Bitfield::full(10));
         assert_eq!(Bitfield::full(16).as_bytes(), [0xff, 0xff]);
         assert!(Bitfield::from_bytes(&[], 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn bits_that_are_alike_take_no_memory_and_are_the_same() {
+        for (len, set) in [(1, true), (8, false), (100, true), (100, false)] {
+            let plain = if set { Bitfield::full(len) } else { Bitfield::new(len) };
+            let mut bits = plain.clone();
+            bits.settle();
+            assert!(bits.bytes.is_empty() && bits == plain && bits == Bitfield::uniform(len, set));
+            assert_eq!((bits.get(0), bits.get(len - 1), bits.get(len)), (set, set, false));
+            assert!(bits.iter().eq(plain.iter()) && bits.first_clear(0) == plain.first_clear(0));
+            assert_eq!((bits.count(), bits.all(), bits.first_clear(len)), (plain.count(), set, None));
+            let mut other = plain.clone();
+            assert_eq!((bits.set(0), other.set(0)), (!set, !set));
+            assert_eq!((bits.clear(len - 1), other.clear(len - 1)), (set || len == 1, set || len == 1));
+            assert!(bits == other && bits.iter().eq(other.iter()));
+            bits.settle();
+            assert_eq!(bits.bytes.is_empty(), len == 1);
+        }
+        assert_eq!(Bitfield::uniform(0, true), Bitfield::new(0));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::limits::{
     DHT_ANNOUNCE, DHT_ANNOUNCE_RETRY, DHT_ANSWER_BURST, DHT_ANSWER_RATE, DHT_HOLES_MAX, DHT_HURRY, DHT_K,
-    DHT_OUT_MAX, DHT_QUERY_BURST, DHT_QUERY_RATE, DHT_SEARCHES_MAX, KRPC_PEERS_MAX,
+    DHT_OUT_MAX, DHT_QUERY_BURST, DHT_QUERY_RATE, DHT_SEARCHES_MAX, DHT_SPACING, KRPC_PEERS_MAX,
 };
 use crate::proto::compact::{canonical, is_callable};
 use crate::proto::id::{InfoHash, NodeId};
@@ -115,6 +115,8 @@ pub struct Node {
     wanted: BTreeMap<InfoHash, Wanted>,
     /// When each is due, by family: one that we cannot join keeps nobody waiting.
     due: [BTreeSet<(Time, InfoHash)>; 2],
+    /// By family: when the one is due that has the last turn.
+    slots: [Time; 2],
     /// Our own queries.
     pace: Allowance,
     /// Searches wait for it.
@@ -144,6 +146,7 @@ impl Node {
             next_search: 0,
             wanted: BTreeMap::new(),
             due: Default::default(),
+            slots: [Time::ZERO; 2],
             pace: Allowance::new(DHT_QUERY_RATE, DHT_QUERY_BURST, now),
             starved: false,
             senders: Senders::default(),
@@ -154,7 +157,7 @@ impl Node {
         }
     }
 
-    /// Looks for peers of a torrent now and each 15 minutes, and tells others of us if `announce`; asked again, it
+    /// Looks for peers of a torrent now and each 15 minutes (less often with many torrents), and tells others of us if `announce`; asked again, it
     /// looks at once.
     pub fn want(&mut self, info_hash: InfoHash, announce: bool, now: Time) {
         let announce = announce || self.wanted.get(&info_hash).is_some_and(|wanted| wanted.announce);
@@ -180,18 +183,32 @@ impl Node {
     }
 
     /// What a search in this family has just brought is not enough, or it is (`hungry`): while it is not, the next one
-    /// comes sooner, each time less so, up to the usual 15 minutes.
+    /// comes sooner, each time less so, up to the usual wait.
     pub fn hurry(&mut self, info_hash: InfoHash, v6: bool, hungry: bool, now: Time) {
         let at = usize::from(v6);
         let Some(wait) = self.wanted.get(&info_hash).map(|wanted| wanted.hurry[at]) else { return };
-        let due = now + self.jitter(wait);
+        let (due, usual) = (now + self.jitter(wait), self.usual_wait());
         let Some(wanted) = self.wanted.get_mut(&info_hash) else { return };
-        wanted.hurry[at] = if hungry { (2 * wait).min(DHT_ANNOUNCE) } else { DHT_HURRY };
+        wanted.hurry[at] = if hungry { (2 * wait).min(usual) } else { DHT_HURRY };
         if hungry && wanted.due[at] != Time::NEVER && due < wanted.due[at] {
             self.due[at].remove(&(wanted.due[at], info_hash));
             wanted.due[at] = due;
             self.due[at].insert((due, info_hash));
         }
+    }
+
+    /// From one search of a torrent to its next one, at most.
+    fn usual_wait(&self) -> Duration {
+        DHT_ANNOUNCE.max(DHT_SPACING * u32::try_from(self.wanted.len()).unwrap_or(u32::MAX))
+    }
+
+    /// When a torrent that was searched is next: not all at one time again, and some time after the others. But where
+    /// many were looked for out of turn, it does not wait for as many turns.
+    fn next_slot(&mut self, side: usize, now: Time) -> Time {
+        let most = now + DHT_ANNOUNCE + self.usual_wait();
+        let due = (now + self.jitter(DHT_ANNOUNCE)).max(self.slots[side] + DHT_SPACING).min(most);
+        self.slots[side] = due;
+        due
     }
 
     fn is_searching(&self, info_hash: InfoHash, side: usize) -> bool {
@@ -535,9 +552,11 @@ impl Node {
             return;
         }
         self.out.push_back(Output::Searched { info_hash: hash, search: searched });
-        let wait = if answered == 0 { DHT_ANNOUNCE_RETRY } else { DHT_ANNOUNCE };
-        // Not all of them at one time again.
-        let due = now + self.jitter(wait);
+        let due = if answered == 0 {
+            now + self.jitter(DHT_ANNOUNCE_RETRY)
+        } else {
+            self.next_slot(search.side, now)
+        };
         if let Some(wanted) = self.wanted.get_mut(&hash) {
             wanted.due[search.side] = due;
             self.due[search.side].insert((due, hash));

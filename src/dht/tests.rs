@@ -439,3 +439,35 @@ fn errors_and_silence_end_a_search() {
     let searched = searched.expect("it ends");
     assert_eq!((searched.answered, searched.announced, searched.peers), (0, 0, 0));
 }
+
+#[test]
+fn a_thousand_torrents_are_searched_no_more_often_than_some() {
+    let mut b = Bench::new(Config { v6: false, ..config() });
+    let id = b.meet("8.8.8.8:1");
+    for n in 0..1000u32 {
+        let mut hash = [7; 20];
+        hash[..4].copy_from_slice(&n.to_be_bytes());
+        b.node.want(InfoHash(hash), true, b.now);
+    }
+    // The one node that there is answers, so that each search is one query.
+    let mut minutes = vec![0; 100];
+    for second in 0..6000 {
+        b.pass(Duration::from_secs(1));
+        let mut sent = b.out();
+        while let Some((to, bytes)) = sent.pop() {
+            let Ok(Message { body: Body::Query(query), .. }) = krpc::decode(&bytes) else { continue };
+            minutes[second / 60] += u32::from(matches!(query.method, Method::GetPeers { .. }));
+            let bytes = answer(&bytes, Response { token: Some(b"t"), ..Response::new(id) }, None);
+            b.node.datagram(to, &bytes, b.now);
+            sent.extend(b.out());
+        }
+    }
+    let spaced = 60 / u32::try_from(DHT_SPACING.as_secs()).unwrap();
+    let (first, later) = minutes.split_first().unwrap();
+    assert_eq!(*first, 1000, "each at once: {minutes:?}");
+    assert!(later.iter().all(|searches| *searches <= spaced + 2), "{minutes:?}");
+    assert!(
+        later[20..].iter().all(|searches| *searches >= spaced - 2),
+        "and all have their turns: {minutes:?}"
+    );
+}

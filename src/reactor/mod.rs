@@ -26,6 +26,7 @@ use crate::base::time::Time;
 use crate::base::wake::Wake;
 use crate::limits;
 use crate::proto::mse::{self, Methods, Power};
+use crate::proto::wire::Message;
 use crate::session::Config;
 #[cfg(not(test))]
 use crate::session::Session;
@@ -353,6 +354,9 @@ impl Reactor {
                 }
             }
             Action::Send { peer, message } => self.say(peer, |outbox| outbox.push_message(&message)),
+            Action::Haves { peer, pieces } => self.say(peer, |outbox| {
+                pieces.into_iter().for_each(|piece| outbox.push_message(&Message::Have(piece)));
+            }),
             Action::SendBlock { peer, block, buf } => {
                 if self.conns.get_mut(peer).is_some() {
                     self.say(peer, |outbox| outbox.push_block(block, buf));

@@ -236,7 +236,7 @@ impl Session {
         let id = handshake.peer_id;
         (p.torrent, p.stage, p.since, p.id) = (Some(torrent), Stage::Open, now, id);
         (p.block_at, p.fast.on) = (now, handshake.has_fast());
-        p.has = Bitfield::new(t.spec.meta.layout.pieces());
+        (p.has, p.told) = (Bitfield::uniform(t.spec.meta.layout.pieces(), false), t.haves.end());
         t.peers.push(peer);
         t.news.moved = true;
         t.known.on_connected(p.addr);

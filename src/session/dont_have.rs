@@ -32,8 +32,8 @@ impl Session {
         } else {
             t.picker.on_dont_have(piece);
         }
-        if t.picker.is_missing(piece) {
-            p.interesting = p.interesting.saturating_sub(1);
+        if p.lure.is_some_and(|lure| lure == piece || !t.picker.is_missing(lure)) {
+            p.lure = t.picker.lure(p.pieces(), piece);
         }
         if let Some(shown) = &mut t.super_seed {
             shown.on_dont_have(piece, p.offer);

@@ -80,7 +80,9 @@ impl Session {
         let (wanted, mut count) = (wanted_pieces(&t.spec).get(piece), 0);
         for peer in &t.peers {
             let Some(p) = self.peers.get_mut(*peer).filter(|p| p.has.get(piece)) else { continue };
-            p.interesting += u32::from(wanted);
+            if wanted {
+                p.lure.get_or_insert(piece);
+            }
             count += usize::from(!p.counted_as_seed);
         }
         t.picker.lose(piece, wanted, count);
@@ -108,11 +110,10 @@ impl Session {
         let Some(piece) = t.doubt.line.pop_front() else { return };
         if result.is_ok_and(|right| right.get(0)) {
             log::info!("{id} piece {piece} can be read again");
-            let wanted = t.picker.is_missing(piece);
             t.picker.set_have(piece);
             for peer in &t.peers {
-                if let Some(p) = self.peers.get_mut(*peer).filter(|p| p.has.get(piece)) {
-                    p.interesting = p.interesting.saturating_sub(u32::from(wanted));
+                if let Some(p) = self.peers.get_mut(*peer).filter(|p| p.lure == Some(piece)) {
+                    p.lure = t.picker.lure(p.pieces(), piece);
                 }
             }
             self.tell_found(id, piece, now);

@@ -9,7 +9,7 @@ use crate::api::{Action, DiskError, Intake, Job, PeerId, Reason, TorrentId, Verd
 use crate::base::bits::Bitfield;
 use crate::base::buf::Buf;
 use crate::base::time::Time;
-use crate::limits::{REFILL_REST, SNUB_AFTER};
+use crate::limits::{REFILL_REST, SNUB_AFTER, STARVED_AT_ONCE};
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
 use std::net::SocketAddr;
@@ -27,9 +27,12 @@ impl Session {
             return Err("have of a piece that is none");
         }
         if p.has.set(piece) {
-            t.news.moved |= p.has.all();
+            if p.has.all() {
+                p.has.settle();
+                t.news.moved = true;
+            }
             if t.picker.on_have(piece) {
-                p.interesting += 1;
+                p.lure.get_or_insert(piece);
             }
             if let Some(shown) = &mut t.super_seed {
                 shown.on_have(piece, p.offer);
@@ -61,12 +64,13 @@ impl Session {
             shown.on_bitfield(&p.has, &has, p.offer);
         }
         p.has = has;
+        p.has.settle();
         p.counted_as_seed = p.has.all();
         match p.counted_as_seed {
             true => t.picker.peer_has_all(true),
             false => t.picker.on_bitfield(&p.has, true),
         }
-        p.interesting = t.picker.interesting(p.pieces());
+        p.lure = t.picker.lure(p.pieces(), 0);
         t.news.moved = true;
         self.after_super_seed(peer, None, now);
         self.after_news(peer, now);
@@ -96,7 +100,7 @@ impl Session {
 
     pub(super) fn update_interest(&mut self, peer: PeerId, now: Time) {
         let Some((t, p)) = self.swarm(peer) else { return };
-        let interested = t.downloading() && p.interesting > 0;
+        let interested = t.downloading() && p.lure.is_some();
         if interested != p.am_interested {
             p.am_interested = interested;
             let message = if interested { Message::Interested } else { Message::NotInterested };
@@ -165,6 +169,9 @@ impl Session {
         t.picker.pick(&asker, count as usize, now, &mut blocks);
         if blocks.is_empty() {
             self.picked = blocks;
+            if p.asked.is_empty() && !std::mem::replace(&mut p.starved, true) {
+                t.starved.push_back(peer);
+            }
             return 0;
         }
         if p.asked.is_empty() {
@@ -195,10 +202,26 @@ impl Session {
             return self.arm_torrent(torrent, rest);
         }
         t.refilled = now;
+        t.starved.clear();
         for peer in t.peers.clone() {
+            if let Some(p) = self.peers.get_mut(peer) {
+                p.starved = false;
+            }
             self.refill(peer, now);
         }
         self.want_web(torrent);
+    }
+
+    /// Peers that had nothing to ask for are looked at again, those that wait longest first.
+    fn feed_starved(&mut self, torrent: TorrentId, count: usize, now: Time) {
+        let Some(t) = self.torrents.get_mut(torrent) else { return };
+        let count = count.min(t.starved.len());
+        for peer in t.starved.drain(..count).collect::<Vec<_>>() {
+            if let Some(p) = self.peers.get_mut(peer) {
+                p.starved = false;
+                self.refill(peer, now);
+            }
+        }
     }
 
     /// A peer that owes us blocks and sends none: others are asked for them, it is asked for one at a time.
@@ -423,28 +446,13 @@ impl Session {
         }
     }
 
-    /// One more verified piece: those who lack it hear of it, those who have it are of less interest.
+    /// One more verified piece.
     fn on_piece_done(&mut self, torrent: TorrentId, piece: u32, now: Time) {
         let Some(t) = self.torrents.get(torrent) else { return };
         let complete = t.picker.is_complete();
-        let mut lacking = false;
-        for peer in t.peers.clone() {
-            let Some(p) = self.peers.get_mut(peer) else { continue };
-            if p.has.get(piece) {
-                p.interesting = p.interesting.saturating_sub(1);
-                let starved = p.asked.is_empty();
-                self.update_interest(peer, now);
-                // A finished piece makes room for another to be begun.
-                if starved {
-                    self.refill(peer, now);
-                }
-            } else {
-                lacking = true;
-            }
-        }
-        if lacking || complete {
-            self.announce_piece(torrent, piece, complete, now);
-        }
+        self.announce_piece(torrent, piece, complete, now);
+        // It makes room for another one to be begun.
+        self.feed_starved(torrent, STARVED_AT_ONCE, now);
         if complete {
             self.on_complete(torrent, now);
         }

@@ -132,7 +132,7 @@ impl Session {
             return Err(NOT_AGREED);
         }
         let len = p.has.len();
-        self.set_has(peer, if all { Bitfield::full(len) } else { Bitfield::new(len) }, now)
+        self.set_has(peer, Bitfield::uniform(len, all), now)
     }
 
     /// A peer has told what it has. One that has next to nothing may ask for a few pieces in any case, so that it has

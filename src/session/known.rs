@@ -36,13 +36,13 @@ impl Source {
     /// The sources that are not the user, the least trusted first.
     const WORST_FIRST: [Source; 4] = [Source::Pex, Source::Dht, Source::Local, Source::Tracker];
 
-    /// How many addresses of it are kept.
-    fn max(self) -> usize {
+    /// How many addresses of it are kept, of `max` in all.
+    fn max(self, max: usize) -> usize {
         match self {
-            Source::User | Source::Tracker => limits::KNOWN_MAX,
-            Source::Local => limits::KNOWN_LSD_MAX,
-            Source::Dht => limits::KNOWN_DHT_MAX,
-            Source::Pex => limits::KNOWN_PEX_MAX,
+            Source::User | Source::Tracker => max,
+            Source::Local => max / limits::KNOWN_LSD_PART,
+            Source::Dht => max / limits::KNOWN_DHT_PART,
+            Source::Pex => max / limits::KNOWN_PEX_PART,
         }
     }
 
@@ -140,9 +140,17 @@ impl Bans {
     }
 }
 
-/// The candidates of one torrent, `limits::KNOWN_MAX` at most. Every operation is O(log n) but for a ban,
+/// How many candidates each of so many torrents may keep.
+pub(super) fn share(torrents: usize) -> usize {
+    let each = limits::KNOWN_ALL_MAX / torrents.next_power_of_two();
+    each.clamp(limits::KNOWN_MIN, limits::KNOWN_MAX)
+}
+
+/// The candidates of one torrent, [`share`] of them at most. Every operation is O(log n) but for a ban,
 /// [`Known::set_seeding`] and [`Known::set_own`], which are rare.
 pub(super) struct Known {
+    /// How many there may be.
+    max: usize,
     all: BTreeMap<SocketAddr, Candidate>,
     sides: [Side; SOURCES],
     /// What the source that called last had spent: who had nobody to call for a while begins there.
@@ -162,6 +170,7 @@ impl Known {
     /// An empty table; `rng` decides among equals and spreads the calls.
     pub(super) fn new(rng: Rng) -> Known {
         Known {
+            max: limits::KNOWN_MAX,
             all: BTreeMap::new(),
             sides: Default::default(),
             spent: 0,
@@ -171,6 +180,17 @@ impl Known {
             own: [None; 2],
             seeding: false,
             rng,
+        }
+    }
+
+    /// How many there may be from now on: those that are too many are forgotten, the worst first, but nobody that the
+    /// user named.
+    pub(super) fn set_max(&mut self, max: usize) {
+        self.max = max;
+        while self.all.len() > max
+            && let Some(worst) = self.worst(Source::User)
+        {
+            self.forget(worst);
         }
     }
 
@@ -496,9 +516,9 @@ impl Known {
     /// Sees to it that there is room for one more from `source`, if need be by dropping the candidate that is worth
     /// least. False: all are worth as much.
     fn make_room(&mut self, source: Source) -> bool {
-        let victim = if self.sides[source as usize].count >= source.max() {
+        let victim = if self.sides[source as usize].count >= source.max(self.max) {
             self.failed(source)
-        } else if self.all.len() >= limits::KNOWN_MAX {
+        } else if self.all.len() >= self.max {
             self.worst(source)
         } else {
             return true;

@@ -68,6 +68,7 @@ impl Session {
             choker: Choker::default(),
             haves: Haves::default(),
             super_seed: None,
+            starved: VecDeque::new(),
             goal: Goal::default(),
             going: 0,
             gifts: 0,

@@ -84,8 +84,12 @@ pub(super) struct Peer {
     pub(super) lost: u32,
     /// The picker knows it as one that has everything.
     pub(super) counted_as_seed: bool,
-    /// How many of its pieces we want and lack.
-    pub(super) interesting: u32,
+    /// A piece that it has and we want and lacked when we looked last: why we are interested.
+    pub(super) lure: Option<u32>,
+    /// How far it has heard of our new pieces ([`super::haves`]).
+    pub(super) told: u64,
+    /// It had nothing that we could ask for, and stands in line for when that changes.
+    pub(super) starved: bool,
     pub(super) am_interested: bool,
     pub(super) am_choking: bool,
     pub(super) interested: bool,
@@ -151,7 +155,9 @@ impl Peer {
             bitfields: Bitfields::default(),
             lost: 0,
             counted_as_seed: false,
-            interesting: 0,
+            lure: None,
+            told: 0,
+            starved: false,
             am_interested: false,
             am_choking: true,
             interested: false,

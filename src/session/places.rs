@@ -153,5 +153,5 @@ impl Session {
 
 /// Neither side wants anything of the other, or will get it.
 fn is_useless(p: &Peer) -> bool {
-    p.interesting == 0 && !p.interested || p.snubbed && p.uploaded == 0
+    p.lure.is_none() && !p.interested || p.snubbed && p.uploaded == 0
 }

@@ -131,6 +131,8 @@ pub(super) struct Torrent {
     pub(super) armed: Time,
     pub(super) news: News,
     pub(super) choker: Choker,
+    /// Peers that had nothing to ask for, in turn.
+    pub(super) starved: VecDeque<PeerId>,
     /// What its peers are to hear of.
     pub(super) haves: Haves,
     /// While it super-seeds, and after.

@@ -1,6 +1,7 @@
 //! All torrents, and those with news: whoever lays hands on a torrent may make some, so that one is looked at again,
 //! and no other is, however many there are.
 
+use super::known::share;
 use super::torrent::Torrent;
 use crate::api::TorrentId;
 use crate::base::arena::Arena;
@@ -11,6 +12,8 @@ use std::collections::BTreeSet;
 /// The torrents of the session.
 pub(super) struct Torrents {
     all: Arena<TorrentId, Torrent>,
+    /// How many addresses each keeps.
+    share: usize,
     /// Those that somebody had to change since [`Torrents::settle`].
     touched: Vec<TorrentId>,
     /// Those with something to report, by the moment when it is due.
@@ -19,17 +22,35 @@ pub(super) struct Torrents {
 
 impl Torrents {
     pub(super) fn new() -> Torrents {
-        Torrents { all: Arena::new(TORRENTS_MAX), touched: Vec::new(), loud: BTreeSet::new() }
+        Torrents {
+            all: Arena::new(TORRENTS_MAX),
+            share: share(1),
+            touched: Vec::new(),
+            loud: BTreeSet::new(),
+        }
     }
 
     pub(super) fn insert(&mut self, torrent: Torrent) -> Option<TorrentId> {
         let id = self.all.insert(torrent)?;
-        self.get_mut(id).map(|_| id)
+        self.divide();
+        let t = self.all.get_mut(id)?;
+        t.known.set_max(self.share);
+        touch(t, id, &mut self.touched);
+        Some(id)
+    }
+
+    /// With many torrents each keeps fewer addresses.
+    fn divide(&mut self) {
+        let share = share(self.all.len());
+        if share != std::mem::replace(&mut self.share, share) {
+            self.all.iter_mut().for_each(|(_, t)| t.known.set_max(share));
+        }
     }
 
     pub(super) fn remove(&mut self, id: TorrentId) {
         if let Some(torrent) = self.all.remove(id) {
             self.loud.remove(&(torrent.listed, id));
+            self.divide();
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the picker costs in a large swarm: 1,000 peers, 100,000 pieces. `cargo bench --bench pick` prints the time of
+//! What the picker costs in a large swarm: 1,000 peers, 100,000 pieces and 2^18. `cargo bench --bench pick` prints the time of
 //! each operation.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
@@ -14,7 +14,6 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 const PEERS: u32 = 1000;
-const PIECES: u32 = 100_000;
 const PIECE_LENGTH: u32 = 256 << 10;
 
 struct Peer {
@@ -37,11 +36,11 @@ fn row(what: &str, spent: Duration, count: usize) {
 }
 
 /// A peer with `share` of 256 of the pieces; every third is fast enough for pieces of its own.
-fn peer(n: u32, share: u8, rng: &mut Rng) -> Peer {
-    let mut bytes = vec![0; PIECES as usize];
+fn peer(n: u32, pieces: u32, share: u8, rng: &mut Rng) -> Peer {
+    let mut bytes = vec![0; pieces as usize];
     rng.fill(&mut bytes);
-    let mut has = Bitfield::new(PIECES);
-    for (piece, _) in (0..PIECES).zip(&bytes).filter(|(_, byte)| **byte < share) {
+    let mut has = Bitfield::new(pieces);
+    for (piece, _) in (0..pieces).zip(&bytes).filter(|(_, byte)| **byte < share) {
         has.set(piece);
     }
     let from = Sender::from(([10, 0, (n >> 8) as u8, n as u8], 6881));
@@ -99,22 +98,28 @@ fn rounds(what: &str, picker: &mut Picker, peers: &mut [Peer], left: &mut [u32],
 }
 
 fn main() {
+    run(100_000);
+    println!();
+    run(1 << 18);
+}
+
+fn run(pieces: u32) {
     let mut rng = Rng::new([7; 32]);
     let layout =
-        Layout::new(PIECE_LENGTH, [u64::from(PIECES) * u64::from(PIECE_LENGTH)]).expect("within limits");
-    println!("{PEERS} peers, {PIECES} pieces");
-    let all = Bitfield::full(PIECES);
+        Layout::new(PIECE_LENGTH, [u64::from(pieces) * u64::from(PIECE_LENGTH)]).expect("within limits");
+    println!("{PEERS} peers, {pieces} pieces");
+    let all = Bitfield::full(pieces);
     let (mut picker, spent) = time(|| Picker::new(&layout, &all, false, &mut rng));
     row("new", spent, 1);
 
-    let mut peers: Vec<Peer> = (0..PEERS).map(|n| peer(n, 20 + (n % 230) as u8, &mut rng)).collect();
+    let mut peers: Vec<Peer> = (0..PEERS).map(|n| peer(n, pieces, 20 + (n % 230) as u8, &mut rng)).collect();
     let (_, spent) = time(|| peers.iter().for_each(|peer| picker.on_bitfield(&peer.has, true)));
     row("bitfield joins", spent, peers.len());
-    let count = |peer: &Peer| picker.interesting(Pieces::Some(&peer.has));
-    let (_, spent) = time(|| black_box(peers.iter().map(count).sum::<u32>()));
-    row("interesting", spent, peers.len());
+    let lure = |peer: &Peer| picker.lure(Pieces::Some(&peer.has), 0);
+    let (_, spent) = time(|| black_box(peers.iter().filter_map(lure).count()));
+    row("is it interesting", spent, peers.len());
 
-    let haves: Vec<(u32, u32)> = (0..1_000_000).map(|_| (rng.below(PEERS), rng.below(PIECES))).collect();
+    let haves: Vec<(u32, u32)> = (0..1_000_000).map(|_| (rng.below(PEERS), rng.below(pieces))).collect();
     let news: Vec<u32> = haves
         .iter()
         .filter(|(n, piece)| peers[*n as usize].has.set(*piece))
@@ -123,14 +128,14 @@ fn main() {
     let (_, spent) = time(|| news.iter().filter(|piece| picker.on_have(**piece)).count());
     row("have", spent, news.len());
 
-    let mut left = vec![PIECE_LENGTH / (16 << 10); PIECES as usize];
+    let mut left = vec![PIECE_LENGTH / (16 << 10); pieces as usize];
     rounds("first", &mut picker, &mut peers, &mut left, 1);
     rounds("one block", &mut picker, &mut peers, &mut left, 1);
     rounds("8 blocks", &mut picker, &mut peers, &mut left, 8);
 
-    let mut poor: Vec<Peer> = (PEERS..2 * PEERS).map(|n| peer(n, 0, &mut rng)).collect();
+    let mut poor: Vec<Peer> = (PEERS..2 * PEERS).map(|n| peer(n, pieces, 0, &mut rng)).collect();
     for peer in &mut poor {
-        (0..20).for_each(|_| _ = peer.has.set(rng.below(PIECES)));
+        (0..20).for_each(|_| _ = peer.has.set(rng.below(pieces)));
     }
     let (_, spent) = time(|| poor.iter().for_each(|peer| picker.on_bitfield(&peer.has, true)));
     row("bitfield of 20 pieces joins", spent, poor.len());
@@ -140,11 +145,22 @@ fn main() {
         picker.on_lost(peer.id, peer.requests.iter().copied());
         picker.on_bitfield(&peer.has, false);
     }
-    let mut empty: Vec<Peer> = (PEERS..2 * PEERS).map(|n| peer(n, 0, &mut rng)).collect();
+    let mut empty: Vec<Peer> = (PEERS..2 * PEERS).map(|n| peer(n, pieces, 0, &mut rng)).collect();
     let (spent, _) = picks(&mut picker, &mut empty, 1);
     row("pick of 1, peers with nothing", spent, empty.len());
     for peer in &empty {
         picker.on_lost(peer.id, []);
+    }
+
+    // Who has only what others are at.
+    let mut begun: Vec<Peer> = (PEERS..2 * PEERS).map(|n| peer(n, pieces, 0, &mut rng)).collect();
+    for (peer, other) in begun.iter_mut().zip(&peers) {
+        other.requests.iter().for_each(|block| _ = peer.has.set(block.piece));
+    }
+    let (spent, served) = picks(&mut picker, &mut begun, 1);
+    row(&format!("pick of 1, peers with what others are at ({served} served)"), spent, begun.len());
+    for peer in &begun {
+        picker.on_lost(peer.id, peer.requests.iter().copied());
     }
 
     let gone = peers.split_off(peers.len() / 2);
@@ -156,7 +172,7 @@ fn main() {
     });
     row("peer leaves", spent, gone.len());
 
-    (0..PIECES - 200).for_each(|piece| picker.set_have(piece));
+    (0..pieces - 200).for_each(|piece| picker.set_have(piece));
     while !picker.is_endgame() {
         picks(&mut picker, &mut peers, 16);
     }

@@ -580,6 +580,15 @@ impl World {
                 self.nodes[node].seen.bytes += bytes.len() as u64;
                 self.say(node, peer, &bytes, None);
             }
+            Action::Haves { peer, pieces } => {
+                let mut bytes = Vec::new();
+                for piece in pieces {
+                    *self.nodes[node].seen.messages.entry(name(&Message::Have(piece))).or_default() += 1;
+                    Message::Have(piece).encode(&mut bytes);
+                }
+                self.nodes[node].seen.bytes += bytes.len() as u64;
+                self.say(node, peer, &bytes, None);
+            }
             Action::SendBlock { peer, block, buf } => {
                 self.nodes[node].seen.sent += u64::from(block.len);
                 let n = &self.nodes[node];
@@ -1162,7 +1171,7 @@ fn kind(action: &Action) -> u64 {
         Action::Send { message: Message::Request(b), .. } => {
             1000 + u64::from(b.piece) * 77 + u64::from(b.begin)
         }
-        Action::Send { .. } => 4,
+        Action::Send { .. } | Action::Haves { .. } => 4,
         Action::SendBlock { block, .. } => 2000 + u64::from(block.piece),
         Action::Resume { .. } => 6,
         Action::Close { .. } => 7,

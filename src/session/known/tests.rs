@@ -19,6 +19,10 @@ impl Known {
     }
 }
 
+fn count(known: &Known, of: Source) -> usize {
+    known.all.values().filter(|c| c.source == of).count()
+}
+
 const REFUSED: Why = Why::Unreachable(ConnectionRefused);
 
 fn table() -> Known {
@@ -214,6 +218,25 @@ fn a_full_table_drops_the_worst_and_keeps_the_users() {
     assert_eq!(known.all.values().filter(|c| c.source == Source::User).count(), 2);
 }
 
+#[test]
+fn with_many_torrents_each_keeps_fewer() {
+    let (one, many) = (share(1), share(1000));
+    assert_eq!((one, share(8)), (limits::KNOWN_MAX, limits::KNOWN_MAX));
+    assert!(many * 1000 <= limits::KNOWN_ALL_MAX && many >= limits::KNOWN_MIN, "{many}");
+    assert_eq!(share(limits::TORRENTS_MAX), limits::KNOWN_MIN);
+    let mut known = table();
+    (0..3).for_each(|n| _ = known.add(addr(n), Source::User, Time::ZERO));
+    (10..3000).for_each(|n| _ = known.add(addr(n), Source::Tracker, Time::ZERO));
+    (5000..7000).for_each(|n| _ = known.add(addr(n), Source::Pex, Time::ZERO));
+    known.set_max(3500);
+    assert_eq!(ALL.map(|of| count(&known, of)), [3, 2990, 0, 0, 507], "the worst went");
+    known.set_max(many);
+    assert_eq!((known.len(), count(&known, Source::User)), (many, 3));
+    assert!(!known.add(addr(9999), Source::Dht, Time::ZERO));
+    known.set_max(1);
+    assert_eq!(known.len(), 3, "the user's stay");
+}
+
 const WHYS: [Why; 14] = [
     Why::Eof,
     Why::Io(ConnectionRefused),
@@ -335,8 +358,7 @@ fn a_flood_of_one_source_leaves_the_others_what_they_named() {
     for n in 10_000..30_000 {
         known.add(addr(n), Source::Pex, Time::ZERO);
     }
-    let count = |known: &Known, of: Source| known.all.values().filter(|c| c.source == of).count();
-    assert_eq!(ALL.map(|of| count(&known, of)), [0, 100, 0, 100, limits::KNOWN_PEX_MAX]);
+    assert_eq!(ALL.map(|of| count(&known, of)), [0, 100, 0, 100, limits::KNOWN_MAX / limits::KNOWN_PEX_PART]);
     // Even then a third of the calls go to each that is better, and trackers have room for all of theirs.
     for n in 40_000..50_000 {
         known.add(addr(n), Source::Tracker, Time::ZERO);

@@ -100,7 +100,7 @@ impl Session {
     /// connection.
     pub(super) fn hear_early(&mut self, peer: PeerId, pieces: u32, now: Time) -> Checked {
         let Some((_, p)) = self.swarm(peer) else { return Ok(()) };
-        p.has = Bitfield::new(pieces);
+        p.has = Bitfield::uniform(pieces, false);
         let Some(early) = p.early.take() else { return Ok(()) };
         self.early -= early.bits.len();
         if early.lost {

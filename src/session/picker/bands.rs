@@ -192,8 +192,10 @@ impl Bands {
             let slice = &mut self.order[start..end];
             let mut front = 0;
             for i in 0..slice.len() {
+                // What is looked up does not hang on where it goes, so that look-ups overlap.
+                let piece = slice[i];
                 slice.swap(i, front);
-                front += usize::from(bits.get(slice[front]) == joined);
+                front += usize::from(bits.get(piece) == joined);
             }
             end = start;
             if joined {
@@ -316,7 +318,13 @@ impl Bands {
 
 /// Calls `stop` with the numbers from `from` to `to` that are in both, ascending, until it says true; tells whether
 /// it did. A word at a time: this is the whole cost for a peer that has nothing for us.
-fn common(a: &Bitfield, b: Pieces<'_>, from: u32, to: u32, stop: &mut impl FnMut(u32) -> bool) -> bool {
+pub(super) fn common(
+    a: &Bitfield,
+    b: Pieces<'_>,
+    from: u32,
+    to: u32,
+    stop: &mut impl FnMut(u32) -> bool,
+) -> bool {
     let has = match b {
         Pieces::All => None,
         Pieces::Some(bits) => Some(bits.as_bytes()),

@@ -21,7 +21,7 @@ use crate::base::bits::Bitfield;
 use crate::base::rng::Rng;
 use crate::limits::{ASKERS_MAX, PARTIAL_BLOCKS_MAX, PARTIAL_PIECES_MAX};
 use crate::proto::layout::{Block, Layout};
-use bands::{Bands, Place};
+use bands::{Bands, Place, common};
 use blame::Blame;
 use partial::{DISK, Held, Partials, Stage};
 use std::collections::BTreeMap;
@@ -194,16 +194,15 @@ impl Picker {
         u64::from(self.missing.count()) * u64::from(self.layout.piece_length()) - u64::from(cut)
     }
 
-    /// How many of these pieces are wanted and not verified: a walk over the bits, once a peer. From then on the
-    /// session counts: one more when [`Picker::on_have`] says so, one less for each verified piece that the peer has.
-    pub fn interesting(&self, has: Pieces<'_>) -> u32 {
-        match has {
-            Pieces::All => self.missing.count(),
-            Pieces::Some(bits) => {
-                let pairs = self.missing.as_bytes().iter().zip(bits.as_bytes());
-                pairs.map(|(missing, has)| (missing & has).count_ones()).sum()
-            }
+    /// A piece that a peer has and that is wanted and not verified: the first from `from` on, and from the start again.
+    /// With the last answer as `from` all searches of a peer together are one walk over the bits, or few.
+    pub fn lure(&self, has: Pieces<'_>, from: u32) -> Option<u32> {
+        let mut found = None;
+        let mut stop = |piece| found.replace(piece).is_none();
+        if !common(&self.missing, has, from, self.missing.len(), &mut stop) {
+            common(&self.missing, has, 0, from, &mut stop);
         }
+        found
     }
 
     /// How many peers have a piece that is wanted and not verified; 0 for others.
@@ -214,6 +213,11 @@ impl Picker {
             Place::Nowhere => return 0,
         };
         count as u32 + self.seeds
+    }
+
+    /// How many peers have everything, and said so at once.
+    pub fn seeds(&self) -> usize {
+        self.seeds as usize
     }
 
     /// A peer that has everything came (`joined`) or went.

@@ -312,8 +312,11 @@ impl Model {
         assert_eq!(self.picker.is_complete(), missing.is_empty());
         assert_eq!(self.picker.is_endgame(), self.free().is_empty());
         for peer in self.peers.values() {
-            let due = missing.iter().filter(|piece| peer.pieces().get(**piece)).count();
-            assert_eq!(self.picker.interesting(peer.pieces()) as usize, due);
+            let lures: Vec<u32> = missing.iter().copied().filter(|n| peer.pieces().get(*n)).collect();
+            for from in [0, self.layout.pieces() / 2, self.layout.pieces() - 1] {
+                let due = lures.iter().find(|piece| **piece >= from).or(lures.first()).copied();
+                assert_eq!(self.picker.lure(peer.pieces(), from), due);
+            }
         }
     }
 }
