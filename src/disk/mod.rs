@@ -43,6 +43,7 @@ use due::Due;
 use files::Files;
 use piece::{Held, Piece};
 use read::read;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -106,6 +107,8 @@ pub struct Worker {
     done: Sender<(u8, Done)>,
     syncs: Sender<SyncJob>,
     wake: Arc<Wake>,
+    /// Something was answered since the bell was rung last.
+    news: Cell<bool>,
     open: BTreeMap<TorrentId, Arc<Storage>>,
     pieces: BTreeMap<Key, Piece>,
     /// Bytes of blocks that are held and not stored.
@@ -153,6 +156,7 @@ impl Worker {
             done,
             syncs,
             wake,
+            news: Cell::new(false),
             open,
             pieces,
             held_bytes,
@@ -173,7 +177,7 @@ impl Worker {
             let idle = batch.is_empty();
             if !idle {
                 self.serve(batch);
-                self.wake.ring();
+                self.ring();
             } else if over {
                 break;
             }
@@ -183,12 +187,12 @@ impl Worker {
                     self.settle_all();
                 }
                 if self.step() || idle {
-                    self.wake.ring();
+                    self.ring();
                 }
             }
         }
         self.settle_all();
-        self.wake.ring();
+        self.ring();
     }
 
     /// Sleeps until there is something to do, a check included, which is taken up. What is held is stored once nothing
@@ -204,7 +208,7 @@ impl Worker {
                 ready
             } else {
                 self.settle_all();
-                self.wake.ring();
+                self.ring();
                 continue;
             };
             if ready == 0 || !self.jobs.is_empty() || self.next_check() {
@@ -212,10 +216,10 @@ impl Worker {
             }
             // No more checks will come: only jobs can.
             self.settle_all();
-            self.wake.ring();
+            self.ring();
             let Ok(job) = self.jobs.recv() else { return false };
             self.serve(vec![job]);
-            self.wake.ring();
+            self.ring();
         }
     }
 
@@ -240,7 +244,7 @@ impl Worker {
                     Some(storage) => self.check = Some(Check::new(storage, first, count)),
                     None => {
                         self.answer(Done::Checked { torrent, first, count, result: Err(closed()) });
-                        self.wake.ring();
+                        self.ring();
                     }
                 }
                 true
@@ -248,7 +252,7 @@ impl Worker {
             Ok(job) => {
                 debug_assert!(false, "not a check: {job:?}");
                 self.serve(vec![job]);
-                self.wake.ring();
+                self.ring();
                 true
             }
             Err(TryRecvError::Empty) => true,
@@ -282,7 +286,7 @@ impl Worker {
             }
             // What is answered need not wait for a job that may take long.
             self.settle_ripe();
-            self.wake.ring();
+            self.ring();
             match job {
                 Job::Open { torrent, spec } => {
                     let result = Box::new(open::open(&self.shared, torrent, &spec));
@@ -398,14 +402,23 @@ impl Worker {
         Some(storage)
     }
 
+    /// Wakes the net thread if there is something for it to hear: to wake it for nothing costs as much.
+    fn ring(&self) {
+        if self.news.replace(false) {
+            self.wake.ring();
+        }
+    }
+
     fn answer(&self, done: Done) {
+        self.news.set(true);
         match self.done.try_send((self.lane, done)) {
             // Nobody is left to hear it: the engine is on its way out.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(answer)) => {
                 debug_assert!(false, "no room for an answer: {answer:?}");
-                self.wake.ring();
+                self.ring();
                 let _ = self.done.send(answer);
+                self.news.set(true);
             }
         }
     }
