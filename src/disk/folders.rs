@@ -41,11 +41,8 @@ impl Folders {
     ) -> Result<Option<&File>, DiskError> {
         let same =
             self.stack.iter().zip(names.clone()).take_while(|((open, _), name)| **open == **name).count();
-        let mut names = names.skip(same).peekable();
-        if names.peek().is_some() || same < self.stack.len() {
-            self.stack.truncate(same);
-        }
-        while let Some(name) = names.next() {
+        self.stack.truncate(same);
+        for name in names.skip(same) {
             let path = self.below(name);
             if !create && self.missing.as_ref() == Some(&path) {
                 return Ok(None);

@@ -45,6 +45,7 @@ use due::Due;
 use files::Files;
 use piece::{Held, Piece};
 use read::read;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -126,6 +127,8 @@ pub struct Worker {
     done: Sender<(u8, Done)>,
     syncs: Sender<SyncJob>,
     wake: Arc<Wake>,
+    /// Something was answered since the bell was rung last.
+    news: Cell<bool>,
     open: BTreeMap<TorrentId, Arc<Storage>>,
     pieces: BTreeMap<Key, Piece>,
     /// Bytes of blocks that are held and not stored.
@@ -173,6 +176,7 @@ impl Worker {
             done,
             syncs,
             wake,
+            news: Cell::new(false),
             open,
             pieces,
             held_bytes,
@@ -193,7 +197,7 @@ impl Worker {
             let idle = batch.is_empty();
             if !idle {
                 self.serve(batch);
-                self.wake.ring();
+                self.ring();
             } else if over {
                 break;
             }
@@ -203,12 +207,12 @@ impl Worker {
                     self.settle_all();
                 }
                 if self.step() || idle {
-                    self.wake.ring();
+                    self.ring();
                 }
             }
         }
         self.settle_all();
-        self.wake.ring();
+        self.ring();
     }
 
     /// Sleeps until there is something to do, a check included, which is taken up. What is held is stored once nothing
@@ -224,7 +228,7 @@ impl Worker {
                 ready
             } else {
                 self.settle_all();
-                self.wake.ring();
+                self.ring();
                 continue;
             };
             if ready == 0 || !self.jobs.is_empty() || self.next_check() {
@@ -232,10 +236,10 @@ impl Worker {
             }
             // No more checks will come: only jobs can.
             self.settle_all();
-            self.wake.ring();
+            self.ring();
             let Ok(job) = self.jobs.recv() else { return false };
             self.serve(vec![job]);
-            self.wake.ring();
+            self.ring();
         }
     }
 
@@ -260,7 +264,7 @@ impl Worker {
                     Some(storage) => self.check = Some(Check::new(storage, first, count)),
                     None => {
                         self.answer(Done::Checked { torrent, first, count, result: Err(closed()) });
-                        self.wake.ring();
+                        self.ring();
                     }
                 }
                 true
@@ -268,7 +272,7 @@ impl Worker {
             Ok(job) => {
                 debug_assert!(false, "not a check: {job:?}");
                 self.serve(vec![job]);
-                self.wake.ring();
+                self.ring();
                 true
             }
             Err(TryRecvError::Empty) => true,
@@ -302,7 +306,7 @@ impl Worker {
             }
             // What is answered need not wait for a job that may take long.
             self.settle_ripe();
-            self.wake.ring();
+            self.ring();
             match job {
                 Job::Open { torrent, spec } => {
                     let result = Box::new(open::open(&self.shared, torrent, &spec));
@@ -418,14 +422,23 @@ impl Worker {
         Some(storage)
     }
 
+    /// Wakes the net thread if there is something for it to hear: to wake it for nothing costs as much.
+    fn ring(&self) {
+        if self.news.replace(false) {
+            self.wake.ring();
+        }
+    }
+
     fn answer(&self, done: Done) {
+        self.news.set(true);
         match self.done.try_send((self.lane, done)) {
             // Nobody is left to hear it: the engine is on its way out.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(answer)) => {
                 debug_assert!(false, "no room for an answer: {answer:?}");
-                self.wake.ring();
+                self.ring();
                 let _ = self.done.send(answer);
+                self.news.set(true);
             }
         }
     }

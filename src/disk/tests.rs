@@ -15,6 +15,7 @@ use crossbeam_channel::{bounded, unbounded};
 use sha1::{Digest, Sha1};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::thread::{Builder, JoinHandle};
 
@@ -873,4 +874,31 @@ fn what_is_in_the_page_cache_is_hashed_and_not_sent_away() {
     let (id, _) = rig.open(Spec { seed_only: true, ..spec(&temp.0, &meta) }).unwrap();
     // One long piece, then several in a job, the last of them short.
     assert_eq!((rig.check(id, 0, 1), rig.check(id, 1, 2)), (vec![0], vec![1, 2]));
+}
+
+/// What the net thread finds each time that a worker wakes it, while it does these jobs. It goes back to sleep at once.
+fn found_when_woken(jobs: impl Iterator<Item = Job>) -> Vec<usize> {
+    let ((jobs_in, jobs_out), (done_in, done)) = (unbounded(), unbounded());
+    let ((_, checks), (syncs, _syncs)) = (bounded(1), unbounded());
+    jobs.for_each(|job| jobs_in.send(job).unwrap());
+    drop(jobs_in);
+    let bell: Arc<OnceLock<Arc<Wake>>> = Arc::default();
+    let found = Arc::new(Mutex::new(Vec::new()));
+    let (of_bell, of_found) = (bell.clone(), found.clone());
+    let wake = Arc::new(Wake::new(Box::new(move || {
+        locked(&of_found).push(done.try_iter().count());
+        of_bell.get().unwrap().doze();
+    })));
+    bell.set(wake.clone()).ok().unwrap();
+    wake.doze();
+    Worker::new(0, Shared::new(1), jobs_out, checks, done_in, syncs, wake).run();
+    locked(&found).clone()
+}
+
+#[test]
+fn the_net_thread_is_woken_for_answers_and_never_for_nothing() {
+    let torrent = TorrentId::from_bits(1);
+    let found = found_when_woken((0..2 * DISK_BATCH as u64).map(|bytes| Job::Room { torrent, bytes }));
+    assert_eq!(found.iter().sum::<usize>(), 2 * DISK_BATCH, "all answers are heard");
+    assert!(found.iter().all(|count| *count > 0), "woken for nothing: {found:?}");
 }
