@@ -254,6 +254,9 @@ pub const ASKERS_MAX: usize = 3;
 pub const PICK_WALK: u32 = 512;
 /// Partial pieces that a pick looks at for the one that suits best, before any will do.
 pub const PARTIAL_WALK: usize = 64;
+/// In the end-game, a peer with so many requests open is asked for no more of what others were asked for: peers of one
+/// speed would send all that is under way a second time. As blocks come, it may be asked for more.
+pub const ENDGAME_OPEN: usize = 16;
 /// Blocks that a pick of the end-game looks at; one that somebody was asked for counts as 64. About 20 microseconds.
 pub const ENDGAME_WALK: u32 = 4096;
 

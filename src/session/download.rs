@@ -9,7 +9,7 @@ use crate::api::{Action, DiskError, Intake, Job, PeerId, Reason, TorrentId, Verd
 use crate::base::bits::Bitfield;
 use crate::base::buf::Buf;
 use crate::base::time::Time;
-use crate::limits::{REFILL_REST, SNUB_AFTER, STARVED_AT_ONCE};
+use crate::limits::{ENDGAME_OPEN, REFILL_REST, SNUB_AFTER, STARVED_AT_ONCE};
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
 use std::net::SocketAddr;
@@ -164,7 +164,8 @@ impl Session {
         }
         let narrowed = p.narrowed(t, now);
         let has = narrowed.as_ref().map_or(p.pieces(), Pieces::Some);
-        let asker = Asker { peer, from: p.addr, has, rate: p.rate(now) };
+        let copies = ENDGAME_OPEN.saturating_sub(p.asked.len());
+        let asker = Asker { peer, from: p.addr, has, rate: p.rate(now), copies };
         let mut blocks = std::mem::take(&mut self.picked);
         t.picker.pick(&asker, count as usize, now, &mut blocks);
         if blocks.is_empty() {

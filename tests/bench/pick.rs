@@ -54,8 +54,13 @@ fn picks(picker: &mut Picker, peers: &mut [Peer], count: usize) -> (Duration, us
     let (_, spent) = time(|| {
         for peer in peers.iter_mut() {
             let before = peer.requests.len();
-            let asker =
-                Asker { peer: peer.id, from: peer.from, has: Pieces::Some(&peer.has), rate: peer.rate };
+            let asker = Asker {
+                peer: peer.id,
+                from: peer.from,
+                has: Pieces::Some(&peer.has),
+                rate: peer.rate,
+                copies: 16,
+            };
             picker.pick(&asker, count, now, &mut peer.requests);
             served += usize::from(peer.requests.len() > before);
         }

@@ -56,6 +56,7 @@ impl Picker {
         {
             self.take(index, asker, full, now, out);
         }
+        let full = full.min(out.len().saturating_add(asker.copies));
         if out.len() < full && self.is_endgame() {
             self.ask_again(asker, full, now, out);
         }

@@ -46,6 +46,8 @@ pub struct Asker<'a> {
     pub has: Pieces<'a>,
     /// How fast its payload comes, in bytes a second; 0 when that is not known.
     pub rate: u64,
+    /// How many blocks it may be asked for that others were asked for as well (end-game).
+    pub copies: usize,
 }
 
 /// What a block that came is worth.

@@ -35,7 +35,12 @@ fn sorted(mut blocks: Vec<Block>) -> Vec<Block> {
 
 fn pick_of(picker: &mut Picker, peer: u32, has: Pieces<'_>, rate: u64, count: usize) -> Vec<Block> {
     let mut out = Vec::new();
-    picker.pick(&Asker { peer: id(peer), from: from(peer), has, rate }, count, Time(9_000_000), &mut out);
+    picker.pick(
+        &Asker { peer: id(peer), from: from(peer), has, rate, copies: 99 },
+        count,
+        Time(9_000_000),
+        &mut out,
+    );
     out
 }
 
@@ -167,7 +172,7 @@ impl Model {
         let count = 1 + self.rng.index(12);
         let mut out = Vec::new();
         let peer = &self.peers[&n];
-        let asker = Asker { peer: id(n), from: from(n), has: peer.pieces(), rate: peer.rate };
+        let asker = Asker { peer: id(n), from: from(n), has: peer.pieces(), rate: peer.rate, copies: 99 };
         self.picker.pick(&asker, count, self.now, &mut out);
         assert!(out.len() <= count);
         for block in &out {
@@ -476,7 +481,7 @@ fn in_order_the_lagging_head_is_asked_of_a_faster_peer() {
     let head = pick(&mut picker, 1, 10, 2);
     assert_eq!((head[0].piece, head[1].piece), (0, 0));
     let mut out = Vec::new();
-    let mut asker = Asker { peer: id(2), from: from(2), has: Pieces::All, rate: FAST };
+    let mut asker = Asker { peer: id(2), from: from(2), has: Pieces::All, rate: FAST, copies: 99 };
     picker.pick(&asker, 4, Time(9_500_000), &mut out);
     assert_eq!(out.iter().map(|block| block.piece).collect::<Vec<_>>(), [1, 1, 2, 2]);
     out.clear();
@@ -497,6 +502,11 @@ fn the_end_game_asks_the_fast_and_cancels() {
     let all = pick(&mut picker, 1, 1000, 4);
     assert!(picker.is_endgame());
     assert_eq!(pick(&mut picker, 2, 10, 4), [], "too slow to help");
+    let mut few = Vec::new();
+    let slow = Asker { peer: id(9), from: from(9), has: Pieces::All, rate: 600, copies: 1 };
+    picker.pick(&slow, 4, Time(9_000_000), &mut few);
+    assert_eq!(few.len(), 1, "no more copies than it may be asked for");
+    picker.release(id(9), few[0]);
     assert_eq!(sorted(pick(&mut picker, 3, 5000, 4)), all);
     assert_eq!(pick(&mut picker, 4, 9000, 4), [], "not much faster than the second");
     assert_eq!(sorted(pick(&mut picker, 5, 20_000, 4)), all);
