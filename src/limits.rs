@@ -184,8 +184,9 @@ pub const TORRENTS_MAX: usize = 4096;
 /// The most connections that `--max-conn` may ask for.
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// Bytes that may wait for one disk worker before the peers that feed it must wait: enough to keep a worker busy
-/// while the net thread is elsewhere, little enough to stay in the cache until it is hashed.
-pub const LANE_HIGH: u64 = 2 << 20;
+/// while the net thread is elsewhere and for four pieces to grow that are hashed side by side, little enough to stay in
+/// the cache until then.
+pub const LANE_HIGH: u64 = 3 << 20;
 /// Below this the peers in line may go on.
 pub const LANE_LOW: u64 = LANE_HIGH / 2;
 /// The most disk workers.
@@ -269,7 +270,7 @@ const _: () = assert!(UDP_WINDOW_START <= UDP_WINDOW_MAX && UDP_WINDOW_MAX <= UD
 const _: () = assert!(CONNECTIONS_MAX < u16::MAX as usize);
 const _: () = assert!(TORRENTS_MAX < u16::MAX as usize);
 
-/// Blocks that a disk worker takes from its queue at a time, to store neighbours in one call: half of `LANE_HIGH`.
+/// Blocks that a disk worker takes from its queue at a time, to store neighbours in one call: a third of `LANE_HIGH`.
 pub const DISK_BATCH: usize = 64;
 /// Bytes of a piece that are worth a store of their own: a call then costs little beside the copy, and they are still in
 /// the second cache from being hashed.

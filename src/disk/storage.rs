@@ -622,7 +622,8 @@ pub(super) fn reserve(fd: &File, len: u64, prealloc: Prealloc) -> Result<(), Err
     Ok(())
 }
 
-/// Makes a file that is not there, and tells which it is and when that was, without following a symbolic link anywhere below the download folder.
+/// Makes a file that is not there, and tells which it is and when that was, without following a symbolic link anywhere
+/// below the download folder.
 pub(super) fn make_file(
     spec: &Spec,
     file: usize,
