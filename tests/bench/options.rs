@@ -7,7 +7,7 @@ use crate::shared::program::{Args, Common};
 
 pub(crate) const HELP: &str = "\
 Usage: make bench, or: cargo bench --bench clients -- [options]
-  --quick           under two minutes: 256 MiB in memory, 3 rounds, the quickest clients, calls of ptorrent alone
+  --quick           under two minutes: 192 MiB in memory, 3 rounds, the quickest clients, calls of ptorrent alone
   --rounds N        rounds (5)
   --size MIB        length of the file (1024)
   --rows NAME,...   leech-1 leech-8 leech-1-4m leech-8-4m mmap small seed-1 seed-8 check swarm idle
@@ -77,9 +77,9 @@ impl Options {
             }
         };
         or(&mut self.common.rounds, 5, 3);
-        or(&mut self.common.size, 1024, 256);
+        or(&mut self.common.size, 1024, 192);
         or(&mut self.idle, 1000, 100);
-        or(&mut self.seconds, 60, 3);
+        or(&mut self.seconds, 60, 2);
         let words = |text: &str| text.split(',').map(str::to_string).collect();
         if self.quick && self.only.is_empty() {
             self.only = words("ptorrent,other,libtorrent,rqbit");
