@@ -59,7 +59,7 @@ impl Syncer {
             };
             match job {
                 Ok(SyncJob::Soon(Stored(storage))) => self.due.push_back((now() + SYNC_AFTER, storage)),
-                Ok(SyncJob::Close(Stored(storage), lane)) => self.close(&storage, lane),
+                Ok(SyncJob::Close(Stored(storage), lane)) => self.close(storage, lane),
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some((_, storage)) = self.due.pop_front() {
                         storage.sync_asked.store(false, Ordering::Release);
@@ -99,7 +99,7 @@ impl Syncer {
         }
     }
 
-    fn close(&mut self, storage: &Storage, lane: u8) {
+    fn close(&mut self, storage: Arc<Storage>, lane: u8) {
         self.due.retain(|(_, other)| other.torrent != storage.torrent);
         if let Some(journal) = &storage.journal {
             storage.renew();
@@ -108,13 +108,16 @@ impl Syncer {
             // Should we be killed while the medium is slow, nothing is lost.
             journal.fold();
         }
-        if few_unsynced(storage) {
+        if few_unsynced(&storage) {
             let begun = now();
-            self.checkpoint(storage, Rest::Synced, &|| begun.elapsed() < self.patience);
+            self.checkpoint(&storage, Rest::Synced, &|| begun.elapsed() < self.patience);
             self.patience = self.patience.saturating_sub(begun.elapsed());
         }
         storage.release(&mut locked(&self.shared.claims));
-        self.answer(lane, Done::Closed { torrent: storage.torrent });
+        let torrent = storage.torrent;
+        // The record is locked as long as it is there, and who hears of the end may open it again.
+        drop(storage);
+        self.answer(lane, Done::Closed { torrent });
     }
 
     fn answer(&self, lane: u8, done: Done) {

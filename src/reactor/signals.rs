@@ -230,15 +230,24 @@ mod tests {
     #[ignore = "takes signals"]
     fn asking_child() {
         let signals = Signals::install(Hangup::Reopen).unwrap();
+        let mut before = None;
         for round in 0..3 {
             for (signal, wish) in [("-HUP", Wish::Reopen), ("-USR1", Wish::Status)] {
                 (0..=round).for_each(|_| send(signal, std::process::id()));
-                wait(&signals);
-                assert_eq!(signals.next(), Some(wish));
+                // The last of those before may be late, and stands for itself.
+                let told = loop {
+                    wait(&signals);
+                    match signals.next() {
+                        Some(told) if Some(told) != before => break told,
+                        _ => {}
+                    }
+                };
+                assert_eq!(told, wish);
                 // One that came since stands for itself.
                 while let Some(again) = signals.next() {
                     assert_eq!(again, wish);
                 }
+                before = Some(told);
             }
         }
     }
