@@ -320,6 +320,9 @@ impl Session {
             self.leave_roll(torrent, &p.pex, now);
             let Some(t) = self.torrents.get_mut(torrent) else { return };
             t.peers.retain(|other| *other != peer);
+            if p.starved {
+                t.starved.retain(|other| *other != peer);
+            }
             match p.counted_as_seed {
                 true => t.picker.peer_has_all(false),
                 false => t.picker.on_bitfield(&p.has, false),

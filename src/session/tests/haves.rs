@@ -123,6 +123,19 @@ fn a_peer_that_has_nothing_more_for_us_is_of_no_interest_soon() {
 }
 
 #[test]
+fn who_stands_in_line_for_something_to_ask_for_and_leaves_is_forgotten() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let peers = [b.peer(torrent, 1), b.peer(torrent, 2)];
+    for peer in peers {
+        b.s.peers.get_mut(peer).unwrap().starved = true;
+        b.s.torrents.get_mut(torrent).unwrap().starved.push_back(peer);
+    }
+    b.tell(Event::Closed { peer: peers[0], why: Why::Eof });
+    assert_eq!(b.s.torrents.get(torrent).unwrap().starved, [peers[1]]);
+}
+
+#[test]
 fn who_is_far_behind_hears_in_portions() {
     let mut haves = crate::session::haves::Haves::default();
     let peers = [PeerId::from_bits(1), PeerId::from_bits(2)];
