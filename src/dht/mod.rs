@@ -157,8 +157,8 @@ impl Node {
         }
     }
 
-    /// Looks for peers of a torrent now and each 15 minutes (less often with many torrents), and tells others of us if `announce`; asked again, it
-    /// looks at once.
+    /// Looks for peers of a torrent now and each 15 minutes (less often with many torrents), and tells others of us if
+    /// `announce`; asked again, it looks at once.
     pub fn want(&mut self, info_hash: InfoHash, announce: bool, now: Time) {
         let announce = announce || self.wanted.get(&info_hash).is_some_and(|wanted| wanted.announce);
         let hurry = self.wanted.get(&info_hash).map_or([DHT_HURRY; 2], |wanted| wanted.hurry);
