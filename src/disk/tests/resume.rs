@@ -126,6 +126,25 @@ fn after_a_stop_nothing_is_hashed_and_blocks_are_gone_on_with() {
 }
 
 #[test]
+fn the_record_is_free_when_the_end_of_its_torrent_is_told() {
+    use rustix::fs::{FlockOperation, flock};
+    let (case, shared, id) = (Case::new(), Shared::new(1), TorrentId::from_bits(1));
+    open::open(&shared, id, &Arc::new(case.spec())).unwrap();
+    let ((syncs, syncs_out), (done_in, _done)) = (unbounded(), unbounded());
+    let (record, free) = (case.record(), Arc::new(OnceLock::new()));
+    let seen = free.clone();
+    let wake = Arc::new(Wake::new(Box::new(move || {
+        let file = File::open(&record).unwrap();
+        seen.set(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()).unwrap();
+    })));
+    wake.doze();
+    syncs.send(SyncJob::Close(sync::Stored(shared.close(id, 0).unwrap()), 0)).unwrap();
+    drop(syncs);
+    Syncer::new(shared, syncs_out, done_in, wake).run();
+    assert_eq!(free.get(), Some(&true));
+}
+
+#[test]
 fn a_begun_piece_that_is_gone_on_with_and_killed_is_in_doubt() {
     let case = Case::new();
     let big = Case { meta: torrent(&FILES, 4 * BLOCK, 9).0, ..case };
