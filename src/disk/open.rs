@@ -383,6 +383,7 @@ impl<'a> Opening<'a> {
             unknown: (0..=spec.meta.files.len()).map(|_| AtomicBool::new(false)).collect(),
             sync_asked: AtomicBool::new(false),
             promised: self.device.filter(|_| spec.prealloc == Prealloc::Full && !spec.seed_only),
+            in_memory: self.in_memory,
         };
         let (candidates, found, warnings) = (self.candidates, self.found, self.warnings);
         let mut opened = Opened { candidates, found, warnings, ..Opened::default() };

@@ -130,6 +130,8 @@ pub(super) struct Storage {
     pub(super) sync_asked: AtomicBool,
     /// Its space was found to be there, and of some files it is not reserved before they fill: the device.
     pub(super) promised: Option<u64>,
+    /// Whether its files are in memory, where nothing is reserved.
+    pub(super) in_memory: bool,
 }
 
 /// The lock's value, whatever became of a thread that held it: every change under these locks is a single step.
@@ -360,12 +362,17 @@ impl Storage {
             return 0;
         }
         let due = |file: usize| {
-            let stat = self
-                .id(file)
-                .and_then(|_| statat(CWD, self.path(Place::File(file)), AtFlags::SYMLINK_NOFOLLOW).ok());
-            self.spec.meta.files[file]
-                .len
-                .saturating_sub(stat.map_or(0, |stat| (stat.st_blocks as u64).saturating_mul(512)))
+            let len = self.spec.meta.files[file].len;
+            match self.id(file) {
+                None => len,
+                // Reserved, or written in one go since it was made. A look at each would make the start of many
+                // torrents as long as the square of their number.
+                Some(_) if !self.in_memory => 0,
+                Some(_) => {
+                    let stat = statat(CWD, self.path(Place::File(file)), AtFlags::SYMLINK_NOFOLLOW);
+                    len.saturating_sub(stat.map_or(0, |stat| (stat.st_blocks as u64).saturating_mul(512)))
+                }
+            }
         };
         stored(&self.spec).map(due).sum()
     }

@@ -94,6 +94,7 @@ fn spec(dir: &Path, meta: &Metainfo) -> Spec {
 
 /// Workers that run, and the half of the net thread.
 struct Rig {
+    shared: Arc<Shared>,
     lanes: Vec<(Sender<Job>, Sender<Job>)>,
     done: Receiver<(u8, Done)>,
     pool: Pool,
@@ -106,8 +107,8 @@ impl Rig {
         let shared = Shared::new(lanes);
         let (done_in, done) = unbounded();
         let wake = Arc::new(Wake::new(Box::new(|| {})));
-        let mut rig =
-            Rig { lanes: vec![], done, pool: Pool::new(SEND_BUFS).unwrap(), threads: vec![], next: 1 };
+        let pool = Pool::new(SEND_BUFS).unwrap();
+        let mut rig = Rig { shared: shared.clone(), lanes: vec![], done, pool, threads: vec![], next: 1 };
         let (syncs, syncs_out) = unbounded();
         let syncer = Syncer::new(shared.clone(), syncs_out, done_in.clone(), wake.clone());
         rig.threads.push(Builder::new().spawn(|| syncer.run()).unwrap());
@@ -504,6 +505,21 @@ fn a_file_is_made_when_something_is_stored_in_it() {
     let there = |names: [&str; 4]| names.map(|name| temp.0.join("top").join(name).exists());
     let in_memory = rustix::fs::statfs(&temp.0).unwrap().f_type == 0x0102_1994;
     assert_eq!(there(["a", "c", "d", "e"]), [false, false, true, !in_memory]);
+    rig.close(id);
+}
+
+#[test]
+fn space_of_files_that_are_not_made_is_promised_until_they_are() {
+    let (temp, mut rig) = (Temp::new(), Rig::new(1));
+    let (meta, bytes) = torrent(&[("a", BLOCK.into(), false), ("b", 3 * u64::from(BLOCK), false)], BLOCK, 1);
+    let (id, _) = rig.open(spec(&temp.0, &meta)).unwrap();
+    let storage = rig.shared.find(id, 0).unwrap();
+    assert_eq!(storage.still_due(), 4 * u64::from(BLOCK));
+    rig.write_all(id, &meta.layout, &bytes, &blocks_of(&meta.layout, 0));
+    assert_eq!(storage.still_due(), 3 * u64::from(BLOCK));
+    rig.write_all(id, &meta.layout, &bytes, &all_blocks(&meta.layout)[1..]);
+    assert_eq!(storage.still_due(), 0);
+    drop(storage);
     rig.close(id);
 }
 
