@@ -55,6 +55,11 @@ impl Pool {
         self.free.push(buf);
     }
 
+    /// How many blocks are free.
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+
     /// How many blocks are out.
     pub fn out(&self) -> usize {
         self.size - self.free.len()

@@ -49,10 +49,16 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use storage::{Storage, locked};
 use sync::Stored;
 use window::Windows;
 use write::{Key, closed};
+
+#[expect(clippy::disallowed_methods, reason = "how long blocks are held; nothing of the core depends on it")]
+fn now() -> Instant {
+    Instant::now()
+}
 
 /// What all workers know.
 pub struct Shared {
@@ -137,6 +143,8 @@ pub struct Worker {
     holding: Vec<Key>,
     /// Of these, pieces of which a store is worth it, the eldest first.
     ripe: Vec<Key>,
+    /// When the last block came.
+    last_block: Instant,
     hands: Hands,
     check: Option<Check>,
 }
@@ -182,6 +190,7 @@ impl Worker {
             held_bytes,
             holding,
             ripe,
+            last_block: now(),
             hands,
             check,
         }
@@ -197,6 +206,7 @@ impl Worker {
             let idle = batch.is_empty();
             if !idle {
                 self.serve(batch);
+                self.settle_overdue();
                 self.ring();
             } else if over {
                 break;
@@ -297,8 +307,19 @@ impl Worker {
         true
     }
 
+    /// Stores all that is held once no block came for a while, however many other jobs come: a peer that requests
+    /// blocks without end must not keep the pieces of others from being verified.
+    fn settle_overdue(&mut self) {
+        if !self.holding.is_empty() && now().saturating_duration_since(self.last_block) >= HOLD_REST {
+            self.settle_all();
+        }
+    }
+
     /// Does urgent jobs in their order; writes are held, and done together.
     fn serve(&mut self, batch: Vec<Job>) {
+        if batch.iter().any(|job| matches!(job, Job::Write { .. })) {
+            self.last_block = now();
+        }
         for job in batch {
             if let Job::Write { torrent, block, buf } = job {
                 self.hold(torrent, Held { block, buf });

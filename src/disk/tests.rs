@@ -1,6 +1,7 @@
 //! The workers from outside: real threads, real files, against a model in memory.
 
 mod due;
+mod holding;
 mod resume;
 
 use super::*;

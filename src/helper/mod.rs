@@ -186,7 +186,10 @@ impl Shared {
             // Others will come to it; where there is none, the calls fail.
             Err(error) if state.threads.iter().all(|taken| !taken) => {
                 let why = format!("cannot start a thread: {error}");
-                for job in std::mem::take(&mut state.queue) {
+                // The net thread may be the one that is here, so this must not wait for room.
+                while !self.replies.is_full()
+                    && let Some(job) = state.queue.pop_front()
+                {
                     self.reply(job.failed(TrackerFailure::Network(why.clone())));
                 }
             }
@@ -195,8 +198,11 @@ impl Shared {
     }
 
     fn reply(&self, reply: Reply) {
-        let full = matches!(self.replies.try_send(reply), Err(TrySendError::Full(_)));
-        debug_assert!(!full, "more calls out than the channel of replies has room for");
+        if let Err(TrySendError::Full(reply)) = self.replies.try_send(reply) {
+            debug_assert!(false, "more calls out than the channel of replies has room for");
+            self.wake.ring();
+            let _ = self.replies.send(reply);
+        }
         self.wake.ring();
     }
 

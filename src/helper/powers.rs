@@ -6,7 +6,7 @@ use crate::api::PeerId;
 use crate::base::wake::Wake;
 use crate::limits::HELPER_IDLE;
 use crate::proto::mse::{Key, Power};
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, TrySendError};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -69,9 +69,15 @@ impl Shared {
 
     fn work(&self) {
         while let Some((peer, power)) = self.next() {
-            // Who asked has gone when this fails.
-            if self.answers.try_send((peer, power.raise())).is_ok() {
-                self.wake.ring();
+            match self.answers.try_send((peer, power.raise())) {
+                Ok(()) => self.wake.ring(),
+                Err(TrySendError::Full(answer)) => {
+                    debug_assert!(false, "more powers out than the channel has room for");
+                    self.wake.ring();
+                    let _ = self.answers.send(answer);
+                    self.wake.ring();
+                }
+                Err(TrySendError::Disconnected(_)) => {}
             }
         }
     }

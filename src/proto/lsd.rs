@@ -107,6 +107,7 @@ pub fn encode(v6: bool, port: u16, cookie: &str, torrents: impl Iterator<Item = 
 
 /// Decodes a datagram and asserts that what comes out can be said again.
 #[doc(hidden)]
+#[expect(clippy::expect_used, reason = "a fuzz entry: a wrong answer is to end it")]
 pub fn fuzz_lsd(data: &[u8]) {
     let Ok(announce) = decode(data) else { return };
     let torrents = || announce.torrents();

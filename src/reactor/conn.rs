@@ -1,6 +1,7 @@
 //! One connection: its socket, the decoder, the block that is coming in and the outbox; and the table of them all.
 
 use super::crypt::Crypt;
+use super::landing::{HEAD, Landing};
 use super::outbox::Outbox;
 use crate::api::PeerId;
 use crate::base::arena::Handle;
@@ -11,9 +12,6 @@ use crate::proto::layout::Block;
 use crate::proto::wire::{Decoder, Error, Fate, Handshake, Message, Payload, Step};
 use std::io::{self, IoSliceMut, Read};
 use std::net::{SocketAddr, TcpStream};
-
-/// The bytes before the payload of a piece: length, type, piece, begin (BEP 3).
-pub(super) const HEAD: usize = 13;
 
 /// What a connection brings.
 #[derive(Debug)]
@@ -43,35 +41,14 @@ pub(super) struct Got {
     pub(super) short: bool,
 }
 
-/// Where a read lands that goes beyond the block that is coming in: whoever sends blocks sends one after the other, so
-/// there is a header and a whole block, again and again, and each is read to a buffer of its own. Nothing relies on that:
-/// what lies there is decoded like any other bytes, and what turns out to lie elsewhere is copied.
-#[derive(Default)]
-pub(super) struct Landing {
-    /// For the headers, or for all that comes from who sends no blocks just now.
-    pub(super) scratch: Vec<u8>,
-    /// For the blocks, while a connection reads that sends some.
-    pub(super) bufs: Vec<Buf>,
-}
-
-impl Landing {
-    /// A landing without buffers for blocks.
-    pub(super) fn new() -> Landing {
-        Landing { scratch: vec![0; limits::SCRATCH], bufs: Vec::with_capacity(limits::LOOK_AHEAD) }
-    }
-
-    /// Takes buffers for `count` blocks that may come next, and leaves as many: what is let in takes others first.
-    pub(super) fn supply(&mut self, count: usize, pool: &mut Pool) {
-        self.clear(pool);
-        let free = pool.size() - pool.out();
-        let count = count.min(limits::LOOK_AHEAD).min(free.saturating_sub(1) / 2);
-        self.bufs.extend((0..count).map_while(|_| pool.take()));
-    }
-
-    /// Gives them back.
-    pub(super) fn clear(&mut self, pool: &mut Pool) {
-        self.bufs.drain(..).for_each(|buf| pool.put(buf));
-    }
+/// What [`Conn::adopt`] did.
+pub(super) enum Adopted {
+    /// The bytes are something else, and are still to be decoded.
+    Nothing,
+    /// They are the start of a block.
+    Part,
+    /// They are a whole block.
+    Whole(Block, Buf),
 }
 
 /// One connection.
@@ -90,6 +67,8 @@ pub(super) struct Conn {
     pub(super) dirty: bool,
     /// It waits for the disk: nothing is read.
     pub(super) waiting: bool,
+    /// The block that it waits with is let in, and gets the next free buffer.
+    pub(super) admitted: bool,
     /// There is a deadline for its outbox to move.
     pub(super) watched: bool,
     /// When the outbox last moved, or began to fill.
@@ -121,6 +100,7 @@ impl Conn {
             blocked: false,
             dirty: false,
             waiting: false,
+            admitted: false,
             watched: false,
             moved: Time::ZERO,
             interest: (!connecting, connecting),
@@ -209,10 +189,9 @@ impl Conn {
             let (at, end) = (payload.filled as usize, payload.block.len as usize);
             (slices[0], used, left) = (IoSliceMut::new(&mut buf.space()[at..end]), 1, end - at);
         }
-        let spread = !landing.bufs.is_empty();
+        let spread = landing.expected() > 0;
         if spread {
-            let heads = landing.scratch.chunks_exact_mut(HEAD);
-            for (head, buf) in heads.zip(&mut landing.bufs) {
+            for (head, buf) in landing.places() {
                 (slices[used], slices[used + 1]) = (IoSliceMut::new(head), IoSliceMut::new(buf.space()));
                 used += 2;
                 room += HEAD + BLOCK as usize;
@@ -228,15 +207,15 @@ impl Conn {
         Ok(Got { bytes: n, beyond: n.saturating_sub(left), spread, block, short: n < left + room })
     }
 
-    /// The `n` bytes that come next lie at the start of `buf`. If they are the start of the block that is coming in, or all
-    /// of it, `buf` takes the place of its buffer, which is given back, with the block when that is whole; else `buf` is.
-    pub(super) fn adopt(&mut self, mut buf: Buf, n: usize) -> Result<(Buf, Option<(Block, Buf)>), Buf> {
+    /// The `n` bytes that come next lie at the start of `landed`. If they are the start of the block that is coming in,
+    /// or all of it, the two buffers change places.
+    pub(super) fn adopt(&mut self, landed: &mut Buf, n: usize) -> Adopted {
         match self.coming() {
             Some((payload, own)) if payload.filled == 0 && n <= payload.block.len as usize => {
-                std::mem::swap(own, &mut buf);
-                Ok((buf, self.advance(n)))
+                std::mem::swap(own, landed);
+                self.advance(n).map_or(Adopted::Part, |(block, buf)| Adopted::Whole(block, buf))
             }
-            _ => Err(buf),
+            _ => Adopted::Nothing,
         }
     }
 
@@ -255,11 +234,11 @@ impl Conn {
             let at = payload.filled as usize;
             self.crypt.decrypt(&mut buf.space()[at..at + within]);
         }
-        if landing.bufs.is_empty() {
+        if landing.expected() == 0 {
             return self.crypt.decrypt(&mut landing.scratch[..n - within]);
         }
         let mut beyond = n - within;
-        for (head, buf) in landing.scratch.chunks_exact_mut(HEAD).zip(&mut landing.bufs) {
+        for (head, buf) in landing.places() {
             for part in [head, buf.space()] {
                 let now = beyond.min(part.len());
                 self.crypt.decrypt(&mut part[..now]);
@@ -352,9 +331,7 @@ mod tests {
         let mut found = Vec::new();
         let name = |block: Block, buf: &Buf| format!("{block:?} {:?}", buf.filled(block.len));
         while upto > 0 {
-            if conn.is_streaming() {
-                landing.supply(ahead, pool);
-            }
+            landing.expect_blocks(if conn.is_streaming() { ahead } else { 0 });
             let got = conn.read(landing, usize::MAX).unwrap();
             upto -= got.bytes;
             if let Some((block, buf)) = got.block {
@@ -380,23 +357,18 @@ mod tests {
                 continue;
             }
             let mut left = got.beyond;
-            for (head, buf) in landing.scratch.chunks(HEAD).zip(landing.bufs.drain(..)) {
+            for (head, buf) in landing.places() {
                 let in_head = left.min(HEAD);
                 let in_buf = (left - in_head).min(BLOCK as usize);
                 left -= in_head + in_buf;
                 digest(conn, pool, &mut found, &head[..in_head]);
                 match conn.adopt(buf, in_buf) {
-                    Ok((spare, whole)) => {
-                        pool.put(spare);
-                        if let Some((block, buf)) = whole {
-                            found.push(name(block, &buf));
-                            pool.put(buf);
-                        }
-                    }
-                    Err(buf) => {
-                        digest(conn, pool, &mut found, buf.filled(in_buf as u32));
+                    Adopted::Whole(block, buf) => {
+                        found.push(name(block, &buf));
                         pool.put(buf);
                     }
+                    Adopted::Part => {}
+                    Adopted::Nothing => digest(conn, pool, &mut found, buf.filled(in_buf as u32)),
                 }
             }
             assert_eq!(left, 0);
@@ -434,14 +406,13 @@ mod tests {
             let (mut conn, mut there) = pair();
             let mut rng = Rng::new([seed; 32]);
             let (mut rest, mut found) = (&stream[..], Vec::new());
-            let mut landing = Landing { scratch: vec![0; room], bufs: Vec::new() };
+            let mut landing = Landing::with(room, 5).unwrap();
             while !rest.is_empty() {
                 let (part, tail) = rest.split_at(rest.len().min(1 + rng.index(most)));
                 there.write_all(part).unwrap();
                 found.extend(run(&mut conn, &mut pool, &mut landing, ahead, part.len()));
                 rest = tail;
             }
-            landing.clear(&mut pool);
             assert_eq!(found.len(), 1 + 20 + 10 + 6 + 1);
             assert!(*expected.get_or_insert(found.clone()) == found);
             assert_eq!(pool.out(), 0);
@@ -480,7 +451,7 @@ mod tests {
         let mut pool = Pool::new(2).unwrap();
         let (mut conn, mut there) = pair();
         there.write_all(&stream[..500]).unwrap();
-        run(&mut conn, &mut pool, &mut Landing { scratch: vec![0; 4096], bufs: Vec::new() }, 0, 500);
+        run(&mut conn, &mut pool, &mut Landing::with(4096, 0).unwrap(), 0, 500);
         conn.outbox.push_block(Block { piece: 0, begin: 0, len: 10 }, pool.take().unwrap());
         assert_eq!(pool.out(), 2);
         conn.close(&mut pool);

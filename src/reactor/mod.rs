@@ -5,6 +5,8 @@
 
 mod conn;
 mod crypt;
+mod deferred;
+mod landing;
 mod lsd;
 mod outbox;
 pub mod serve;
@@ -33,8 +35,10 @@ use crate::session::Session;
 use crate::sys::guard;
 use crate::sys::multicast::Group;
 use crate::sys::socket::Route;
-use conn::{Conns, Landing};
+use conn::Conns;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use deferred::{Deferred, Worker};
+use landing::Landing;
 use signals::Wish;
 use sockets::{Key, Ready};
 use std::cmp::Reverse;
@@ -69,8 +73,8 @@ pub struct Links {
     pub raise: Box<dyn FnMut(PeerId, Power) + Send>,
     /// From it.
     pub powers: Receiver<(PeerId, mse::Key)>,
-    /// To the threads of web seeds, each by its number. It must not block.
-    pub web: Box<dyn FnMut(u8, WebOrder) + Send>,
+    /// To the threads of web seeds, each by its number. It must not block; an order that finds no room comes back.
+    pub web: Box<dyn FnMut(u8, WebOrder) -> Result<(), WebOrder> + Send>,
     /// From these.
     pub said: Receiver<(u8, WebSaid)>,
     /// From the program.
@@ -122,6 +126,10 @@ pub struct Reactor {
     signals: Option<Signals>,
     pool: Pool,
     links: Links,
+    /// The disk workers.
+    workers: Vec<Worker>,
+    /// What waits for buffers.
+    deferred: VecDeque<Deferred>,
     conns: Conns,
     /// Where bytes of all connections are read to that have no better place.
     landing: Landing,
@@ -149,9 +157,9 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    /// A reactor that has not begun. An error is of the poller.
+    /// A reactor that has not begun. An error is of the poller, or there is no memory.
     #[expect(clippy::disallowed_methods, reason = "the start of all time")]
-    pub fn new(setup: Setup) -> io::Result<Reactor> {
+    pub fn new(mut setup: Setup) -> io::Result<Reactor> {
         let mut notes = VecDeque::new();
         for (at, listener) in setup.listeners.iter().enumerate() {
             setup.poll.add(listener.as_fd(), Key::Listener(at), (true, false))?;
@@ -178,9 +186,11 @@ impl Reactor {
             groups: setup.groups,
             signals: setup.signals,
             pool: setup.pool,
+            workers: setup.links.lanes.drain(..).map(Worker::new).collect(),
             links: setup.links,
+            deferred: VecDeque::new(),
             conns: Conns::default(),
-            landing: Landing::new(),
+            landing: Landing::new()?,
             ready: Vec::new(),
             dirty: Vec::new(),
             resumed: Vec::new(),
@@ -217,6 +227,7 @@ impl Reactor {
         }
         self.end_stalls();
         self.flush();
+        self.retry_deferred();
         self.report();
         debug_assert!(self.came <= limits::TURN_BYTES + limits::READY_MAX * 2 * BLOCK as usize);
         Ok(())
@@ -368,43 +379,23 @@ impl Reactor {
             Action::Close { peer, why } => self.drop_peer(peer, why),
             Action::Job { lane, job } => self.give(lane, job),
             Action::Read { lane, torrent, peer, blocks } => {
-                #[expect(
-                    clippy::expect_used,
-                    reason = "our own count: the pool holds what the session may ask for"
-                )]
-                let with_buf = |block| (block, self.pool.take().expect("a buffer for each read"));
-                let blocks = blocks.into_iter().map(with_buf).collect();
-                self.give(lane, Job::Read { torrent, peer, blocks });
+                self.act_with_buffers(Deferred::Read { lane, torrent, peer, blocks });
             }
             Action::Datagram { to, data } => self.send_datagram(to, &data),
             Action::Lsd { v6, data } => self.announce_locally(v6, &data),
             Action::Call(call) => (self.links.call)(*call),
-            Action::Web { slot, order } => (self.links.web)(slot, order),
-            Action::Lend { slot, count } => self.lend(slot, count),
+            Action::Web { slot, order } => self.act_with_buffers(Deferred::Web { slot, order }),
+            Action::Lend { slot, count } => self.act_with_buffers(Deferred::Lend { slot, count }),
             Action::Release(buf) => self.pool.put(buf),
             Action::Exit => self.ending = true,
         }
     }
 
-    /// Lends buffers to a thread of web seeds.
-    fn lend(&mut self, slot: u8, count: u32) {
-        for _ in 0..count {
-            #[expect(
-                clippy::expect_used,
-                reason = "our own count: the pool holds what the session may let in"
-            )]
-            let buf = self.pool.take().expect("a buffer for each block that is let in");
-            (self.links.web)(slot, WebOrder::Lend(buf));
-        }
-    }
-
     /// Hands a job to a disk worker.
     fn give(&mut self, lane: u8, job: Job) {
-        let to = &self.links.lanes[usize::from(lane)];
-        let channel = if matches!(job, Job::Check { .. }) { &to.checks } else { &to.urgent };
-        if let Err(error) = channel.try_send(job) {
-            // There is room for all that can be outstanding, and workers end after us.
-            panic!("worker {lane} cannot be given a job: {error}");
+        match self.workers.get_mut(usize::from(lane)) {
+            Some(worker) => worker.give(job),
+            None => debug_assert!(false, "a job for worker {lane}, which is none"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The turn, over real sockets, against a session that answers as each test says.
 
 mod crypt;
+mod deferred;
 
 use super::*;
 use crate::api::{Encryption, Intake, TorrentId};
@@ -156,7 +157,7 @@ fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer)
         replies: replies_rx,
         raise,
         powers,
-        web: Box::new(|_, _| {}),
+        web: Box::new(|_, _| Ok(())),
         said: crossbeam_channel::never(),
         commands: commands_rx,
         reports: reports_tx,

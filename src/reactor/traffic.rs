@@ -1,8 +1,10 @@
 //! Connections from their start to their end, and the bytes in between.
 
 use super::Reactor;
-use super::conn::{Conn, Found, HEAD, Landing};
+use super::conn::{Adopted, Conn, Found};
 use super::crypt::Crypt;
+use super::deferred::Deferred;
+use super::landing::{HEAD, Landing};
 use super::outbox::Outbox;
 use super::sockets::{Accepted, Key, Ready};
 use crate::api::{Event, Intake, PeerId, Why};
@@ -170,10 +172,7 @@ impl Reactor {
             };
             let small = self.waiting > 0 || blocks == Some(0);
             let ahead = if small { limits::SCRATCH_SMALL } else { limits::SCRATCH };
-            match blocks.unwrap_or(0) {
-                0 => landing.clear(&mut self.pool),
-                blocks => landing.supply(blocks, &mut self.pool),
-            }
+            landing.expect_blocks(blocks.unwrap_or(0));
             let shaking = conn.crypt.is_shaking();
             let got = match conn.read(&mut landing, ahead.min(left)) {
                 Ok(got) => got,
@@ -207,7 +206,6 @@ impl Reactor {
                 break;
             }
         }
-        landing.clear(&mut self.pool);
         self.landing = landing;
     }
 
@@ -220,24 +218,17 @@ impl Reactor {
             left -= n;
             n
         };
-        for (head, buf) in landing.scratch.chunks_exact(HEAD).zip(landing.bufs.drain(..)) {
+        for (head, buf) in landing.places() {
             let (in_head, in_buf) = (next(HEAD), next(BLOCK as usize));
             goes_on = self.digest_or_keep(id, &head[..in_head], goes_on);
             let adopted = match self.conns.get_mut(id) {
                 Some(conn) if goes_on && in_buf > 0 => conn.adopt(buf, in_buf),
-                _ => Err(buf),
+                _ => Adopted::Nothing,
             };
             match adopted {
-                Ok((spare, whole)) => {
-                    self.pool.put(spare);
-                    if let Some((block, buf)) = whole {
-                        self.tell(Event::Block { peer: id, block, buf });
-                    }
-                }
-                Err(buf) => {
-                    goes_on = self.digest_or_keep(id, buf.filled(in_buf as u32), goes_on);
-                    self.pool.put(buf);
-                }
+                Adopted::Whole(block, buf) => self.tell(Event::Block { peer: id, block, buf }),
+                Adopted::Part => {}
+                Adopted::Nothing => goes_on = self.digest_or_keep(id, buf.filled(in_buf as u32), goes_on),
             }
         }
         goes_on && self.conns.get_mut(id).is_some()
@@ -280,27 +271,34 @@ impl Reactor {
     /// Asks the session where the payload that is next goes. False: the connection is gone, or has to wait and keeps
     /// `rest`.
     fn admit(&mut self, id: PeerId, block: Block, rest: &[u8]) -> bool {
-        let intake = self.session.intake(id, block, self.now);
+        let admitted = self.conns.get_mut(id).is_some_and(|conn| std::mem::take(&mut conn.admitted));
+        let intake = if admitted { Intake::Take } else { self.session.intake(id, block, self.now) };
+        let mut waits = intake == Intake::Wait;
         match (self.conns.get_mut(id), intake) {
-            (None, _) => {}
+            (None, _) | (_, Intake::Wait) => {}
             (Some(conn), Intake::Skip) => conn.skip(),
             (Some(conn), Intake::Take) => match self.pool.take() {
                 Some(buf) => conn.take(buf),
                 None => {
-                    debug_assert!(false, "the session let in more blocks than the pool has");
-                    log::error!("{id} no buffer is left");
-                    self.drop_peer(id, Why::Io(io::ErrorKind::OutOfMemory));
-                    self.lost.push_back((id, Why::Io(io::ErrorKind::OutOfMemory)));
+                    (conn.admitted, waits) = (true, true);
+                    self.act_with_buffers(Deferred::Block(id));
                 }
             },
-            (Some(conn), Intake::Wait) => {
-                conn.wait(rest);
-                self.waiting += 1;
-                self.heed(id);
-            }
+        }
+        if waits {
+            self.hold(id, rest);
         }
         self.carry_out();
-        intake != Intake::Wait && self.conns.get_mut(id).is_some()
+        !waits && self.conns.get_mut(id).is_some()
+    }
+
+    /// Has a connection wait with the block whose header was read; `rest` was read after that.
+    fn hold(&mut self, id: PeerId, rest: &[u8]) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.wait(rest);
+            self.waiting += 1;
+            self.heed(id);
+        }
     }
 
     /// Those that waited and may go on ask again, and first use up what they kept. A later wish to go on comes next turn.

@@ -279,10 +279,9 @@ impl Session {
 
     pub(super) fn on_block(&mut self, peer: PeerId, block: Block, buf: Buf, now: Time) {
         let Some((t, p)) = self.swarm(peer) else { return self.actions.push_back(Action::Release(buf)) };
-        let Some(Incoming { lane, .. }) = p.incoming.take() else {
+        let (Some(torrent), Some(Incoming { lane, .. })) = (p.torrent, p.incoming.take()) else {
             return self.actions.push_back(Action::Release(buf));
         };
-        let torrent = p.torrent.unwrap_or_else(|| unreachable!("an open peer has a torrent"));
         let len = u64::from(block.len);
         (p.heard, p.block_at, p.active, p.snubbed) = (now, now, now, false);
         p.settle(block);

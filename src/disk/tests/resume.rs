@@ -138,7 +138,7 @@ fn the_record_is_free_when_the_end_of_its_torrent_is_told() {
         seen.set(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()).unwrap();
     })));
     wake.doze();
-    syncs.send(SyncJob::Close(sync::Stored(shared.close(id, 0).unwrap()), 0)).unwrap();
+    syncs.send(SyncJob::Close(Stored(shared.close(id, 0).unwrap()), 0)).unwrap();
     drop(syncs);
     Syncer::new(shared, syncs_out, done_in, wake).run();
     assert_eq!(free.get(), Some(&true));

@@ -38,20 +38,25 @@ impl Web {
         Web { route, said, wake, threads: [const { None }; WEB_FETCHES] }
     }
 
-    /// Tells a thread something. Never blocks.
-    pub fn order(&mut self, slot: u8, order: WebOrder) {
-        let Some(place) = self.threads.get_mut(usize::from(slot)) else { return };
+    /// Tells a thread something. Never blocks: an order that finds no room comes back.
+    pub fn order(&mut self, slot: u8, order: WebOrder) -> Result<(), WebOrder> {
+        let Some(place) = self.threads.get_mut(usize::from(slot)) else { return Err(order) };
         if place.is_none() {
             let (orders, heard) = bounded(ORDERS_MAX);
             let thread = Thread::new(slot, self.route.clone(), heard, self.said.clone(), self.wake.clone());
             let name = format!("ptorrent-web-{slot}");
             match thread::Builder::new().name(name).stack_size(STACK).spawn(move || thread.run()) {
                 Ok(_) => *place = Some(orders),
-                Err(error) => return self.refuse(slot, order, &error),
+                Err(error) => {
+                    self.refuse(slot, order, &error);
+                    return Ok(());
+                }
             }
         }
-        let full = place.as_ref().is_some_and(|orders| orders.try_send(order).is_err());
-        debug_assert!(!full, "more orders out than the channel has room for");
+        match place {
+            Some(orders) => orders.try_send(order).map_err(TrySendError::into_inner),
+            None => Err(order),
+        }
     }
 
     /// There is no thread: what it would say.
@@ -63,7 +68,8 @@ impl Web {
             WebOrder::Lend(buf) => WebSaid::Back(buf),
             WebOrder::Stop => WebSaid::Stopped,
         };
-        let full = self.said.try_send((slot, said)).is_err();
+        // The net thread is the one that would take it, so this must not wait; there is room.
+        let full = matches!(self.said.try_send((slot, said)), Err(TrySendError::Full(_)));
         debug_assert!(!full, "more said than the channel has room for");
         self.wake.ring();
     }
@@ -250,8 +256,11 @@ impl Thread {
 
     /// Says something for which the bell is rung later.
     fn whisper(&self, said: WebSaid) {
-        let full = matches!(self.said.try_send((self.slot, said)), Err(TrySendError::Full(_)));
-        debug_assert!(!full, "more said than the channel has room for");
+        if let Err(TrySendError::Full(said)) = self.said.try_send((self.slot, said)) {
+            debug_assert!(false, "more said than the channel has room for");
+            self.wake.ring();
+            let _ = self.said.send(said);
+        }
     }
 
     /// So many bytes are in the buffers: what is whole goes out.

@@ -23,13 +23,13 @@ impl Rig {
     }
 
     fn get(&mut self, blocks: Vec<Block>, parts: Vec<WebPart>) {
-        self.web.order(0, WebOrder::Get(Box::new(WebGet { blocks, parts })));
+        self.web.order(0, WebOrder::Get(Box::new(WebGet { blocks, parts }))).unwrap();
     }
 
     fn lend(&mut self, count: usize) {
         for _ in 0..count {
             let buf = self.pool.take().unwrap();
-            self.web.order(0, WebOrder::Lend(buf));
+            self.web.order(0, WebOrder::Lend(buf)).unwrap();
         }
     }
 
@@ -67,7 +67,7 @@ impl Rig {
     /// Tells it to stop; every buffer must be home by then. What came before is dropped.
     #[track_caller]
     fn stop(&mut self) {
-        self.web.order(0, WebOrder::Stop);
+        self.web.order(0, WebOrder::Stop).unwrap();
         loop {
             match self.hear() {
                 WebSaid::Back(buf) | WebSaid::Block(_, buf) => self.pool.put(buf),

@@ -104,6 +104,7 @@ pub fn encode(added: &[Added], dropped: &[SocketAddr]) -> Vec<u8> {
 
 /// Decodes `data` and asserts that what comes out can be called and survives the wire.
 #[doc(hidden)]
+#[expect(clippy::expect_used, reason = "a fuzz entry: a wrong answer is to end it")]
 pub fn fuzz_pex(data: &[u8]) {
     let Ok(pex) = Pex::decode(data) else { return };
     let (added, dropped): (Vec<_>, Vec<_>) =

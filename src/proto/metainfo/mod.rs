@@ -298,6 +298,7 @@ fn info_of(torrent: &[u8], info_hash: InfoHash) -> Option<Value<'_>> {
 
 /// Fuzz entry: reads `data` as a .torrent file and asserts that what comes out is consistent and safe.
 #[doc(hidden)]
+#[expect(clippy::expect_used, reason = "a fuzz entry: a wrong answer is to end it")]
 pub fn fuzz_metainfo(data: &[u8]) {
     let Ok(torrent) = Metainfo::parse(data) else { return };
     assert_consistent(&torrent);
@@ -306,6 +307,7 @@ pub fn fuzz_metainfo(data: &[u8]) {
     assert_consistent(&Metainfo::from_info(&info).expect("the info dictionary reads alone"));
 }
 
+#[expect(clippy::expect_used, reason = "a fuzz entry: a wrong answer is to end it")]
 fn assert_consistent(torrent: &Metainfo) {
     let (layout, files) = (&torrent.layout, &torrent.files);
     assert_eq!(torrent.info_hash, InfoHash::of(&torrent.info));

@@ -196,7 +196,7 @@ impl Picker {
             rarest.or_else(|| self.bands.random(has, true, accept))
         };
         let piece = piece.filter(|piece| self.has_room(*piece))?;
-        Some(self.begin(piece))
+        self.begin(piece)
     }
 
     /// The piece after the one that the peer is at, if it has it and nobody has begun it.

@@ -158,7 +158,7 @@ impl Picker {
         if !some || !matches!(self.bands.place(piece), Place::Band(_)) || !self.has_room(piece) {
             return;
         }
-        let index = self.begin(piece);
+        let Some(index) = self.begin(piece) else { return };
         let nobody = PeerId::from_bits(u32::MAX);
         blocks.iter().for_each(|at| self.partials.receive(index, at, nobody, DISK, &mut []));
     }
@@ -290,9 +290,10 @@ impl Picker {
             return if here { Arrival::Duplicate } else { Arrival::Unwanted };
         }
         let index = match self.bands.place(block.piece) {
-            Place::Partial(index) => index,
+            Place::Partial(index) => Some(index),
             _ => self.begin(block.piece),
         };
+        let Some(index) = index else { return Arrival::Unwanted };
         let mut cancel = [None; ASKERS_MAX];
         self.partials.receive(index, at, peer, from, &mut cancel);
         Arrival::First { cancel }
@@ -383,15 +384,16 @@ impl Picker {
         self.partials.len() < PARTIAL_PIECES_MAX && blocks <= PARTIAL_BLOCKS_MAX
     }
 
-    /// Makes a piece of the bands a partial one.
-    fn begin(&mut self, piece: u32) -> u32 {
+    /// Makes a piece of the bands a partial one. None: it is in none.
+    fn begin(&mut self, piece: u32) -> Option<u32> {
         let Place::Band(at) = self.bands.place(piece) else {
-            unreachable!("only pieces of the bands are begun")
+            debug_assert!(false, "only pieces of the bands are begun");
+            return None;
         };
         let count = self.bands.remove(at);
         let index = self.partials.begin(piece, self.layout.blocks(piece), count);
         self.bands.set_partial(piece, Some(index));
-        index
+        Some(index)
     }
 
     /// A partial piece is one no more.
