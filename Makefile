@@ -12,7 +12,7 @@ debug: ## build with assertions and debug information
 release: ## build the binary that make install installs
 	$(CARGO) build --release
 
-minimal: ## build without HTTPS trackers: fewer crates, half the size
+minimal: ## build without HTTPS: fewer crates, half the size
 	$(CARGO) build --release --no-default-features
 
 test: ## run all tests that need no other program
@@ -23,7 +23,7 @@ check: ## formatting, lints and tests of both builds, and who imports whom: what
 	$(CARGO) clippy --all-targets --test interop -- -D warnings
 	$(CARGO) clippy --no-default-features --all-targets --test interop -- -D warnings
 	$(CARGO) test --no-default-features
-	$(CARGO) test --test tracker_http
+	$(CARGO) test --test tracker_http --test https
 
 sim: ## replay the simulator with one seed: make sim SEED=n
 	SEED=$(SEED) $(CARGO) test --no-default-features --test sim -- --nocapture

@@ -13,6 +13,7 @@ use crate::disk::{Shared, Syncer, Worker, keep, kept, sweep};
 use crate::helper;
 pub use crate::helper::scrape::{Question, Said};
 pub use crate::helper::torrent::Got;
+pub use crate::helper::{Client, Roots};
 use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::proto::metainfo::Metainfo;
@@ -36,6 +37,8 @@ use std::thread::{self, JoinHandle};
 pub struct Options {
     /// Addresses and device of every socket.
     pub route: Route,
+    /// Whom HTTPS trusts.
+    pub roots: Roots,
     /// Ports to listen on, the first free one; 0 is one of the kernel's choice.
     pub ports: RangeInclusive<u16>,
     /// Connections in all.
@@ -196,9 +199,10 @@ impl Engine {
         let (done_tx, done) = bounded(sizes.done);
         let (workers, lanes) = start_workers(&sizes, &done_tx, &wake)?;
         let (replies_tx, replies) = bounded(limits::CALLS_OUT);
-        let helpers = helper::Pool::new(options.route.clone(), replies_tx, wake.clone());
+        let client = Client::new(options.route.clone(), options.roots);
+        let helpers = helper::Pool::new(client.clone(), replies_tx, wake.clone());
         let (said_tx, said) = bounded(helper::web::SAID_MAX);
-        let mut web = helper::web::Web::new(options.route.clone(), said_tx, wake.clone());
+        let mut web = helper::web::Web::new(client, said_tx, wake.clone());
         let (commands, commands_rx) = bounded(limits::COMMANDS_MAX);
         let (reports_tx, reports) = bounded(limits::REPORTS_MAX);
         let call = Box::new(move |call| helpers.call(call));
@@ -250,13 +254,13 @@ impl Engine {
 
 /// Asks trackers how swarms stand, without an engine: each answer comes with the number of its question, within
 /// [`limits::SCRAPE_TIMEOUT`] unless a name look-up hangs.
-pub fn scrape(route: Route, questions: Vec<Question>) -> Result<Receiver<(usize, Said)>, Error> {
-    helper::scrape::scrape(route, questions, limits::SCRAPE_TIMEOUT).map_err(cannot("start a thread"))
+pub fn scrape(client: &Client, questions: Vec<Question>) -> Result<Receiver<(usize, Said)>, Error> {
+    helper::scrape::scrape(client, questions, limits::SCRAPE_TIMEOUT).map_err(cannot("start a thread"))
 }
 
 /// Gets a .torrent from its URL, without an engine: within [`limits::TORRENT_URL_TIMEOUT`], unless a name look-up hangs.
-pub fn download(route: Route, url: Url) -> Result<Receiver<Got>, Error> {
-    helper::torrent::download(route, url, limits::TORRENT_URL_TIMEOUT).map_err(cannot("start a thread"))
+pub fn download(client: Client, url: Url) -> Result<Receiver<Got>, Error> {
+    helper::torrent::download(client, url, limits::TORRENT_URL_TIMEOUT).map_err(cannot("start a thread"))
 }
 
 /// The result of a thread; its panic, if it had one, is ours.

@@ -120,6 +120,8 @@ pub const HTTP_HEAD_MAX: usize = 16 << 10;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// The longest line between two chunks of an HTTP body: a length and extensions that nobody sends.
 pub const HTTP_CHUNK_LINE_MAX: usize = 256;
+/// The most that is read of a file of trusted certificates: systems have 200 KiB.
+pub const CERTIFICATES_MAX: u64 = 4 << 20;
 /// The longest words of a tracker that are shown: a few lines of a terminal.
 pub const TRACKER_TEXT_MAX: usize = 400;
 /// The longest `tracker id` that is sent back: it becomes part of a URL, three bytes each.

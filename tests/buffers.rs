@@ -15,7 +15,7 @@ use common::{Folder, noise};
 use ptorrent::api::{Command, Encryption, Report, Spec, State};
 use ptorrent::base::buf::BLOCK;
 use ptorrent::base::rng::Rng;
-use ptorrent::engine::{Engine, Options};
+use ptorrent::engine::{Engine, Options, Roots};
 use ptorrent::proto::metainfo::Metainfo;
 use ptorrent::proto::metainfo::build::{Content, Plan, build};
 use ptorrent::proto::tracker::url::Url;
@@ -37,6 +37,7 @@ const LEN: usize = 6 << 20;
 fn options() -> Options {
     Options {
         route: Route { v4: Some(Ipv4Addr::LOCALHOST), ..Route::default() },
+        roots: Roots::Usual,
         ports: 0..=0,
         max_conn: 50,
         max_upload: PEERS,

@@ -4,6 +4,7 @@ mod common;
 
 use common::{Folder, noise};
 use ptorrent::cli::{Env, run};
+use ptorrent::engine::Roots;
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
@@ -58,6 +59,7 @@ fn call(dir: &Path, args: Vec<OsString>, out: &mut dyn Write, err: &mut dyn Writ
         columns: None,
         takes_signals: false,
         rust_log: None,
+        roots: Roots::Usual,
         state_dir: Some(dir.join("state")),
         config: Some(dir.join("settings/config")),
         home: Some(dir.join("home")),

@@ -1,7 +1,7 @@
 //! Two engines in one process, over real sockets and files: what one seeds, the other downloads; and both end when told.
 
 use ptorrent::api::{Command, Encryption, Report, Spec, State};
-use ptorrent::engine::{Engine, Options};
+use ptorrent::engine::{Engine, Options, Roots};
 use ptorrent::proto::metainfo::Metainfo;
 use ptorrent::proto::metainfo::build::{Content, Plan, build};
 use ptorrent::sys::socket::Route;
@@ -32,6 +32,7 @@ impl Drop for Folder {
 fn options() -> Options {
     Options {
         route: Route { v4: Some(Ipv4Addr::LOCALHOST), ..Route::default() },
+        roots: Roots::Usual,
         ports: 0..=0,
         max_conn: 50,
         max_upload: 4,

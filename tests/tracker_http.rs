@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 use ptorrent::api::{Call, Reply, TorrentId, TrackerFailure};
 use ptorrent::base::arena::Handle;
 use ptorrent::base::wake::Wake;
-use ptorrent::helper::Pool;
+use ptorrent::helper::{Client, Pool, Roots};
 use ptorrent::limits;
 use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::tracker::url::Url;
@@ -57,7 +57,8 @@ fn says(answer: impl Into<Vec<u8>>) -> u16 {
 
 fn pool(route: Route) -> (Pool, Receiver<Reply>) {
     let (replies, inbox) = bounded(limits::CALLS_OUT);
-    (Pool::new(route, replies, Arc::new(Wake::new(Box::new(|| {})))), inbox)
+    let client = Client::new(route, Roots::Usual);
+    (Pool::new(client, replies, Arc::new(Wake::new(Box::new(|| {})))), inbox)
 }
 
 fn announce_by(route: Route, url: &str, timeout: Duration) -> Result<Response, TrackerFailure> {
@@ -74,7 +75,7 @@ fn announce_by(route: Route, url: &str, timeout: Duration) -> Result<Response, T
         key: 7,
         tracker_id: None,
     };
-    let (torrent, url) = (TorrentId::from_bits(5), Url::parse(url).unwrap());
+    let (torrent, url) = (TorrentId::from_bits(5), Url::parse(url).unwrap().trust());
     pool.call(Call::Announce { torrent, tracker: 9, url, request, timeout });
     let Ok(Reply::Announced { torrent: id, tracker: 9, result }) = inbox.recv_timeout(LONG) else {
         panic!("no answer at all")
@@ -316,102 +317,5 @@ fn a_protocol_that_we_do_not_speak_is_told_at_once() {
     assert!(unsupported("udp://tracker.invalid:80/").contains("not a URL of HTTP"));
     if !cfg!(feature = "https") {
         assert!(unsupported("https://tracker.invalid/").contains("no HTTPS"));
-    }
-}
-
-#[cfg(feature = "https")]
-mod https {
-    use super::*;
-    use std::path::PathBuf;
-    use std::process::{Child, Command, Stdio};
-
-    fn https_to(port: u16, timeout: Duration) -> String {
-        let url = format!("https://user:{SECRET}@127.0.0.1:{port}/{SECRET}/announce?k={SECRET}");
-        announce_by(Route::default(), &url, timeout).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_closed_a_plain_and_a_silent_port_are_told() {
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        assert!(https_to(closed, LONG).contains("refused"));
-        let plain = server(|stream, _| {
-            stream.write_all(&answer("400 Bad", "plain")).ok();
-        });
-        let failure = https_to(plain, Duration::from_secs(5));
-        assert!(failure.starts_with("HTTPS failed") || failure == "no answer in time", "{failure}");
-        let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert_eq!(https_to(deaf.local_addr().unwrap().port(), Duration::from_secs(1)), "no answer in time");
-    }
-
-    #[test]
-    fn what_would_leave_by_another_way_is_refused() {
-        let refused = |route, url: &str| announce_by(route, url, LONG).unwrap_err();
-        let route = Route { v4: Some([127, 0, 0, 2].into()), ..Route::default() };
-        let failure = refused(route, "https://127.0.0.1:9/");
-        assert!(
-            matches!(&failure, TrackerFailure::Unsupported(why) if why.contains("127.0.0.2")),
-            "{failure}"
-        );
-        let route = Route { device: Some("lo".into()), ..Route::default() };
-        assert!(matches!(refused(route, "https://127.0.0.1:9/"), TrackerFailure::Unsupported(_)));
-        assert!(matches!(refused(Route::default(), "https://[::1]:9/"), TrackerFailure::Unsupported(_)));
-    }
-
-    struct Server(Child, PathBuf);
-    impl Drop for Server {
-        fn drop(&mut self) {
-            self.0.kill().ok();
-            self.0.wait().ok();
-            std::fs::remove_dir_all(&self.1).ok();
-        }
-    }
-
-    const SCRIPT: &str = "import http.server, ssl, sys\n\
-        s = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)\n\
-        c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
-        c.load_cert_chain('cert.pem', 'key.pem')\n\
-        s.socket = c.wrap_socket(s.socket, server_side=True)\n\
-        print(s.server_address[1], flush=True)\n\
-        s.serve_forever()\n";
-
-    fn self_signed() -> Option<(Server, u16)> {
-        let dir = std::env::temp_dir().join(format!("ptorrent-tls-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).ok()?;
-        let mut openssl = Command::new("openssl");
-        openssl.args([
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-        ]);
-        openssl.args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"]);
-        openssl.current_dir(&dir).stdout(Stdio::null()).stderr(Stdio::null());
-        if !openssl.status().ok()?.success() {
-            return None;
-        }
-        let mut python = Command::new("python3");
-        python.args(["-c", SCRIPT]).current_dir(&dir).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut server = Server(python.spawn().ok()?, dir);
-        let (mut line, mut byte) = (String::new(), [0]);
-        let out = server.0.stdout.as_mut()?;
-        while out.read(&mut byte).ok()? == 1 && byte[0] != b'\n' {
-            line.push(char::from(byte[0]));
-        }
-        let port = line.trim().parse().ok()?;
-        Some((server, port))
-    }
-
-    #[test]
-    fn a_certificate_that_nobody_vouches_for_is_refused() {
-        let Some((_server, port)) = self_signed() else {
-            return eprintln!("skipped: no openssl or python3 here");
-        };
-        let failure = https_to(port, LONG);
-        assert!(failure.starts_with("HTTPS failed") && failure.contains("certificate"), "{failure}");
     }
 }

@@ -7,6 +7,7 @@ use super::options::Common;
 use super::text::width;
 use super::{Env, Error, failed};
 use crate::api::Reason;
+use crate::engine::Roots;
 use crate::proto::metainfo::printable;
 use crate::sys::terminal::{self, Terminal};
 use crossbeam_channel::Receiver;
@@ -48,6 +49,7 @@ pub(crate) struct Console<'c> {
     rust_log: Option<&'c str>,
     takes_signals: bool,
     dir: &'c Path,
+    roots: &'c Roots,
     state_dir: Option<&'c Path>,
     level: LevelFilter,
     log: Source,
@@ -78,6 +80,7 @@ impl<'c> Console<'c> {
             rust_log: env.rust_log.as_deref(),
             takes_signals: env.takes_signals,
             dir: &env.dir,
+            roots: &env.roots,
             state_dir: env.state_dir.as_deref(),
             level: LevelFilter::Warn,
             log: Source::none(),
@@ -152,6 +155,11 @@ impl<'c> Console<'c> {
     /// The state folder, where no option names one.
     pub(crate) fn state_dir(&self) -> Option<PathBuf> {
         self.state_dir.map(Path::to_path_buf)
+    }
+
+    /// Whom HTTPS trusts.
+    pub(crate) fn roots(&self) -> Roots {
+        self.roots.clone()
     }
 
     /// Whether SIGINT and SIGTERM are ours to take.
@@ -353,6 +361,7 @@ pub(crate) mod tests {
             columns: None,
             takes_signals: false,
             rust_log: None,
+            roots: Roots::Usual,
             state_dir: None,
             config: None,
             home: None,

@@ -90,6 +90,7 @@ pub(crate) fn run(options: &DhtOptions, console: &mut Console<'_>) -> Result<u8,
     let setup = setup(&options.bind, &options.bootstrap, state_dir.as_deref());
     let engine = Engine::start(engine::Options {
         route: Route::new(&options.bind, options.device.clone()),
+        roots: console.roots(),
         ports: options.ports.clone(),
         max_conn: 1,
         max_upload: 1,

@@ -13,7 +13,7 @@ use super::text::count;
 use super::torrent::{Found, Sources, chosen, find, warn_of_names, with_sources};
 use super::{Error, failed};
 use crate::api::{Command, Reason, Report, Spec, State};
-use crate::engine::{self, Engine, Hangup, no_hurry};
+use crate::engine::{self, Client, Engine, Hangup, no_hurry};
 use crate::proto::magnet::Magnet;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::tracker::Scheme;
@@ -91,6 +91,7 @@ fn engine_options(
 ) -> engine::Options {
     engine::Options {
         route: Route::new(&options.bind, options.device.clone()),
+        roots: console.roots(),
         ports: options.ports.clone(),
         max_conn: options.max_conn,
         max_upload: options.max_upload,
@@ -127,7 +128,8 @@ fn wishes(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Wish>, b
     }
     let (mut wishes, mut failures) = (Vec::<Wish>::new(), false);
     let route = Route::new(&options.bind, options.device.clone());
-    let sources = Sources { route, state: state_dir.as_deref() };
+    let client = Client::new(route, console.roots());
+    let sources = Sources { client, state: state_dir.as_deref() };
     for torrent in &options.torrents {
         match find(torrent, &sources, console) {
             Ok(Found { meta, .. })
@@ -201,7 +203,11 @@ fn spec(
         let mut urls = Vec::new();
         for text in tier {
             match Url::parse(text) {
-                Ok(url) => urls.push(url),
+                // Named by the user as well, it is as free as if it were not here.
+                Ok(url) => {
+                    let named = options.trackers.iter().find(|named| **named == url);
+                    urls.push(named.cloned().unwrap_or(url));
+                }
                 Err(why) => console.warn(&format!("{}: left out a tracker: {why}", meta.name)),
             }
         }

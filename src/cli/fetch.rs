@@ -73,6 +73,7 @@ pub(crate) fn fetch(
 fn engine_options(options: &Show, console: &Console<'_>) -> engine::Options {
     engine::Options {
         route: Route::new(&options.bind, options.device.clone()),
+        roots: console.roots(),
         ports: options.ports.clone(),
         max_conn: CONNECTIONS,
         max_upload: 1,
@@ -103,7 +104,8 @@ fn spec(found: &Found, options: &Show, state_dir: Option<&Path>) -> Spec {
         super_seed: false,
         seed_ratio: None,
         seed_time: None,
-        trackers: urls.chain(options.trackers.iter().cloned()).map(|url| vec![url]).collect(),
+        // Of two that are the same the user's own is the freer one.
+        trackers: options.trackers.iter().cloned().chain(urls).map(|url| vec![url]).collect(),
         web_seeds: Vec::new(),
         peers: peers.chain(&options.peers).cloned().collect(),
         state_dir: state_dir.map(Path::to_path_buf),

@@ -116,9 +116,7 @@ pub(crate) fn level(common: &Common) -> LevelFilter {
 pub(crate) fn install(common: &Common, rust_log: Option<&str>) -> Source {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level(common));
-    for foreign in ["polling", "minreq", "rustls"] {
-        builder.filter_module(foreign, level(common).min(LevelFilter::Warn));
-    }
+    builder.filter_module("polling", level(common).min(LevelFilter::Warn));
     if let Some(filters) = rust_log {
         builder.parse_filters(filters);
     }

@@ -29,6 +29,7 @@ mod values;
 mod verify;
 
 use crate::api::Reason;
+use crate::engine::Roots;
 use console::Console;
 use options::Task;
 use std::ffi::OsString;
@@ -59,6 +60,8 @@ pub struct Env<'a> {
     pub takes_signals: bool,
     /// `RUST_LOG`, levels of the log by module.
     pub rust_log: Option<String>,
+    /// Whom HTTPS trusts: `SSL_CERT_FILE` and `SSL_CERT_DIR`, where one of them is set.
+    pub roots: Roots,
     /// The state folder where `--state-dir` names none: `$XDG_STATE_HOME/ptorrent`, or `~/.local/state/ptorrent`.
     pub state_dir: Option<PathBuf>,
     /// The configuration file where `--config` names none: `$XDG_CONFIG_HOME/ptorrent/config`, or
@@ -85,11 +88,21 @@ impl<'a> Env<'a> {
             columns: std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()),
             takes_signals: true,
             rust_log: std::env::var("RUST_LOG").ok(),
+            roots: roots(std::env::var_os("SSL_CERT_FILE"), std::env::var_os("SSL_CERT_DIR")),
             state_dir: base_dir(std::env::var_os("XDG_STATE_HOME"), home.as_deref(), ".local/state"),
             config: base_dir(std::env::var_os("XDG_CONFIG_HOME"), home.as_deref(), ".config")
                 .map(|dir| dir.join("config")),
             home,
         }
+    }
+}
+
+/// Whom HTTPS trusts; what is empty is not set.
+fn roots(file: Option<OsString>, dir: Option<OsString>) -> Roots {
+    let path = |given: Option<OsString>| given.filter(|text| !text.is_empty()).map(PathBuf::from);
+    match (path(file), path(dir)) {
+        (None, None) => Roots::Usual,
+        (file, dir) => Roots::Only { file, dir },
     }
 }
 

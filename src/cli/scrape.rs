@@ -8,7 +8,7 @@ use super::options::Scrape;
 use super::text::cut;
 use super::torrent::{Sources, find};
 use crate::api::Reason;
-use crate::engine::{self, Question, Said};
+use crate::engine::{self, Client, Question, Said};
 use crate::limits::{SCRAPE_TIMEOUT, TRACKERS_MAX};
 use crate::proto::id::InfoHash;
 use crate::proto::tracker::Tally;
@@ -31,8 +31,9 @@ struct Swarm {
 /// Asks and prints. The answer is 0 when at least one tracker of each torrent told.
 pub(crate) fn run(options: &Scrape, console: &mut Console<'_>) -> Result<u8, Error> {
     let (mut swarms, mut questions) = (Vec::<Swarm>::new(), Vec::<Question>::new());
-    let (route, state) = (Route::new(&options.bind, options.device.clone()), console.state_dir());
-    let sources = Sources { route: route.clone(), state: state.as_deref() };
+    let route = Route::new(&options.bind, options.device.clone());
+    let (client, state) = (Client::new(route, console.roots()), console.state_dir());
+    let sources = Sources { client: client.clone(), state: state.as_deref() };
     for torrent in &options.torrents {
         let meta = find(torrent, &sources, console)?.meta;
         if swarms.iter().any(|swarm| swarm.info_hash == meta.info_hash) {
@@ -50,7 +51,7 @@ pub(crate) fn run(options: &Scrape, console: &mut Console<'_>) -> Result<u8, Err
         }
         swarms.push(swarm);
     }
-    let answers = ask(route, &questions, console)?;
+    let answers = ask(&client, &questions, console)?;
     let mut status = 0;
     for swarm in &swarms {
         let rows: Vec<(&Url, Row)> = swarm
@@ -95,11 +96,15 @@ fn trackers(tiers: &[Vec<String>], console: &mut Console<'_>) -> Vec<Url> {
 }
 
 /// What came of each question.
-fn ask(route: Route, questions: &[Question], console: &mut Console<'_>) -> Result<Vec<Option<Said>>, Error> {
+fn ask(
+    client: &Client,
+    questions: &[Question],
+    console: &mut Console<'_>,
+) -> Result<Vec<Option<Said>>, Error> {
     let start = now();
     // The threads end by the same span; a little later their last words are here.
     let end = start + SCRAPE_TIMEOUT + Duration::from_millis(500);
-    let inbox = engine::scrape(route, questions.to_vec())
+    let inbox = engine::scrape(client, questions.to_vec())
         .map_err(|error| Error::Failed(Reason::Io, error.to_string()))?;
     let mut answers: Vec<Option<Said>> = questions.iter().map(|_| None).collect();
     let mut show = start + Duration::from_secs(1);

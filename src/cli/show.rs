@@ -8,6 +8,7 @@ use super::json::{Object, array, string};
 use super::options::Show;
 use super::text::{date, size};
 use super::torrent::{Sources, find};
+use crate::engine::Client;
 use crate::proto::metainfo::{File, Metainfo, Paths};
 use crate::sys::socket::Route;
 use std::fmt::Write;
@@ -19,7 +20,8 @@ pub(crate) fn run(options: &Show, console: &mut Console<'_>) -> Result<u8, Error
         None => console.state_dir(),
     };
     let route = Route::new(&options.bind, options.device.clone());
-    let sources = Sources { route, state: state_dir.as_deref() };
+    let client = Client::new(route, console.roots());
+    let sources = Sources { client, state: state_dir.as_deref() };
     let mut found = find(&options.torrent, &sources, console)?;
     if !found.meta.is_known() {
         match fetch(found, options, state_dir.as_deref(), console)? {

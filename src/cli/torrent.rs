@@ -5,13 +5,12 @@ use super::console::{Console, Stream, now, shown};
 use super::text::cut;
 use super::{Error, failed};
 use crate::api::Reason;
-use crate::engine;
+use crate::engine::{self, Client};
 use crate::limits::TORRENT_FILE_MAX;
 use crate::proto::id::InfoHash;
 use crate::proto::magnet::{Magnet, is_magnet};
 use crate::proto::metainfo::{Metainfo, printable};
 use crate::proto::tracker::url::Url;
-use crate::sys::socket::Route;
 use crossbeam_channel::RecvTimeoutError;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -23,7 +22,7 @@ use std::time::Duration;
 /// Where to look for what is no file of the user's.
 pub(crate) struct Sources<'s> {
     /// How a URL is asked.
-    pub(crate) route: Route,
+    pub(crate) client: Client,
     /// The state folder, which keeps what magnet links once led to.
     pub(crate) state: Option<&'s Path>,
 }
@@ -86,8 +85,9 @@ fn kind(torrent: &OsStr, exists: bool) -> Result<Kind, Error> {
     }
     if starts("http://") || starts("https://") {
         let shown = super::values::shown_safely(text);
-        let url =
-            Url::parse(text).map_err(|why| Error::Failed(Reason::Network, format!("{shown}: {why}")))?;
+        let url = Url::parse(text)
+            .map(Url::trust)
+            .map_err(|why| Error::Failed(Reason::Network, format!("{shown}: {why}")))?;
         return Ok(Kind::Url(url));
     }
     Ok(text.parse::<InfoHash>().map_or(Kind::Path, |hash| Kind::Link(Magnet::bare(hash))))
@@ -113,7 +113,7 @@ pub(crate) fn with_sources(mut meta: Metainfo, magnet: &Magnet) -> Metainfo {
 /// The bytes behind a URL; after a second it is told that they are waited for.
 fn download(url: &Url, sources: &Sources<'_>, console: &mut Console<'_>) -> Result<Vec<u8>, Error> {
     let start = now();
-    let got = engine::download(sources.route.clone(), url.clone())
+    let got = engine::download(sources.client.clone(), url.clone())
         .map_err(|error| Error::Failed(Reason::Io, error.to_string()))?;
     let mut wait = Duration::from_secs(1);
     let result = loop {

@@ -122,7 +122,7 @@ pub(crate) fn peer(text: &str) -> Result<(String, u16), String> {
 
 /// `--tracker`.
 pub(crate) fn tracker(text: &str) -> Result<Url, String> {
-    Url::parse(text).map_err(|error| error.to_string())
+    Url::parse(text).map(Url::trust).map_err(|error| error.to_string())
 }
 
 /// `create -a`: a tier, its URLs parted by commas.

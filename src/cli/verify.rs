@@ -5,6 +5,7 @@ use super::console::{Console, shown};
 use super::hash::{Row, counted, hash};
 use super::torrent::{Sources, find};
 use crate::api::Reason;
+use crate::engine::Client;
 use crate::proto::metainfo::Metainfo;
 use crate::sys::socket::Route;
 use std::ffi::OsStr;
@@ -25,7 +26,7 @@ enum Trouble {
 /// only when all are.
 pub(crate) fn run(torrent: &OsStr, dir: &Path, console: &mut Console<'_>) -> Result<u8, Error> {
     let state = console.state_dir();
-    let sources = Sources { route: Route::default(), state: state.as_deref() };
+    let sources = Sources { client: Client::new(Route::default(), console.roots()), state: state.as_deref() };
     let meta = find(torrent, &sources, console)?.meta;
     if !meta.is_known() {
         let why = format!("{}: what belongs to it is not known here; see 'ptorrent show --help'", meta.name);

@@ -5,22 +5,27 @@
 //! then for its turn with the host. Look-ups and announces have threads apart, and one thread is always left that
 //! watches over the time of the calls that wait.
 
+mod client;
 mod http;
-#[cfg(feature = "https")]
-mod https;
 mod lookup;
 pub mod powers;
 pub mod scrape;
+mod stream;
+#[cfg(feature = "https")]
+mod tls;
 pub mod torrent;
 pub mod web;
 
 use crate::api::{Call, Reply, TorrentId, TrackerFailure};
 use crate::base::wake::Wake;
 use crate::limits;
+use crate::proto::tracker::guard::Purpose;
 use crate::proto::tracker::http::announce;
 use crate::proto::tracker::url::{Host, Url};
 use crate::proto::tracker::{Event, Response};
 use crate::sys::socket::Route;
+use client::Ask;
+pub use client::{Client, Roots};
 use crossbeam_channel::{Sender, TrySendError};
 use http::Fetched;
 use lookup::{Found, Names, NoName};
@@ -38,7 +43,7 @@ pub struct Pool {
 }
 
 struct Shared {
-    route: Route,
+    client: Client,
     replies: Sender<Reply>,
     wake: Arc<Wake>,
     look_up: Box<LookUp>,
@@ -60,6 +65,8 @@ enum Kind {
         url: Url,
         /// The tracker's own URL and where we were sent since: what may hold a secret.
         trail: Vec<Url>,
+        /// The address of the server that sent us there, if one did.
+        from: Option<IpAddr>,
         /// It says `stopped`.
         farewell: bool,
     },
@@ -117,13 +124,13 @@ enum Next {
 
 impl Pool {
     /// A pool without threads. `replies` must have room for `limits::CALLS_OUT`; `wake` rings after each reply.
-    pub fn new(route: Route, replies: Sender<Reply>, wake: Arc<Wake>) -> Pool {
-        Pool::with(route, replies, wake, Box::new(lookup::look_up))
+    pub fn new(client: Client, replies: Sender<Reply>, wake: Arc<Wake>) -> Pool {
+        Pool::with(client, replies, wake, Box::new(lookup::look_up))
     }
 
-    fn with(route: Route, replies: Sender<Reply>, wake: Arc<Wake>, look_up: Box<LookUp>) -> Pool {
+    fn with(client: Client, replies: Sender<Reply>, wake: Arc<Wake>, look_up: Box<LookUp>) -> Pool {
         let (state, bell) = (Mutex::default(), Condvar::new());
-        Pool { shared: Arc::new(Shared { route, replies, wake, look_up, state, bell }) }
+        Pool { shared: Arc::new(Shared { client, replies, wake, look_up, state, bell }) }
     }
 
     /// Takes a call; exactly one reply follows, within the call's time-out or soon after. Never blocks.
@@ -134,7 +141,7 @@ impl Pool {
                 let (full, trail) = (announce(&url, &request), vec![url]);
                 let farewell = request.event == Event::Stopped;
                 Job {
-                    kind: Kind::Announce { torrent, tracker, url: full, trail, farewell },
+                    kind: Kind::Announce { torrent, tracker, url: full, trail, from: None, farewell },
                     deadline: now + timeout.min(limits::CALL_MAX),
                 }
             }
@@ -212,7 +219,7 @@ impl Shared {
         let mut state = self.lock();
         loop {
             let now = clock();
-            match state.next(now, &self.route) {
+            match state.next(now, self.client.route()) {
                 Next::Sleep(until) => {
                     let tired = now.saturating_duration_since(idle_since) >= limits::HELPER_IDLE;
                     if state.closed || tired && (state.queue.is_empty() || state.idle > 0) {
@@ -251,7 +258,7 @@ impl Shared {
                     if let Some(ip) = asked.used {
                         state.names.prefer(&job.host(), ip);
                     }
-                    state = self.conclude(state, job, asked.result);
+                    state = self.conclude(state, job, asked);
                 }
             }
             idle_since = clock();
@@ -260,9 +267,11 @@ impl Shared {
 
     /// Asks over one address family and, if `both`, over the other one too (BEP 7): what that fails at does no harm.
     fn ask(&self, job: &Job, addrs: &[IpAddr], both: bool) -> Asked {
-        let Kind::Announce { url, .. } = &job.kind else { return Asked::nothing() };
+        let Kind::Announce { url, trail, from, .. } = &job.kind else { return Asked::nothing() };
+        let named = trail.last().unwrap_or(url);
+        let ask = Ask { url, named, purpose: Purpose::Announce, from: *from };
         let get = |addrs: &[IpAddr], deadline| {
-            http::fetch(&self.route, url, addrs, deadline, limits::HTTP_BODY_MAX)
+            http::fetch(&self.client, &ask, addrs, deadline, limits::HTTP_BODY_MAX)
         };
         let (used, first) = get(addrs, job.deadline);
         let mut asked = Asked { used, result: answered(first), lame: None };
@@ -290,13 +299,13 @@ impl Shared {
         &'a self,
         mut state: MutexGuard<'a, State>,
         mut job: Job,
-        result: Result<Got, TrackerFailure>,
+        asked: Asked,
     ) -> MutexGuard<'a, State> {
-        let result = match (result, &mut job.kind) {
-            (Ok(Got::Redirect(to)), Kind::Announce { url, trail, .. }) => {
+        let result = match (asked.result, &mut job.kind) {
+            (Ok(Got::Redirect(to)), Kind::Announce { url, trail, from, .. }) => {
                 if trail.len() <= limits::HTTP_REDIRECTS_MAX {
                     trail.push(to.clone());
-                    *url = to;
+                    (*url, *from) = (to, asked.used);
                     state.queue.push_front(job);
                     return state;
                 }
@@ -415,7 +424,7 @@ impl State {
     fn start(&mut self, at: usize, trust: Trust, now: Instant, route: &Route) -> Option<Next> {
         let job = self.queue.get(at)?;
         if let Kind::Announce { url, .. } = &job.kind
-            && let Err(failure) = http::supported(url, route)
+            && let Err(failure) = client::supported(url)
         {
             return Some(Next::Reply(self.queue.remove(at)?.failed(failure)));
         }

@@ -1,11 +1,13 @@
 //! How swarms stand, asked of many trackers at once (BEP 48, BEP 15): for a command that waits for it, so each tracker
 //! has a thread of its own, and all end by one deadline. A thread that hangs in a name look-up is left to itself.
 
+use super::client::{Ask, Client, supported};
 use super::http::{self, Fetched, late};
 use super::{STACK, addresses, clock, hide, left};
 use crate::api::TrackerFailure;
 use crate::limits;
 use crate::proto::id::InfoHash;
+use crate::proto::tracker::guard::Purpose;
 use crate::proto::tracker::http::{Error, scrape as question, scraped};
 use crate::proto::tracker::udp::{self, Answer, Counts};
 use crate::proto::tracker::url::Url;
@@ -14,7 +16,6 @@ use crate::sys::socket::{self, Family, Route};
 use crossbeam_channel::{Receiver, bounded};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ pub type Said = Result<Scraped, TrackerFailure>;
 /// closes after the last, but who waits longer than that waits for a look-up that hangs. Fails only when no thread can
 /// be had.
 pub fn scrape(
-    route: Route,
+    client: &Client,
     questions: Vec<Question>,
     timeout: Duration,
 ) -> io::Result<Receiver<(usize, Said)>> {
@@ -43,13 +44,12 @@ pub fn scrape(
     let (jobs, todo) = bounded(count);
     let (answers, said) = bounded(count);
     questions.into_iter().enumerate().for_each(|job| _ = jobs.try_send(job));
-    let route = Arc::new(route);
     for number in 0..count.min(limits::SCRAPE_THREADS) {
-        let (todo, answers, route) = (todo.clone(), answers.clone(), route.clone());
+        let (todo, answers, client) = (todo.clone(), answers.clone(), client.clone());
         let work = move || {
             for (number, question) in todo.try_iter() {
                 let mut trail = vec![question.url.clone()];
-                let said = ask(&route, &question, &mut trail, deadline);
+                let said = ask(&client, &question, &mut trail, deadline);
                 let _ = answers.try_send((number, said.map_err(|failure| hide(&trail, failure))));
             }
         };
@@ -65,15 +65,15 @@ pub fn scrape(
 }
 
 /// Asks in parts of as many torrents as one question may have. `trail` is where we were sent: what may hold a secret.
-fn ask(route: &Route, question: &Question, trail: &mut Vec<Url>, deadline: Instant) -> Said {
+fn ask(client: &Client, question: &Question, trail: &mut Vec<Url>, deadline: Instant) -> Said {
     let mut all = Scraped::default();
     let over_udp = question.url.scheme() == Scheme::Udp;
     let part = if over_udp { limits::UDP_SCRAPE_MAX } else { limits::HTTP_SCRAPE_MAX };
     for torrents in question.torrents.chunks(part) {
         let some = if over_udp {
-            over_datagrams(route, &question.url, torrents, deadline)?
+            over_datagrams(client.route(), &question.url, torrents, deadline)?
         } else {
-            over_http(route, &question.url, torrents, trail, deadline)?
+            over_http(client, &question.url, torrents, trail, deadline)?
         };
         all.tallies.extend(some.tallies);
         all.min_interval = all.min_interval.max(some.min_interval);
@@ -82,7 +82,7 @@ fn ask(route: &Route, question: &Question, trail: &mut Vec<Url>, deadline: Insta
 }
 
 fn over_http(
-    route: &Route,
+    client: &Client,
     tracker: &Url,
     torrents: &[InfoHash],
     trail: &mut Vec<Url>,
@@ -90,14 +90,17 @@ fn over_http(
 ) -> Said {
     let no_scrape = || TrackerFailure::Unsupported("its URL has no scrape (BEP 48)".into());
     let mut url = question(tracker, torrents).ok_or_else(no_scrape)?;
+    let (mut named, mut from) = (tracker.scrape().ok_or_else(no_scrape)?, None);
     for _ in 0..=limits::HTTP_REDIRECTS_MAX {
-        http::supported(&url, route)?;
-        let addrs = addresses(route, url.host())?;
-        match http::fetch(route, &url, &addrs, deadline, limits::HTTP_BODY_MAX).1? {
+        supported(&url)?;
+        let addrs = addresses(client.route(), url.host())?;
+        let ask = Ask { url: &url, named: &named, purpose: Purpose::Scrape, from };
+        let (used, fetched) = http::fetch(client, &ask, &addrs, deadline, limits::HTTP_BODY_MAX);
+        match fetched? {
             Fetched::Answer { status, body } => return http_answer(status, &body, torrents),
             Fetched::Redirect(to) => {
                 trail.push(to.clone());
-                url = to;
+                (named, url, from) = (to.clone(), to, used);
             }
         }
     }

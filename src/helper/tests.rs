@@ -15,7 +15,7 @@ fn pool(
 ) -> (Pool, Receiver<Reply>) {
     let (replies, inbox) = bounded(limits::CALLS_OUT);
     let wake = Arc::new(Wake::new(Box::new(|| {})));
-    (Pool::with(Route::default(), replies, wake, Box::new(look_up)), inbox)
+    (Pool::with(Client::new(Route::default(), Roots::Usual), replies, wake, Box::new(look_up)), inbox)
 }
 
 fn ask(tracker: u32, url: &str, timeout: Duration) -> Call {
@@ -34,7 +34,7 @@ fn ask(tracker: u32, url: &str, timeout: Duration) -> Call {
     Call::Announce {
         torrent: TorrentId::from_bits(0),
         tracker,
-        url: Url::parse(url).unwrap(),
+        url: Url::parse(url).unwrap().trust(),
         request,
         timeout,
     }
@@ -190,7 +190,8 @@ fn hosts_that_answer_come_first_and_the_others_have_one_call_and_few_threads() {
         else {
             panic!("not an announce")
         };
-        let kind = Kind::Announce { torrent, tracker, url: url.clone(), trail: vec![url], farewell };
+        let kind =
+            Kind::Announce { torrent, tracker, url: url.clone(), trail: vec![url], from: None, farewell };
         Job { kind, deadline: now + LONG }
     };
     let gave = |fine: bool| {
@@ -315,4 +316,55 @@ fn a_pool_goes_without_waiting_for_who_hangs() {
     pool.call(resolve("dead"));
     drop(pool);
     assert!(inbox.try_recv().is_err());
+}
+
+#[test]
+fn where_a_name_of_a_stranger_leads_is_judged_after_the_look_up() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, seen) = (listener.local_addr().unwrap().port(), asked.clone());
+    start(move || listener.incoming().for_each(|_| _ = seen.fetch_add(1, Ordering::SeqCst)));
+    // What was public a moment ago is an address of this machine now.
+    let (pool, inbox) = pool(|_| Ok(vec![[127, 0, 0, 1].into()]));
+    for path in ["/reboot.cgi?now=yes", "/announce?now=yes", "/"] {
+        let mut call = ask(0, &format!("http://rebinding.example:{port}{path}"), LONG);
+        if let Call::Announce { url, .. } = &mut call {
+            *url = Url::parse(&url.reveal()).unwrap();
+        }
+        pool.call(call);
+        let Ok(Reply::Announced { result: Err(failure), .. }) = inbox.recv_timeout(LONG) else {
+            panic!("{path} was asked")
+        };
+        assert!(
+            matches!(&failure, TrackerFailure::Unsupported(why) if why.contains("127.0.0.1")),
+            "{failure}"
+        );
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn no_redirect_leads_from_the_public_network_inside() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("http://{}/announce", listener.local_addr().unwrap())).unwrap().trust();
+    listener.set_nonblocking(true).unwrap();
+    let (pool, _inbox) = pool(|_| Ok(vec![]));
+    let kind = |from| Kind::Announce {
+        torrent: TorrentId::from_bits(0),
+        tracker: 0,
+        url: url.clone(),
+        trail: vec![Url::parse("http://public.example/announce").unwrap(), url.clone()],
+        from: Some(from),
+        farewell: false,
+    };
+    let here = [127, 0, 0, 1].into();
+    for from in [[9, 8, 7, 6], [192, 168, 1, 1]] {
+        let job = Job { kind: kind(from.into()), deadline: clock() + LONG };
+        let failure = pool.shared.ask(&job, &[here], false).result.err();
+        let words = failure.map(|failure| failure.to_string()).unwrap_or_default();
+        assert!(words.contains("further out redirects to 127.0.0.1"), "{words}");
+        assert!(listener.accept().is_err());
+    }
+    let job = Job { kind: kind(here), deadline: clock() + Duration::from_millis(50) };
+    assert_eq!(pool.shared.ask(&job, &[here], false).used, Some(here));
 }

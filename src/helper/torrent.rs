@@ -1,12 +1,13 @@
 //! A .torrent from its URL: one bounded download that a command waits for, redirects followed as for trackers. It has a
 //! thread of its own, which is left to itself should it hang in a name look-up.
 
+use super::client::{Ask, Client, supported};
 use super::http::{self, Fetched};
 use super::{STACK, addresses, clock, hide};
 use crate::api::TrackerFailure;
 use crate::limits;
+use crate::proto::tracker::guard::Purpose;
 use crate::proto::tracker::url::Url;
-use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, bounded};
 use std::io;
 use std::thread;
@@ -17,12 +18,12 @@ pub type Got = Result<Vec<u8>, TrackerFailure>;
 
 /// Gets the bytes behind a URL, `limits::TORRENT_FILE_MAX` at most, within `timeout` unless a look-up hangs. Fails only
 /// when no thread can be had.
-pub fn download(route: Route, url: Url, timeout: Duration) -> io::Result<Receiver<Got>> {
+pub fn download(client: Client, url: Url, timeout: Duration) -> io::Result<Receiver<Got>> {
     let (answer, got) = bounded(1);
     let deadline = clock() + timeout;
     let work = move || {
         let mut trail = vec![url];
-        let result = get(&route, &mut trail, deadline).map_err(|failure| hide(&trail, failure));
+        let result = get(&client, &mut trail, deadline).map_err(|failure| hide(&trail, failure));
         let _ = answer.try_send(result);
     };
     thread::Builder::new().name("ptorrent-get".into()).stack_size(STACK).spawn(work)?;
@@ -30,12 +31,16 @@ pub fn download(route: Route, url: Url, timeout: Duration) -> io::Result<Receive
 }
 
 /// `trail` is where to begin, and where we were sent: what may hold a secret.
-fn get(route: &Route, trail: &mut Vec<Url>, deadline: Instant) -> Got {
+fn get(client: &Client, trail: &mut Vec<Url>, deadline: Instant) -> Got {
+    let mut from = None;
     while let Some(url) = trail.last().filter(|_| trail.len() <= limits::HTTP_REDIRECTS_MAX + 1) {
-        http::supported(url, route)?;
-        let addrs = addresses(route, url.host())?;
+        supported(url)?;
+        let addrs = addresses(client.route(), url.host())?;
         let max = usize::try_from(limits::TORRENT_FILE_MAX).unwrap_or(usize::MAX);
-        match http::fetch(route, url, &addrs, deadline, max).1? {
+        let ask = Ask { url, named: url, purpose: Purpose::Torrent, from };
+        let (used, fetched) = http::fetch(client, &ask, &addrs, deadline, max);
+        from = used;
+        match fetched? {
             Fetched::Answer { status: 200..300, body } => return Ok(body),
             Fetched::Answer { status, .. } => {
                 return Err(TrackerFailure::Network(format!("HTTP status {status}")));

@@ -16,7 +16,7 @@ pub fn get_range(url: &Url, from: u64, len: u64) -> Vec<u8> {
 }
 
 /// The value of a `Range` header (RFC 9110, 14.2).
-pub fn range(from: u64, len: u64) -> String {
+fn range(from: u64, len: u64) -> String {
     format!("bytes={from}-{}", from.saturating_add(len).saturating_sub(1))
 }
 
@@ -166,16 +166,6 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, Error> {
             Err(_) => return Err(Error::Head),
         }
     }
-}
-
-/// The head of an answer that somebody else has taken apart; a coding of its body for the way (chunks) is undone.
-pub fn decoded(status: u16, lines: &[(String, String)]) -> Result<Head, Error> {
-    let headers: Vec<_> = lines
-        .iter()
-        .filter(|(name, _)| !name.eq_ignore_ascii_case("transfer-encoding"))
-        .map(|(name, value)| httparse::Header { name, value: value.as_bytes() })
-        .collect();
-    fields(status, &headers, 0, false)
 }
 
 /// What we need of the header lines; `keep`: connections last unless they are said not to.
@@ -373,7 +363,7 @@ impl Body {
 }
 
 /// RFC 4648 base64, padded.
-pub(crate) fn base64(bytes: &[u8]) -> String {
+fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {

@@ -15,6 +15,7 @@ pub enum Scope {
 
 /// How far an address can be seen from.
 pub fn scope(ip: IpAddr) -> Scope {
+    let ip = inner(ip);
     let private = match ip {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
@@ -22,10 +23,22 @@ pub fn scope(ip: IpAddr) -> Scope {
         }
         IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
     };
-    match (ip.is_loopback(), private) {
+    // The kernel takes the unspecified address for this machine.
+    match (ip.is_loopback() || ip.is_unspecified(), private) {
         (true, _) => Scope::Loopback,
         (_, true) => Scope::Private,
         _ => Scope::Global,
+    }
+}
+
+/// The IPv4 address within an IPv6 one that stands for it: mapped, or behind a translator (RFC 6052).
+fn inner(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) if v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {
+            let [.., a, b, c, d] = v6.octets();
+            [a, b, c, d].into()
+        }
+        ip => ip,
     }
 }
 
@@ -49,6 +62,11 @@ mod tests {
             ("fd00::1", Scope::Private),
             ("fe80::1", Scope::Private),
             ("::1", Scope::Loopback),
+            ("0.0.0.0", Scope::Loopback),
+            ("::", Scope::Loopback),
+            ("::ffff:127.0.0.1", Scope::Loopback),
+            ("64:ff9b::10.0.0.1", Scope::Private),
+            ("64:ff9b::9.8.7.6", Scope::Global),
         ] {
             assert_eq!(scope(text.parse().unwrap()), expected, "{text}");
         }

@@ -12,6 +12,7 @@ use crate::limits::{
 };
 use crate::proto::layout::Block;
 use crate::proto::metainfo::Metainfo;
+use crate::proto::scope::{Scope, scope};
 use crate::proto::tracker::url::{Host, Url};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -239,10 +240,9 @@ impl WebSeed {
         }
         log::debug!("web seed {}: file {file} is at {to}", self.url);
         if let Host::Ip(ip) = to.host()
-            && !is_public(*ip)
-            && self.is_public()
+            && scope(*ip) > self.scope()
         {
-            return self.drop(PRIVATE.into());
+            return self.drop(INWARD.into());
         }
         let above = if meta.single { None } else { to.above(names(meta, file)) };
         match above {
@@ -323,16 +323,6 @@ fn names(meta: &Metainfo, file: usize) -> impl Iterator<Item = &str> {
     let own = if meta.single { None } else { renamed(Some(file)) };
     let rest = meta.paths.names(file).skip(if own.is_some() { usize::MAX } else { 1 });
     std::iter::once(top).chain(own.into_iter().flat_map(|own| own.split('/'))).chain(rest)
-}
-
-/// Whether an address is one of the public network.
-fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified()),
-        IpAddr::V6(ip) => {
-            !(ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local())
-        }
-    }
 }
 
 /// All web seeds of a torrent.
@@ -467,26 +457,26 @@ impl WebSeeds {
     }
 }
 
-const PRIVATE: &str = "it redirects into a private network";
+const INWARD: &str = "it redirects further into a private network than it is itself";
 
 impl WebSeed {
-    /// Whether it is in the public network, as far as is known.
-    fn is_public(&self) -> bool {
+    /// From how far it can be seen; what is not known yet is taken for public.
+    fn scope(&self) -> Scope {
         match self.url.host() {
-            Host::Ip(ip) => is_public(*ip),
+            Host::Ip(ip) => scope(*ip),
             Host::Name(_) => {
                 let addrs = self.hosts.get(&place(&self.url)).and_then(Option::as_ref);
-                addrs.is_some_and(|addrs| addrs.iter().any(|ip| is_public(*ip)))
+                addrs.and_then(|addrs| addrs.iter().map(|ip| scope(*ip)).min()).unwrap_or(Scope::Global)
             }
         }
     }
 
-    /// Addresses of a host. A server of the public network must not send us into a private one.
+    /// Addresses of a host. A server must not send us further inside than it is itself.
     fn on_addresses(&mut self, place: &Place, addrs: Vec<IpAddr>) -> Verdict {
         let foreign = *place != self::place(&self.url);
-        if foreign && self.is_public() && !addrs.iter().all(|ip| is_public(*ip)) {
+        if foreign && addrs.iter().any(|ip| scope(*ip) > self.scope()) {
             self.hosts.remove(place);
-            return self.drop(PRIVATE.into());
+            return self.drop(INWARD.into());
         }
         self.hosts.insert(place.clone(), Some(addrs.into()));
         Verdict::Silent

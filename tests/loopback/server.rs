@@ -95,7 +95,8 @@ fn serve(
         }
         let path = head.split(' ').nth(1).unwrap().to_string();
         let range = head.lines().find_map(|line| line.strip_prefix("Range: bytes="));
-        let (from, to) = range.and_then(|range| range.split_once('-')).unwrap();
+        // A tracker is asked for no range.
+        let (from, to) = range.and_then(|range| range.split_once('-')).unwrap_or(("0", "0"));
         let range = (from.parse().unwrap(), to.parse().unwrap());
         let asked = {
             let mut all = seen.lock().unwrap();
@@ -103,12 +104,13 @@ fn serve(
             all.push(Asked { path, range, connection, number, head });
             all.last().unwrap().clone()
         };
-        let Some(whole) = files.get(&asked.path) else {
+        let plain_path = asked.path.split('?').next().unwrap_or_default();
+        let Some(whole) = files.get(&asked.path).or_else(|| files.get(plain_path)) else {
             stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno\n")?;
             continue;
         };
         let (from, to) = range;
-        let mut data = whole[from..=to].to_vec();
+        let mut data = whole.get(from..=to).unwrap_or_default().to_vec();
         let said = format!("HTTP/1.1 206 Partial\r\nContent-Range: bytes {from}-{to}/{}\r\n", whole.len());
         let plain = format!("{said}Content-Length: {}\r\n\r\n", data.len());
         match way(&asked) {

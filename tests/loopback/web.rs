@@ -174,8 +174,8 @@ fn a_liar_is_found_out_and_a_peer_has_the_rest() {
     let folder = Folder::new("web-lie");
     let data = noise(32 * PIECE - 77, 9);
     folder.file("there/file", &data);
-    let server = WebServer::new(&[("/file?secret=passkey12345", &data)], |_| Way::Lie);
-    let torrent = with_seeds(&folder, "file", &[server.url("/file?secret=passkey12345")]);
+    let server = WebServer::new(&[("/passkey12345/file", &data)], |_| Way::Lie);
+    let torrent = with_seeds(&folder, "file", &[server.url("/passkey12345/file")]);
     let seeder = Seeder::new("127.0.0.2", &data, PIECE, info_hash(&folder, &torrent));
     let peer = seeder.addr.to_string();
     let mut leech = Running::start(&folder, &["-x", "-d", "here", "--peer", &peer, &torrent]);

@@ -1,17 +1,18 @@
 //! One range over HTTP or HTTPS: the request, the head of the answer and what it may be, the bytes.
 
-#[cfg(feature = "https")]
-use super::super::https;
-use super::super::{clock, http as plain};
+use super::super::client::{Ask, supported};
+use super::super::clock;
+use super::super::http::is_pause;
+use super::super::stream::Stream;
 use super::{Halt, Item, PART, Step, Thread};
 use crate::api::{TrackerFailure, WebFailure, WebPart};
-use crate::limits::{DIAL_MAX, WEB_LOOK, WEB_PIPELINE, WEB_SLOW};
+use crate::limits::{WEB_LOOK, WEB_PIPELINE, WEB_SLOW};
 use crate::proto::http::{self, Body, Framing, Head, get_range};
 use crate::proto::tracker::Scheme;
+use crate::proto::tracker::guard::Purpose;
 use crate::proto::tracker::url::{Host, Url};
-use crate::sys::socket;
-use std::io::{self, ErrorKind, IoSliceMut, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{self, IoSliceMut, Read, Write};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,16 +39,19 @@ fn bad(error: http::Error) -> Halt {
     }
 }
 
-fn halt(failure: TrackerFailure) -> Halt {
-    Halt::Failed(match failure {
-        TrackerFailure::Network(why) => WebFailure::Network(why),
-        other => WebFailure::Useless(other.to_string()),
-    })
+impl From<TrackerFailure> for Halt {
+    fn from(failure: TrackerFailure) -> Halt {
+        Halt::Failed(match failure {
+            TrackerFailure::Network(why) => WebFailure::Network(why),
+            other => WebFailure::Useless(other.to_string()),
+        })
+    }
 }
 
 /// A connection that is kept.
 pub(super) struct Conn {
-    stream: TcpStream,
+    stream: Stream,
+    scheme: Scheme,
     host: Host,
     port: u16,
     /// Answers that came whole: a server that closes after one did so by right.
@@ -61,7 +65,7 @@ pub(super) struct Conn {
 
 impl Conn {
     fn leads_to(&self, url: &Url) -> bool {
-        url.scheme() == Scheme::Http && (&self.host, self.port) == (url.host(), url.port())
+        (self.scheme, &self.host, self.port) == (url.scheme(), url.host(), url.port())
     }
 }
 
@@ -74,11 +78,7 @@ impl Thread {
         };
         let want = Want { url: url.clone(), file: *file, size: *size, from: *from, len: *len };
         let addrs = addrs.clone();
-        plain::supported(&want.url, &self.route).map_err(halt)?;
-        #[cfg(feature = "https")]
-        if want.url.scheme() == Scheme::Https {
-            return self.secure_range(&want, &addrs);
-        }
+        supported(&want.url)?;
         let head = loop {
             self.connect(&want.url, &addrs)?;
             if self.ask()?
@@ -110,23 +110,14 @@ impl Thread {
             return Ok(());
         }
         self.conn = None;
-        let mut last = "its name has no address".to_string();
-        for ip in addrs {
-            self.heed()?;
-            let to = SocketAddr::new(*ip, url.port());
-            let dialled = socket::dial(&self.route, to, DIAL_MAX)
-                .and_then(|stream| stream.set_read_timeout(Some(WEB_LOOK)).map(|()| stream));
-            match dialled {
-                Ok(stream) => {
-                    let (host, port) = (url.host().clone(), url.port());
-                    self.conn =
-                        Some(Conn { stream, host, port, served: 0, ahead: 0, rest: Vec::new(), at: 0 });
-                    return Ok(());
-                }
-                Err(error) => last = format!("cannot connect to {to}: {error}"),
-            }
-        }
-        network(last)
+        let (client, deadline) = (self.client.clone(), clock() + WEB_SLOW);
+        // Redirects are the session's to follow, and to refuse.
+        let ask = Ask { url, named: url, purpose: Purpose::WebSeed, from: None };
+        let (stream, _) = client.connect(&ask, addrs, deadline, || self.heed())?;
+        stream.set_timeouts(WEB_LOOK, WEB_SLOW).map_err(broken)?;
+        let (scheme, host, port) = (url.scheme(), url.host().clone(), url.port());
+        self.conn = Some(Conn { stream, scheme, host, port, served: 0, ahead: 0, rest: Vec::new(), at: 0 });
+        Ok(())
     }
 
     /// Sends the request of the first item, and those of the next ones once the server has kept its connection open.
@@ -172,7 +163,7 @@ impl Thread {
                 }
                 return Ok(Some(head));
             }
-            match self.read(|mut stream| stream.read(&mut part)) {
+            match self.read(&mut part) {
                 Ok(0) if start.is_empty() && !fresh => return Ok(None),
                 Ok(0) => return Err(bad(http::Error::CutShort)),
                 Ok(n) => start.extend_from_slice(&part[..n]),
@@ -191,14 +182,14 @@ impl Thread {
     }
 
     /// Reads once, heeding what is said while the server says nothing; 0: the end of the connection.
-    fn read(&mut self, mut read: impl FnMut(&TcpStream) -> io::Result<usize>) -> Step<usize> {
+    fn read(&mut self, part: &mut [u8]) -> Step<usize> {
         loop {
             self.heed()?;
             if self.is_late() {
                 return network("it is too slow");
             }
-            let Some(conn) = &self.conn else { return Ok(0) };
-            match read(&conn.stream) {
+            let Some(conn) = &mut self.conn else { return Ok(0) };
+            match conn.stream.read(part) {
                 Ok(n) => return Ok(n),
                 Err(error) if is_pause(&error) => {}
                 Err(error) => return Err(broken(error)),
@@ -270,7 +261,7 @@ impl Thread {
         loop {
             let mut input = self.rest(PART as u64);
             if input.is_empty() {
-                let n = self.read(|mut stream| stream.read(&mut part))?;
+                let n = self.read(&mut part)?;
                 if n == 0 {
                     return Err(bad(http::Error::CutShort));
                 }
@@ -290,41 +281,6 @@ impl Thread {
             }
         }
     }
-
-    /// As `range`, over TLS: a connection for each, as minreq keeps none.
-    #[cfg(feature = "https")]
-    fn secure_range(&mut self, want: &Want, addrs: &[IpAddr]) -> Step<()> {
-        self.conn = None;
-        self.since = clock();
-        let deadline = self.since + crate::limits::CALL_MAX;
-        let range = Some((want.from, want.len));
-        let (head, mut answer) = https::open(&self.route, &want.url, addrs, deadline, range).map_err(halt)?;
-        want.check(&head)?;
-        let mut left = want.len;
-        while left > 0 {
-            self.heed()?;
-            self.want_buf()?;
-            if self.is_late() {
-                return network("it is too slow");
-            }
-            let room = self.room();
-            let most = usize::try_from(left).map_or(room.len(), |left| left.min(room.len()));
-            match answer.read(&mut room[..most]) {
-                Ok(0) => return Err(bad(http::Error::CutShort)),
-                Ok(n) => {
-                    left -= n as u64;
-                    self.advance(n as u64);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(broken(error)),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_pause(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
 const SHORT: &str = "the answer is not as long as the range that was asked for";

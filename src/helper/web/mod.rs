@@ -4,13 +4,12 @@
 
 mod exchange;
 
-use super::{STACK, clock};
+use super::{Client, STACK, clock};
 use crate::api::{WebFailure, WebGet, WebOrder, WebPart, WebSaid};
 use crate::base::buf::Buf;
 use crate::base::wake::Wake;
 use crate::limits::{WEB_BUFS, WEB_FETCHES, WEB_GETS, WEB_KEPT};
 use crate::proto::layout::Block;
-use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 use exchange::{Conn, useless};
 use std::collections::VecDeque;
@@ -26,7 +25,7 @@ const ORDERS_MAX: usize = WEB_GETS + WEB_BUFS + 1;
 
 /// The threads: none at first, each started at its first order.
 pub struct Web {
-    route: Route,
+    client: Client,
     said: Sender<(u8, WebSaid)>,
     wake: Arc<Wake>,
     threads: [Option<Sender<WebOrder>>; WEB_FETCHES],
@@ -34,8 +33,8 @@ pub struct Web {
 
 impl Web {
     /// No thread yet. `said` must have room for [`SAID_MAX`]; `wake` rings after what is said.
-    pub fn new(route: Route, said: Sender<(u8, WebSaid)>, wake: Arc<Wake>) -> Web {
-        Web { route, said, wake, threads: [const { None }; WEB_FETCHES] }
+    pub fn new(client: Client, said: Sender<(u8, WebSaid)>, wake: Arc<Wake>) -> Web {
+        Web { client, said, wake, threads: [const { None }; WEB_FETCHES] }
     }
 
     /// Tells a thread something. Never blocks: an order that finds no room comes back.
@@ -43,7 +42,7 @@ impl Web {
         let Some(place) = self.threads.get_mut(usize::from(slot)) else { return Err(order) };
         if place.is_none() {
             let (orders, heard) = bounded(ORDERS_MAX);
-            let thread = Thread::new(slot, self.route.clone(), heard, self.said.clone(), self.wake.clone());
+            let thread = Thread::new(slot, self.client.clone(), heard, self.said.clone(), self.wake.clone());
             let name = format!("ptorrent-web-{slot}");
             match thread::Builder::new().name(name).stack_size(STACK).spawn(move || thread.run()) {
                 Ok(_) => *place = Some(orders),
@@ -95,7 +94,7 @@ type Step<T> = Result<T, Halt>;
 
 struct Thread {
     slot: u8,
-    route: Route,
+    client: Client,
     orders: Receiver<WebOrder>,
     said: Sender<(u8, WebSaid)>,
     wake: Arc<Wake>,
@@ -116,14 +115,14 @@ const PART: usize = 16 << 10;
 impl Thread {
     fn new(
         slot: u8,
-        route: Route,
+        client: Client,
         orders: Receiver<WebOrder>,
         said: Sender<(u8, WebSaid)>,
         wake: Arc<Wake>,
     ) -> Thread {
         Thread {
             slot,
-            route,
+            client,
             orders,
             said,
             wake,

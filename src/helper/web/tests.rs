@@ -1,6 +1,8 @@
 use super::*;
 use crate::base::buf::{BLOCK, Pool};
+use crate::helper::Roots;
 use crate::proto::tracker::url::Url;
+use crate::sys::socket::Route;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -18,7 +20,8 @@ struct Rig {
 impl Rig {
     fn new() -> Rig {
         let (tx, said) = bounded(SAID_MAX);
-        let web = Web::new(Route::default(), tx, Arc::new(Wake::new(Box::new(|| {}))));
+        let client = Client::new(Route::default(), Roots::Usual);
+        let web = Web::new(client, tx, Arc::new(Wake::new(Box::new(|| {}))));
         Rig { web, said, pool: Pool::new(WEB_BUFS).unwrap() }
     }
 

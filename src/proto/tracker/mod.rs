@@ -1,5 +1,6 @@
 //! What is said to a tracker and what it answers, whatever the protocol: the vocabulary of `session/announce.rs`.
 
+pub mod guard;
 pub mod http;
 pub mod served;
 pub mod udp;

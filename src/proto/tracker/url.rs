@@ -17,7 +17,7 @@ pub enum Host {
 }
 
 /// A checked URL. All in it is printable ASCII without spaces, so that it cannot break out of a request's line.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone)]
 pub struct Url {
     scheme: Scheme,
     /// `user:password`, decoded.
@@ -26,7 +26,17 @@ pub struct Url {
     port: u16,
     /// Path and query, from the first slash.
     target: String,
+    /// The user named it, not a stranger; makes no difference to which URL it is.
+    trusted: bool,
 }
+
+impl PartialEq for Url {
+    fn eq(&self, other: &Url) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Url {}
 
 /// Why a URL is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,7 +107,21 @@ impl Url {
         if port == 0 {
             return Err(Error::Port);
         }
-        Ok(Url { scheme, user, host, port, target: clean_target(target)? })
+        Ok(Url { scheme, user, host, port, target: clean_target(target)?, trusted: false })
+    }
+
+    /// The same URL, named by the user: it may lead anywhere (see [`guard`](super::guard)).
+    pub fn trust(self) -> Url {
+        Url { trusted: true, ..self }
+    }
+
+    /// Whether the user named it, or an address inside a network that such a URL led to.
+    pub fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
+    fn parts(&self) -> (Scheme, &Host, u16, &str, Option<&[u8]>) {
+        (self.scheme, &self.host, self.port, &self.target, self.user.as_deref())
     }
 
     /// How to speak to the host.
@@ -118,6 +142,16 @@ impl Url {
     /// Path and query as they go into a request; may hold secrets.
     pub fn target(&self) -> &str {
         &self.target
+    }
+
+    /// The path without the query.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+
+    /// Whether there is a query, an empty one too.
+    pub fn has_query(&self) -> bool {
+        self.target.contains('?')
     }
 
     /// `user:password` for HTTP's basic authentication; secret.
@@ -195,7 +229,8 @@ impl Url {
     }
 
     /// Where a redirect leads: a whole URL, `//host/path`, `/path`, `?query` or a path beside ours. Never to `udp://`,
-    /// and never from `https://` to `http://`. User and password go along only to the same scheme, host and port.
+    /// and never from `https://` to `http://`. It is trusted as this one is: see
+    /// [`guard`](super::guard) for where it may lead. User and password go along only to the same scheme, host and port.
     pub fn join(&self, location: &str) -> Result<Url, Error> {
         let location = checked(location)?;
         let mut to = if let Some(rest) = location.strip_prefix("//") {
@@ -214,13 +249,14 @@ impl Url {
         if to.user.is_none() && (to.scheme, &to.host, to.port) == (self.scheme, &self.host, self.port) {
             to.user.clone_from(&self.user);
         }
+        to.trusted = self.trusted;
         Ok(to)
     }
 
     /// The target that a relative reference names, seen from ours; dots of its path resolved (RFC 3986, 5.2).
     fn beside(&self, reference: &str) -> String {
         let reference = reference.split('#').next().unwrap_or_default();
-        let path = self.target.split('?').next().unwrap_or_default();
+        let path = self.path();
         let (their_path, query) = reference.split_at(reference.find('?').unwrap_or(reference.len()));
         if their_path.is_empty() {
             return if query.is_empty() { self.target.clone() } else { format!("{path}{query}") };
