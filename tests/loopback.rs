@@ -17,6 +17,7 @@ mod loopback {
     mod rates;
     pub(crate) mod seeder;
     mod server;
+    mod state;
     mod web;
 }
 

@@ -9,13 +9,14 @@ use crate::proto::extended::metadata;
 use crate::proto::id::InfoHash;
 use crate::proto::metainfo::{Metainfo, find_hashes, find_info, wrap};
 use crate::sys::guard::assert_may_block;
+use crate::sys::{atomic_file, private};
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, flock, open, statat,
     utimensat,
 };
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -29,6 +30,7 @@ fn path_of(info_hash: InfoHash, state: &Path) -> PathBuf {
 /// error it stays there.
 pub fn keep(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
     assert_may_block();
+    let folder = private::make_folder(state, "torrents");
     let (path, bytes) = (path_of(meta.info_hash, state), wrap(&meta.info));
     if fs::metadata(&path).is_ok_and(|there| there.len() == bytes.len() as u64)
         && fs::read(&path).is_ok_and(|there| there == bytes)
@@ -40,19 +42,8 @@ pub fn keep(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
         meta.let_go();
         return Ok(());
     }
-    let folder = state.join("torrents");
-    fs::create_dir_all(&folder)?;
-    // Whoever reads it meets the old copy or the new one. One that a loss of power has spoilt is written anew.
-    let draft = folder.join(format!("{}.{}", meta.info_hash, std::process::id()));
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    // Which torrents there are is nobody else's business.
-    let file = retry_on_intr(|| open(&draft, flags, Mode::from_raw_mode(0o600)))?;
-    let written = File::from(file).write_all(&bytes).and_then(|()| fs::rename(&draft, &path));
-    if written.is_err() {
-        // What is left of it is in nobody's way.
-        let _ = fs::remove_file(&draft);
-        return written;
-    }
+    folder?;
+    atomic_file::replace(&path, &bytes)?;
     meta.let_go();
     Ok(())
 }
@@ -62,6 +53,7 @@ pub fn kept(info_hash: InfoHash, state: &Path) -> Option<Metainfo> {
     assert_may_block();
     let mut bytes = Vec::new();
     let file = File::open(path_of(info_hash, state)).ok()?;
+    private::tighten(&file);
     file.take(TORRENT_FILE_MAX).read_to_end(&mut bytes).ok()?;
     Metainfo::parse(&bytes).ok().filter(|meta| meta.info_hash == info_hash)
 }
