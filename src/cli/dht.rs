@@ -1,10 +1,10 @@
 //! `ptorrent dht`: run a node of the DHT, look peers up, say how the table stands. Also what a download tells its own
 //! node: where to begin, and the table of the last run.
 
-use super::Error;
 use super::console::{Console, now, shown};
 use super::json::{Object, array};
 use super::options::DhtOptions;
+use super::{Error, status_of_signal};
 use crate::api::{Command, DhtSearch, DhtSetup, DhtSide, DhtStats, Encryption, Reason, Report};
 use crate::engine::{self, Engine, Hangup};
 use crate::limits::DHT_SAVED_BYTES;
@@ -79,6 +79,7 @@ pub(crate) fn save(state_dir: &Path, table: &[u8]) {
 
 /// Runs a node until a signal comes, or a look-up has ended.
 pub(crate) fn run(options: &DhtOptions, console: &mut Console<'_>) -> Result<u8, Error> {
+    let signals = console.install_signals(Hangup::End)?;
     let state_dir =
         options.state_dir.as_ref().map(|path| console.resolve(path)).or_else(|| console.state_dir());
     let setup = setup(&options.bind, &options.bootstrap, state_dir.as_deref());
@@ -94,7 +95,7 @@ pub(crate) fn run(options: &DhtOptions, console: &mut Console<'_>) -> Result<u8,
         lanes: Some(1),
         lsd: false,
         pex: false,
-        signals: console.takes_signals().then_some(Hangup::End),
+        signals,
     })
     .map_err(|error| Error::Failed(Reason::Network, error.to_string()))?;
     let families = usize::from(setup.v4) + usize::from(setup.v6);
@@ -239,7 +240,7 @@ impl Watch<'_, '_> {
     fn status(&self) -> Result<u8, Error> {
         let Some(info_hash) = self.lookup else { return Ok(0) };
         if let Some(signal) = self.signal {
-            return Ok(128u8.saturating_add(u8::try_from(signal).unwrap_or(0)));
+            return Ok(status_of_signal(signal));
         }
         if self.searched.iter().all(|search| search.answered == 0) {
             let text = "no node of the DHT answered; see --dht-bootstrap".to_owned();

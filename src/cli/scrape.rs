@@ -32,7 +32,7 @@ struct Swarm {
 pub(crate) fn run(options: &Scrape, console: &mut Console<'_>) -> Result<u8, Error> {
     let (mut swarms, mut questions) = (Vec::<Swarm>::new(), Vec::<Question>::new());
     let (route, state) = (Route::new(&options.bind, options.device.clone()), console.state_dir());
-    let sources = Sources { route: route.clone(), state: state.as_deref() };
+    let sources = Sources { route: route.clone(), state: state.as_deref(), signals: None };
     for torrent in &options.torrents {
         let meta = find(torrent, &sources, console)?.meta;
         if swarms.iter().any(|swarm| swarm.info_hash == meta.info_hash) {

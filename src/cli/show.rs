@@ -19,7 +19,7 @@ pub(crate) fn run(options: &Show, console: &mut Console<'_>) -> Result<u8, Error
         None => console.state_dir(),
     };
     let route = Route::new(&options.bind, options.device.clone());
-    let sources = Sources { route, state: state_dir.as_deref() };
+    let sources = Sources { route, state: state_dir.as_deref(), signals: None };
     let mut found = find(&options.torrent, &sources, console)?;
     if !found.meta.is_known() {
         match fetch(found, options, state_dir.as_deref(), console)? {

@@ -32,9 +32,7 @@ pub fn keep(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
     assert_may_block();
     let folder = private::make_folder(state, "torrents");
     let (path, bytes) = (path_of(meta.info_hash, state), wrap(&meta.info));
-    if fs::metadata(&path).is_ok_and(|there| there.len() == bytes.len() as u64)
-        && fs::read(&path).is_ok_and(|there| there == bytes)
-    {
+    if is_there(&path, &bytes) {
         // It is in use, so it stays. Where its time cannot be set, it is written again some time.
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let _ =
@@ -46,6 +44,16 @@ pub fn keep(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
     atomic_file::replace(&path, &bytes)?;
     meta.let_go();
     Ok(())
+}
+
+/// Whether a copy has these bytes.
+fn is_there(path: &Path, bytes: &[u8]) -> bool {
+    let Ok(mut file) = File::open(path) else { return false };
+    private::tighten(&file);
+    let mut there = Vec::with_capacity(bytes.len());
+    file.metadata().is_ok_and(|metadata| metadata.len() == bytes.len() as u64)
+        && file.read_to_end(&mut there).is_ok()
+        && there == bytes
 }
 
 /// The torrent of which the state folder has a copy, if it is whole.
