@@ -7,7 +7,6 @@ pub use serve::{TrackerEngine, TrackerOptions};
 
 use crate::api::{Command, Encryption, Report};
 use crate::base::buf::Pool;
-use crate::base::rng::Rng;
 use crate::base::wake::Wake;
 use crate::disk::{Shared, Syncer, Worker, keep, kept, sweep};
 use crate::helper;
@@ -17,7 +16,6 @@ use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::tracker::url::Url;
-use crate::proto::wire::handshake::our_peer_id;
 pub use crate::reactor::{Hangup, Signals, no_hurry};
 use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, join_groups, listen};
 use crate::session::Config;
@@ -189,9 +187,8 @@ impl Engine {
         let pool =
             Pool::new(sizes.receive_bufs + limits::SEND_BUFS).map_err(cannot("reserve memory for blocks"))?;
         let wake = poll.wake();
-        let (seed, peer_id) = chance()?;
+        let seed = chance()?;
         let config = Config {
-            peer_id,
             port,
             max_conn: sizes.connections,
             max_upload: options.max_upload,
@@ -275,16 +272,15 @@ fn joined<T>(thread: JoinHandle<T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// All chance of the process, and our peer id.
-fn chance() -> Result<([u8; 32], [u8; 20]), Error> {
+/// All chance of the process.
+fn chance() -> Result<[u8; 32], Error> {
     let mut seed = [0; 32];
     let n = rustix::rand::getrandom(&mut seed[..], GetRandomFlags::empty())
         .map_err(|error| cannot("get random numbers")(error.into()))?;
     if n < seed.len() {
         return Err(cannot("get random numbers")(io::ErrorKind::UnexpectedEof.into()));
     }
-    let mut rng = Rng::new(seed);
-    Ok((rng.seed(), our_peer_id(&mut rng)))
+    Ok(seed)
 }
 
 /// Starts the disk workers; gives the ways to them.

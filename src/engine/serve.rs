@@ -49,7 +49,7 @@ impl TrackerEngine {
         let addrs = addrs.map_err(cannot("read a listener's address"))?;
         let poll = Poll::new().map_err(cannot("make a poller"))?;
         let wake = poll.wake();
-        let mut tracker = Tracker::new(options.interval, chance()?.0);
+        let mut tracker = Tracker::new(options.interval, chance()?);
         if let Some(only) = options.only {
             tracker.set_only(only);
         }
