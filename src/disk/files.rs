@@ -61,7 +61,7 @@ impl Files {
                     None => folders.insert((storage.torrent, Folders::of(&storage.spec)?)),
                 };
                 let (fd, new) = storage.make(file, folders)?;
-                folders.made.clear();
+                folders.keep_made();
                 made.extend(new);
                 Ok(fd)
             };
