@@ -6,17 +6,35 @@ use crate::limits::{
     DESCRIPTORS_TORRENT, HELPERS_MAX, LANES_MAX, WEB_FETCHES,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The limit before it was raised.
+static ORIGINAL: OnceLock<Rlimit> = OnceLock::new();
 
 /// Takes as many descriptors as the system allows: a torrent holds two at rest, and the usual limit of 1,024 is there
 /// for programs of old that could not count further. Gives the limit.
 pub fn raise() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    ORIGINAL.get_or_init(|| Rlimit { current, maximum });
     if current != maximum
         && let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
     {
         log::info!("the limit of open files stays at {current:?}: {errno}");
     }
     limit()
+}
+
+/// Has a command start with the limit that we were started with: a program that counts its descriptors with `select`, or
+/// that closes all of them one by one, is not made for a high one.
+#[expect(unsafe_code, reason = "a call between fork and exec")]
+pub fn restore_in(command: &mut Command) {
+    let Some(original) = ORIGINAL.get().copied() else { return };
+    // SAFETY: between fork and exec the closure does one system call and allocates nothing; what it holds was made before.
+    unsafe {
+        command.pre_exec(move || Ok(setrlimit(Resource::Nofile, original)?));
+    }
 }
 
 /// The limit in force.
