@@ -32,27 +32,50 @@ fn kept(folder: &Folder) -> usize {
     fs::read_dir(folder.0.join("state/torrents")).map_or(0, Iterator::count)
 }
 
+/// Starts all of them, and waits until signals are heard.
+fn start(folder: &Folder, names: &[String]) -> Running {
+    let args: Vec<&str> = ["-d", "here"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let running = Running::start(folder, &args);
+    while !has_handler(&running) {
+        sleep(Duration::from_micros(100));
+    }
+    running
+}
+
+#[track_caller]
+fn interrupt(folder: &Folder, running: Running) {
+    let start = Instant::now();
+    running.signal(Signal::INT);
+    assert_eq!(running.end(), Some(130), "{}", errors(folder));
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(2), "it took {took:?}");
+    assert_eq!(errors(folder), "");
+}
+
 #[test]
-fn early_signal_ends_many_torrents_at_once() {
+fn signals_are_heard_before_torrents_are_read() {
     let folder = Folder::new("early");
     let names = torrents(&folder);
-    let args: Vec<&str> = ["-d", "here"].into_iter().chain(names.iter().map(String::as_str)).collect();
-    for wait in [0, 5, 10, 20, 40, 80, 160, 320] {
-        let _ = fs::remove_dir_all(folder.0.join("state"));
-        let running = Running::start(&folder, &args);
-        while !has_handler(&running) {
-            sleep(Duration::from_micros(100));
-        }
-        // The handlers are there before the torrents are.
-        assert!(kept(&folder) < TORRENTS);
-        sleep(Duration::from_millis(wait));
-        let start = Instant::now();
-        running.signal(Signal::INT);
-        assert_eq!(running.end(), Some(130), "{wait} ms: {}", errors(&folder));
-        let took = start.elapsed();
-        assert!(took < Duration::from_secs(2), "{wait} ms: it took {took:?}");
-        // What is not opened yet is left out.
-        assert!(wait > 0 || kept(&folder) < TORRENTS);
+    let running = start(&folder, &names);
+    assert!(kept(&folder) < TORRENTS);
+    interrupt(&folder, running);
+    // Those that were left are left out.
+    assert!(kept(&folder) < TORRENTS);
+}
+
+#[test]
+fn signal_while_torrents_are_added_ends_at_once() {
+    let folder = Folder::new("adding");
+    let names = torrents(&folder);
+    // What is kept of them need not be written again, so that the start is short.
+    let first = start(&folder, &names);
+    while kept(&folder) < TORRENTS {
+        sleep(Duration::from_millis(10));
     }
-    assert_eq!(errors(&folder), "");
+    interrupt(&folder, first);
+    for wait in (5..=200).step_by(15) {
+        let running = start(&folder, &names);
+        sleep(Duration::from_millis(wait));
+        interrupt(&folder, running);
+    }
 }
