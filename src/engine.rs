@@ -7,7 +7,6 @@ pub use serve::{TrackerEngine, TrackerOptions};
 
 use crate::api::{Command, Encryption, Report};
 use crate::base::buf::Pool;
-use crate::base::rng::Rng;
 use crate::base::wake::Wake;
 use crate::disk::{Shared, Syncer, Worker, keep, kept, sweep};
 use crate::helper;
@@ -18,10 +17,10 @@ use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::tracker::url::Url;
-use crate::proto::wire::handshake::our_peer_id;
-pub use crate::reactor::{Hangup, no_hurry};
-use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, Signals, join_groups, listen};
+pub use crate::reactor::{Hangup, Signals, no_hurry};
+use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, join_groups, listen};
 use crate::session::Config;
+use crate::sys::descriptors;
 use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::rand::GetRandomFlags;
@@ -33,7 +32,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 /// How the engine runs.
-#[derive(Clone, Debug)]
 pub struct Options {
     /// Addresses and device of every socket.
     pub route: Route,
@@ -59,8 +57,8 @@ pub struct Options {
     pub lsd: bool,
     /// Exchange addresses of peers with peers (BEP 11).
     pub pex: bool,
-    /// Take SIGINT, SIGTERM, SIGHUP (which means this) and SIGUSR1; in one engine of a process only.
-    pub signals: Option<Hangup>,
+    /// Signals, where they are to be heard. They are installed before whatever takes time is begun.
+    pub signals: Option<Signals>,
 }
 
 /// Why the engine did not start, or ended early.
@@ -115,6 +113,8 @@ struct Sizes {
     lanes: usize,
     /// Torrents that the workers know at a time: one more is opened when another has been closed by all of them.
     torrents: usize,
+    /// Connections: those that are wanted, or that there are descriptors for.
+    connections: usize,
     receive_bufs: usize,
     /// Jobs of one worker, checks apart: a write or read holds a block, and of a torrent there may be an open or a
     /// close, not both, two saves, a look for room, a digest of its metadata, and that it is forgotten; and reads of
@@ -129,11 +129,21 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(options: &Options) -> Sizes {
+    /// Where the process may have so many descriptors.
+    fn of(options: &Options, descriptors: usize) -> Sizes {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let lanes = options.lanes.unwrap_or(cores.max(2)).clamp(1, limits::LANES_MAX);
+        let lanes = descriptors::workers(descriptors, lanes);
         let torrents = options.torrents.clamp(1, limits::TORRENTS_MAX);
-        let coming = options.max_conn.clamp(limits::COMING_BUFS_MIN, limits::COMING_BUFS_MAX);
+        let wanted = options.max_conn.min(limits::CONNECTIONS_MAX);
+        let connections = descriptors::connections(descriptors, wanted, lanes, torrents);
+        if connections < wanted {
+            log::warn!(
+                "the limit of {descriptors} open files leaves room for {connections} of {wanted} connections \
+                 (--max-conn); raise it with ulimit -n"
+            );
+        }
+        let coming = connections.clamp(limits::COMING_BUFS_MIN, limits::COMING_BUFS_MAX);
         let receive_bufs = coming + lanes * limits::LANE_BUFS;
         let bufs = receive_bufs + limits::SEND_BUFS;
         let checks = limits::CHECKS_OUT;
@@ -142,6 +152,7 @@ impl Sizes {
         Sizes {
             lanes,
             torrents,
+            connections,
             receive_bufs,
             urgent: bufs + 6 * torrents + infos,
             checks,
@@ -169,23 +180,20 @@ pub fn sweep_state(state: &Path) {
 impl Engine {
     /// Listens, then starts the threads; the first reports tell the addresses. An error names what the user can mend.
     pub fn start(options: Options) -> Result<Engine, Error> {
-        let sizes = Sizes::of(&options);
-        crate::sys::descriptors::raise();
+        let sizes = Sizes::of(&options, descriptors::raise());
         let listeners = listen(&options.route, options.ports.clone()).map_err(Error::Listen)?;
         let groups = if options.lsd { join_groups(&options.route, &listeners) } else { Vec::new() };
         let addr = listeners.first().map(|listener| listener.addr());
         let port =
             addr.transpose().map_err(cannot("read a listener's address"))?.map_or(0, |addr| addr.port());
-        let signals = options.signals.map(Signals::install).transpose().map_err(cannot("take signals"))?;
         let poll = Poll::new().map_err(cannot("make a poller"))?;
         let pool =
             Pool::new(sizes.receive_bufs + limits::SEND_BUFS).map_err(cannot("reserve memory for blocks"))?;
         let wake = poll.wake();
-        let (seed, peer_id) = chance()?;
+        let seed = chance()?;
         let config = Config {
-            peer_id,
             port,
-            max_conn: options.max_conn.min(limits::CONNECTIONS_MAX),
+            max_conn: sizes.connections,
             max_upload: options.max_upload,
             max_download_rate: options.max_download_rate,
             max_upload_rate: options.max_upload_rate,
@@ -222,7 +230,7 @@ impl Engine {
             commands: commands_rx,
             reports: reports_tx,
         };
-        let (route, bell) = (options.route, wake.clone());
+        let (route, signals, bell) = (options.route, options.signals, wake.clone());
         let setup = Setup { config, seed, poll, wake: bell, route, listeners, groups, signals, pool, links };
         let reactor = Reactor::new(setup).map_err(cannot("watch a socket"))?;
         let net = start("ptorrent-net".to_owned(), move || reactor.run())?;
@@ -268,16 +276,15 @@ fn joined<T>(thread: JoinHandle<T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// All chance of the process, and our peer id.
-fn chance() -> Result<([u8; 32], [u8; 20]), Error> {
+/// All chance of the process.
+fn chance() -> Result<[u8; 32], Error> {
     let mut seed = [0; 32];
     let n = rustix::rand::getrandom(&mut seed[..], GetRandomFlags::empty())
         .map_err(|error| cannot("get random numbers")(error.into()))?;
     if n < seed.len() {
         return Err(cannot("get random numbers")(io::ErrorKind::UnexpectedEof.into()));
     }
-    let mut rng = Rng::new(seed);
-    Ok((rng.seed(), our_peer_id(&mut rng)))
+    Ok(seed)
 }
 
 /// Starts the disk workers; gives the ways to them.

@@ -183,6 +183,8 @@ const _: () = assert!(PIECE_LENGTH_MAX / BLOCK <= u16::MAX as u32);
 
 /// The most torrents of a process: a handle has 16 bits of slot.
 pub const TORRENTS_MAX: usize = 4096;
+/// Connections that are left however few descriptors there are: with fewer nothing is downloaded.
+pub const CONNECTIONS_MIN: usize = 2;
 /// The most connections that `--max-conn` may ask for.
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// Bytes that may wait for one disk worker before the peers that feed it must wait: enough to keep a worker busy
@@ -284,6 +286,15 @@ pub const HELD_MAX: u64 = LANE_LOW;
 pub const HOLD_REST: Duration = Duration::from_millis(5);
 /// Descriptors that one disk worker keeps open at most; fewer where RLIMIT_NOFILE is low.
 pub const DESCRIPTORS: usize = 64;
+/// Descriptors of the process that are for no peer, torrent or call: the standard streams, the log, the poller (3), the
+/// pipes of signals and terminal (4), sockets of both families (6), a state file that is written (2), a hook that starts.
+pub const DESCRIPTORS_OWN: usize = 24;
+/// Folders that one disk worker has open on the way to a file, beside the file: the usual depth.
+pub const DESCRIPTORS_FOLDERS: usize = 4;
+/// What an open torrent keeps open: its lock and its resume record.
+pub const DESCRIPTORS_TORRENT: usize = 2;
+/// A disk worker for each so many descriptors of the limit: below 256, eight of them would leave nothing for peers.
+pub const DESCRIPTORS_LANE: usize = 32;
 /// Bytes that are read at a time while hashing, of all pieces that are hashed side by side: large enough that the calls cost
 /// nothing, small enough for the second cache.
 pub const READ_CHUNK: usize = 256 << 10;

@@ -10,6 +10,7 @@
 mod common;
 mod loopback {
     mod config;
+    mod descriptors;
     mod encryption;
     mod hooks;
     pub(crate) mod leecher;
@@ -17,6 +18,8 @@ mod loopback {
     mod rates;
     pub(crate) mod seeder;
     mod server;
+    mod signals;
+    mod state;
     mod strangers;
     mod web;
 }

@@ -13,11 +13,12 @@ use super::values::{shown, shown_safely};
 use super::{Env, Error, failed};
 use crate::api::Reason;
 use crate::limits;
+use crate::sys::atomic_file;
 use getopts::{HasArg, Matches, Occur};
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Options of which one excludes the other: that of the command line wins over that of the file.
@@ -345,26 +346,9 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         return Err(Error::Failed(Reason::Io, format!("{} is not a regular file", console::shown(&path))));
     }
-    let Some(name) = path.file_name() else { return Err(cannot(io::ErrorKind::InvalidInput.into())) };
     let folder = path.parent().unwrap_or(Path::new(""));
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
-    let mut part = OsString::from(".");
-    part.push(OsString::from(name));
-    part.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(part);
-    let written =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&part, &path)
-        });
-    written.map_err(|e| {
-        if e.kind() != io::ErrorKind::AlreadyExists {
-            // What cannot be removed is not worth another message.
-            let _ = fs::remove_file(&part);
-        }
-        cannot(e)
-    })
+    atomic_file::replace(&path, bytes).map_err(cannot)
 }
 
 #[cfg(test)]

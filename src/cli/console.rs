@@ -7,7 +7,7 @@ use super::options::Common;
 use super::text::width;
 use super::{Env, Error, failed};
 use crate::api::Reason;
-use crate::engine::Roots;
+use crate::engine::{Hangup, Roots, Signals};
 use crate::proto::metainfo::printable;
 use crate::sys::terminal::{self, Terminal};
 use crossbeam_channel::Receiver;
@@ -162,9 +162,11 @@ impl<'c> Console<'c> {
         self.roots.clone()
     }
 
-    /// Whether SIGINT and SIGTERM are ours to take.
-    pub(crate) fn takes_signals(&self) -> bool {
-        self.takes_signals
+    /// Takes SIGINT, SIGTERM, SIGHUP (which means this) and SIGUSR1, where they are ours to take; once a process. What
+    /// takes time comes after it.
+    pub(crate) fn install_signals(&self, hangup: Hangup) -> Result<Option<Signals>, Error> {
+        let signals = self.takes_signals.then(|| Signals::install(hangup)).transpose();
+        signals.map_err(|e| failed("cannot take signals", &e))
     }
 
     /// Whether only errors are to be said.

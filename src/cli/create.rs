@@ -8,8 +8,9 @@ use crate::api::Reason;
 use crate::limits::{FILES_MAX, PATH_DEPTH};
 use crate::proto::layout::Layout;
 use crate::proto::metainfo::{Content, Metainfo, Plan, build, piece_length_for, safe};
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use crate::sys::atomic_file;
+use std::fs::{self, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -201,20 +202,5 @@ fn changed(file: &Found) -> Error {
 
 /// Writes a file that is not there yet: whole or not at all, and never over another one.
 fn write_new(out: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let temporary = out.with_file_name(format!(".ptorrent-{}.part", std::process::id()));
-    let cannot = |e: io::Error| failed(format_args!("cannot write {}", shown(out)), &e);
-    let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(cannot)?;
-    let result = fill(file, bytes).and_then(|()| match fs::hard_link(&temporary, out) {
-        // Unlike a rename, a link fails where the name is taken meanwhile. FAT has no links.
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists && !out.exists() => fs::rename(&temporary, out),
-        linked => linked,
-    });
-    // After a rename it is gone already.
-    let _ = fs::remove_file(&temporary);
-    result.map_err(cannot)
-}
-
-fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
-    file.write_all(bytes)?;
-    file.sync_all()
+    atomic_file::create(out, bytes).map_err(|e| failed(format_args!("cannot write {}", shown(out)), &e))
 }

@@ -1,18 +1,19 @@
 //! `ptorrent dht`: run a node of the DHT, look peers up, say how the table stands. Also what a download tells its own
 //! node: where to begin, and the table of the last run.
 
-use super::Error;
 use super::console::{Console, now, shown};
 use super::json::{Object, array};
 use super::options::DhtOptions;
+use super::{Error, status_of_signal};
 use crate::api::{Command, DhtSearch, DhtSetup, DhtSide, DhtStats, Encryption, Reason, Report};
 use crate::engine::{self, Engine, Hangup};
 use crate::limits::DHT_SAVED_BYTES;
 use crate::proto::id::InfoHash;
 use crate::sys::socket::Route;
+use crate::sys::{atomic_file, private};
 use crossbeam_channel::RecvTimeoutError;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,8 +54,9 @@ pub(crate) fn setup(bind: &[IpAddr], bootstrap: &[(String, u16)], state_dir: Opt
 /// The table of the last run; nothing when there is none, or it cannot be read.
 fn load(state_dir: &Path) -> Vec<u8> {
     let (path, mut bytes) = (state_dir.join(TABLE), Vec::new());
-    let read =
-        fs::File::open(&path).and_then(|file| file.take(DHT_SAVED_BYTES as u64 + 1).read_to_end(&mut bytes));
+    let read = fs::File::open(&path)
+        .inspect(private::tighten)
+        .and_then(|file| file.take(DHT_SAVED_BYTES as u64 + 1).read_to_end(&mut bytes));
     match read {
         Ok(_) => bytes,
         Err(error) => {
@@ -69,22 +71,15 @@ fn load(state_dir: &Path) -> Vec<u8> {
 /// Keeps the table for the next run. It takes its name when it is whole: several processes may do so at a time.
 pub(crate) fn save(state_dir: &Path, table: &[u8]) {
     let path = state_dir.join(TABLE);
-    let temporary = state_dir.join(format!("{TABLE}.{}", std::process::id()));
-    let write = || {
-        fs::create_dir_all(state_dir)?;
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(table)?;
-        fs::rename(&temporary, &path)
-    };
-    if let Err(error) = write() {
-        // What is left of it helps nobody; that it cannot be removed either changes nothing.
-        let _ = fs::remove_file(&temporary);
+    let written = private::make_state_folder(state_dir).and_then(|()| atomic_file::replace(&path, table));
+    if let Err(error) = written {
         log::warn!("cannot write {}: {error}", shown(&path));
     }
 }
 
 /// Runs a node until a signal comes, or a look-up has ended.
 pub(crate) fn run(options: &DhtOptions, console: &mut Console<'_>) -> Result<u8, Error> {
+    let signals = console.install_signals(Hangup::End)?;
     let state_dir =
         options.state_dir.as_ref().map(|path| console.resolve(path)).or_else(|| console.state_dir());
     let setup = setup(&options.bind, &options.bootstrap, state_dir.as_deref());
@@ -101,7 +96,7 @@ pub(crate) fn run(options: &DhtOptions, console: &mut Console<'_>) -> Result<u8,
         lanes: Some(1),
         lsd: false,
         pex: false,
-        signals: console.takes_signals().then_some(Hangup::End),
+        signals,
     })
     .map_err(|error| Error::Failed(Reason::Network, error.to_string()))?;
     let families = usize::from(setup.v4) + usize::from(setup.v6);
@@ -246,7 +241,7 @@ impl Watch<'_, '_> {
     fn status(&self) -> Result<u8, Error> {
         let Some(info_hash) = self.lookup else { return Ok(0) };
         if let Some(signal) = self.signal {
-            return Ok(128u8.saturating_add(u8::try_from(signal).unwrap_or(0)));
+            return Ok(status_of_signal(signal));
         }
         if self.searched.iter().all(|search| search.answered == 0) {
             let text = "no node of the DHT answered; see --dht-bootstrap".to_owned();
@@ -324,6 +319,18 @@ mod tests {
             (BOOTSTRAP.len(), BOOTSTRAP.len())
         );
         assert_eq!(names(&["127.0.0.1"], &[("localhost".to_owned(), 1)]), 1);
+    }
+
+    #[test]
+    fn table_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let state = std::env::temp_dir().join(format!("ptorrent-dht-{}", std::process::id()));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        save(&state, b"table");
+        assert_eq!((load(&state), mode(&state), mode(&state.join(TABLE))), (b"table".to_vec(), 0o700, 0o600));
+        fs::set_permissions(state.join(TABLE), PermissionsExt::from_mode(0o644)).unwrap();
+        assert_eq!((load(&state), mode(&state.join(TABLE))), (b"table".to_vec(), 0o600));
+        fs::remove_dir_all(state).unwrap();
     }
 
     #[test]

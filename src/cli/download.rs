@@ -11,9 +11,9 @@ use super::progress::{View, reason_word};
 use super::status::table;
 use super::text::count;
 use super::torrent::{Found, Sources, chosen, find, warn_of_names, with_sources};
-use super::{Error, failed};
+use super::{Error, failed, status_of_signal};
 use crate::api::{Command, Reason, Report, Spec, State};
-use crate::engine::{self, Client, Engine, Hangup, no_hurry};
+use crate::engine::{self, Client, Engine, Hangup, Roots, Signals, no_hurry};
 use crate::proto::magnet::Magnet;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::tracker::Scheme;
@@ -43,7 +43,12 @@ pub(crate) fn run(options: &Download, console: &mut Console<'_>) -> Result<u8, E
 }
 
 fn run_all(options: &Download, console: &mut Console<'_>) -> Result<u8, Error> {
-    let (wishes, failures) = wishes(options, console)?;
+    // Torrents are opened for a while where there are many of them.
+    let signals = console.install_signals(match console.has_log_file() {
+        true => Hangup::Reopen,
+        false => Hangup::End,
+    })?;
+    let (wishes, failures) = wishes(options, signals.as_ref(), console)?;
     if wishes.is_empty() {
         return Ok(1);
     }
@@ -52,7 +57,7 @@ fn run_all(options: &Download, console: &mut Console<'_>) -> Result<u8, Error> {
     let views = specs.iter().map(|spec| View::new(spec.meta.name.clone(), spec.meta.info_hash)).collect();
     let facts = specs.iter().map(|spec| facts(spec, console)).collect();
     let public = specs.iter().any(|spec| !spec.meta.private);
-    let started = Engine::start(engine_options(options, specs.len(), public, console));
+    let started = Engine::start(engine_options(options, console.roots(), specs.len(), public, signals));
     let engine = started.map_err(|e| unable(&e))?;
     let state_dir = specs.iter().find_map(|spec| spec.state_dir.clone());
     // Without a torrent that may use it there is no need of a node.
@@ -85,13 +90,14 @@ fn unable(error: &engine::Error) -> Error {
 
 fn engine_options(
     options: &Download,
+    roots: Roots,
     torrents: usize,
     public: bool,
-    console: &Console<'_>,
+    signals: Option<Signals>,
 ) -> engine::Options {
     engine::Options {
         route: Route::new(&options.bind, options.device.clone()),
-        roots: console.roots(),
+        roots,
         ports: options.ports.clone(),
         max_conn: options.max_conn,
         max_upload: options.max_upload,
@@ -102,10 +108,7 @@ fn engine_options(
         pex: options.pex,
         lsd: options.lsd && public,
         lanes: None,
-        signals: console.takes_signals().then_some(match console.has_log_file() {
-            true => Hangup::Reopen,
-            false => Hangup::End,
-        }),
+        signals,
     }
 }
 
@@ -118,7 +121,11 @@ struct Wish {
 
 /// Reads every TORRENT. One that cannot be read is said at once and does not stop the others; the second answer is
 /// whether there is one.
-fn wishes(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Wish>, bool), Error> {
+fn wishes(
+    options: &Download,
+    signals: Option<&Signals>,
+    console: &mut Console<'_>,
+) -> Result<(Vec<Wish>, bool), Error> {
     let state_dir = match &options.state_dir {
         Some(path) => Some(console.resolve(path)),
         None => console.state_dir(),
@@ -129,8 +136,9 @@ fn wishes(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Wish>, b
     let (mut wishes, mut failures) = (Vec::<Wish>::new(), false);
     let route = Route::new(&options.bind, options.device.clone());
     let client = Client::new(route, console.roots());
-    let sources = Sources { client, state: state_dir.as_deref() };
+    let sources = Sources { client, state: state_dir.as_deref(), signals };
     for torrent in &options.torrents {
+        sources.check_signal()?;
         match find(torrent, &sources, console) {
             Ok(Found { meta, .. })
                 if wishes.iter().any(|wish| wish.spec.meta.info_hash == meta.info_hash) =>
@@ -162,6 +170,7 @@ fn wishes(options: &Download, console: &mut Console<'_>) -> Result<(Vec<Wish>, b
             Err(other) => return Err(other),
         }
     }
+    sources.check_signal()?;
     if !wishes.is_empty() && state_dir.is_none() {
         console.warn("there is no HOME, so nothing is remembered for the next run; see --state-dir");
     }
@@ -441,7 +450,7 @@ impl<'w, 'c> Watch<'w, 'c> {
     fn status(&self) -> u8 {
         let complete = self.views.iter().all(|view| view.complete);
         match self.signal {
-            Some(signal) if !complete => 128u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
+            Some(signal) if !complete => status_of_signal(signal),
             _ if self.failures || !complete && !self.seeded || self.views.iter().any(View::failed) => 1,
             _ => 0,
         }
@@ -558,7 +567,7 @@ impl<'w, 'c> Watch<'w, 'c> {
                 self.orders.push(Command::Remove { number });
                 self.on_error(at, Reason::Metainfo, &why)
             }
-            Err(Error::Closed) => Err(Error::Closed),
+            Err(error) => Err(error),
         }
     }
 

@@ -4,9 +4,9 @@ use super::console::{Console, Stream, now};
 use super::options::Show;
 use super::progress::View;
 use super::torrent::{Found, warn_of_names, with_sources};
-use super::{Error, dht};
+use super::{Error, dht, status_of_signal};
 use crate::api::{Command, DiskIo, Prealloc, Reason, Report, Spec};
-use crate::engine::{self, Engine, Hangup};
+use crate::engine::{self, Engine, Hangup, Roots, Signals};
 use crate::proto::metainfo::Metainfo;
 use crate::proto::tracker::url::Url;
 use crate::sys::socket::Route;
@@ -33,13 +33,14 @@ pub(crate) fn fetch(
     state_dir: Option<&Path>,
     console: &mut Console<'_>,
 ) -> Result<Fetched, Error> {
+    let signals = console.install_signals(Hangup::End)?;
     let spec = spec(&found, options, state_dir);
     let mut view = View::new(spec.meta.name.clone(), spec.meta.info_hash);
     if spec.trackers.is_empty() && spec.peers.is_empty() && !options.dht && !options.lsd {
         let why = "nobody can be asked for its metadata: no tracker, no peer, no DHT and no local discovery";
         return Err(Error::Failed(Reason::Network, format!("{}: {why}", view.name)));
     }
-    let engine = Engine::start(engine_options(options, console))
+    let engine = Engine::start(engine_options(options, console.roots(), signals))
         .map_err(|error| Error::Failed(Reason::Network, error.to_string()))?;
     if options.dht {
         let setup = dht::setup(&options.bind, &options.dht_bootstrap, state_dir);
@@ -62,18 +63,16 @@ pub(crate) fn fetch(
             };
             Ok(Fetched::Here(Box::new(Found { meta, magnet })))
         }
-        Some(Err(Ended::Signal(signal))) => {
-            Ok(Fetched::Signal(128u8.saturating_add(u8::try_from(signal).unwrap_or(0))))
-        }
+        Some(Err(Ended::Signal(signal))) => Ok(Fetched::Signal(status_of_signal(signal))),
         Some(Err(Ended::Error(reason, why))) => Err(Error::Failed(reason, format!("{}: {why}", view.name))),
         None => Err(Error::Failed(Reason::Io, "the engine ended by itself".into())),
     }
 }
 
-fn engine_options(options: &Show, console: &Console<'_>) -> engine::Options {
+fn engine_options(options: &Show, roots: Roots, signals: Option<Signals>) -> engine::Options {
     engine::Options {
         route: Route::new(&options.bind, options.device.clone()),
-        roots: console.roots(),
+        roots,
         ports: options.ports.clone(),
         max_conn: CONNECTIONS,
         max_upload: 1,
@@ -84,7 +83,7 @@ fn engine_options(options: &Show, console: &Console<'_>) -> engine::Options {
         lanes: Some(1),
         lsd: options.lsd,
         pex: options.pex,
-        signals: console.takes_signals().then_some(Hangup::End),
+        signals,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::limits::HOOKS_MAX;
 use crate::proto::metainfo::printable;
+use crate::sys::descriptors;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -98,7 +99,9 @@ impl Hooks {
 fn run(command: &OsStr, facts: Facts) -> io::Result<ExitStatus> {
     let out = io::stderr().as_fd().try_clone_to_owned()?;
     let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(command).envs(facts).stdin(Stdio::null()).stdout(out).spawn()?.wait()
+    shell.arg("-c").arg(command).envs(facts).stdin(Stdio::null()).stdout(out);
+    descriptors::restore_in(&mut shell);
+    shell.spawn()?.wait()
 }
 
 #[cfg(test)]

@@ -129,12 +129,19 @@ enum Error {
     Failed(Reason, String),
     /// Standard output is closed: a quiet end.
     Closed,
+    /// A signal asked for the end: a quiet one.
+    Signal(i32),
 }
 
 /// A failure of the file system or of a stream.
 fn failed(what: impl std::fmt::Display, error: &io::Error) -> Error {
     let reason = if error.kind() == io::ErrorKind::StorageFull { Reason::DiskFull } else { Reason::Io };
     Error::Failed(reason, format!("{what}: {error}"))
+}
+
+/// The exit status of a program that a signal has ended, as shells have it.
+fn status_of_signal(signal: i32) -> u8 {
+    128u8.saturating_add(u8::try_from(signal).unwrap_or(0))
 }
 
 /// Runs the program. The answer is its exit status: see the man page.
@@ -159,6 +166,7 @@ pub fn run(env: &mut Env<'_>) -> u8 {
             1
         }
         Err(Error::Closed) => 0,
+        Err(Error::Signal(signal)) => status_of_signal(signal),
     };
     console.finish();
     status

@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Scrape, console: &mut Console<'_>) -> Result<u8, Err
     let (mut swarms, mut questions) = (Vec::<Swarm>::new(), Vec::<Question>::new());
     let route = Route::new(&options.bind, options.device.clone());
     let (client, state) = (Client::new(route, console.roots()), console.state_dir());
-    let sources = Sources { client: client.clone(), state: state.as_deref() };
+    let sources = Sources { client: client.clone(), state: state.as_deref(), signals: None };
     for torrent in &options.torrents {
         let meta = find(torrent, &sources, console)?.meta;
         if swarms.iter().any(|swarm| swarm.info_hash == meta.info_hash) {

@@ -21,7 +21,7 @@ pub(crate) fn run(options: &Show, console: &mut Console<'_>) -> Result<u8, Error
     };
     let route = Route::new(&options.bind, options.device.clone());
     let client = Client::new(route, console.roots());
-    let sources = Sources { client, state: state_dir.as_deref() };
+    let sources = Sources { client, state: state_dir.as_deref(), signals: None };
     let mut found = find(&options.torrent, &sources, console)?;
     if !found.meta.is_known() {
         match fetch(found, options, state_dir.as_deref(), console)? {

@@ -5,7 +5,7 @@ use super::console::{Console, Stream, now, shown};
 use super::text::cut;
 use super::{Error, failed};
 use crate::api::Reason;
-use crate::engine::{self, Client};
+use crate::engine::{self, Client, Signals};
 use crate::limits::TORRENT_FILE_MAX;
 use crate::proto::id::InfoHash;
 use crate::proto::magnet::{Magnet, is_magnet};
@@ -19,12 +19,24 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+/// How often a wait looks for a signal, and at the clock.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Where to look for what is no file of the user's.
 pub(crate) struct Sources<'s> {
     /// How a URL is asked.
     pub(crate) client: Client,
     /// The state folder, which keeps what magnet links once led to.
     pub(crate) state: Option<&'s Path>,
+    /// Signals that end what takes time.
+    pub(crate) signals: Option<&'s Signals>,
+}
+
+impl Sources<'_> {
+    /// An error when a signal has asked for the end.
+    pub(crate) fn check_signal(&self) -> Result<(), Error> {
+        self.signals.and_then(Signals::ending).map_or(Ok(()), |signal| Err(Error::Signal(signal)))
+    }
 }
 
 /// What a TORRENT has led to.
@@ -115,15 +127,15 @@ fn download(url: &Url, sources: &Sources<'_>, console: &mut Console<'_>) -> Resu
     let start = now();
     let got = engine::download(sources.client.clone(), url.clone())
         .map_err(|error| Error::Failed(Reason::Io, error.to_string()))?;
-    let mut wait = Duration::from_secs(1);
     let result = loop {
-        match got.recv_timeout(wait) {
+        match got.recv_timeout(LOOK) {
             Ok(result) => break result.map_err(|failure| failure.to_string()),
             Err(RecvTimeoutError::Disconnected) => break Err("the download ended by itself".into()),
             Err(RecvTimeoutError::Timeout) => {
-                wait = Duration::from_millis(250);
-                if !console.is_quiet() && console.is_terminal(Stream::Err) {
-                    let line = format!("getting {url}, {} s", (now() - start).as_secs());
+                sources.check_signal()?;
+                let seconds = (now() - start).as_secs();
+                if seconds > 0 && !console.is_quiet() && console.is_terminal(Stream::Err) {
+                    let line = format!("getting {url}, {seconds} s");
                     console.show_status(Stream::Err, vec![cut(&line, console.size().0.saturating_sub(1))])?;
                 }
             }

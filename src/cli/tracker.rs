@@ -29,11 +29,11 @@ pub(crate) struct Options {
 
 /// Serves until a signal comes.
 pub(crate) fn run(options: &Options, console: &mut Console<'_>) -> Result<u8, Error> {
-    let only = options.only.as_deref().map(|path| read(path, console)).transpose()?;
-    let route = Route::new(&options.bind, options.device.clone());
     // There is something to read or to open anew; else SIGHUP means that the terminal is gone.
     let hangup = if options.only.is_some() || console.has_log_file() { Hangup::Reopen } else { Hangup::End };
-    let signals = console.takes_signals().then_some(hangup);
+    let signals = console.install_signals(hangup)?;
+    let only = options.only.as_deref().map(|path| read(path, console)).transpose()?;
+    let route = Route::new(&options.bind, options.device.clone());
     let setup = TrackerOptions { route, port: options.port, interval: options.interval, only, signals };
     let engine = TrackerEngine::start(setup).map_err(|e| unable(&e))?;
     let mut result = console.print(&listening(engine.addrs(), options.json));

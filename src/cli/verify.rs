@@ -26,7 +26,11 @@ enum Trouble {
 /// only when all are.
 pub(crate) fn run(torrent: &OsStr, dir: &Path, console: &mut Console<'_>) -> Result<u8, Error> {
     let state = console.state_dir();
-    let sources = Sources { client: Client::new(Route::default(), console.roots()), state: state.as_deref() };
+    let sources = Sources {
+        client: Client::new(Route::default(), console.roots()),
+        state: state.as_deref(),
+        signals: None,
+    };
     let meta = find(torrent, &sources, console)?.meta;
     if !meta.is_known() {
         let why = format!("{}: what belongs to it is not known here; see 'ptorrent show --help'", meta.name);

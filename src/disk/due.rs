@@ -9,13 +9,14 @@ use crate::proto::extended::metadata;
 use crate::proto::id::InfoHash;
 use crate::proto::metainfo::{Metainfo, find_hashes, find_info, wrap};
 use crate::sys::guard::assert_may_block;
+use crate::sys::{atomic_file, private};
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, flock, open, statat,
     utimensat,
 };
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -29,10 +30,9 @@ fn path_of(info_hash: InfoHash, state: &Path) -> PathBuf {
 /// error it stays there.
 pub fn keep(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
     assert_may_block();
+    let folder = private::make_folder(state, "torrents");
     let (path, bytes) = (path_of(meta.info_hash, state), wrap(&meta.info));
-    if fs::metadata(&path).is_ok_and(|there| there.len() == bytes.len() as u64)
-        && fs::read(&path).is_ok_and(|there| there == bytes)
-    {
+    if is_there(&path, &bytes) {
         // It is in use, so it stays. Where its time cannot be set, it is written again some time.
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let _ =
@@ -40,21 +40,20 @@ pub fn keep(meta: &mut Metainfo, state: &Path) -> io::Result<()> {
         meta.let_go();
         return Ok(());
     }
-    let folder = state.join("torrents");
-    fs::create_dir_all(&folder)?;
-    // Whoever reads it meets the old copy or the new one. One that a loss of power has spoilt is written anew.
-    let draft = folder.join(format!("{}.{}", meta.info_hash, std::process::id()));
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    // Which torrents there are is nobody else's business.
-    let file = retry_on_intr(|| open(&draft, flags, Mode::from_raw_mode(0o600)))?;
-    let written = File::from(file).write_all(&bytes).and_then(|()| fs::rename(&draft, &path));
-    if written.is_err() {
-        // What is left of it is in nobody's way.
-        let _ = fs::remove_file(&draft);
-        return written;
-    }
+    folder?;
+    atomic_file::replace(&path, &bytes)?;
     meta.let_go();
     Ok(())
+}
+
+/// Whether a copy has these bytes.
+fn is_there(path: &Path, bytes: &[u8]) -> bool {
+    let Ok(mut file) = File::open(path) else { return false };
+    private::tighten(&file);
+    let mut there = Vec::with_capacity(bytes.len());
+    file.metadata().is_ok_and(|metadata| metadata.len() == bytes.len() as u64)
+        && file.read_to_end(&mut there).is_ok()
+        && there == bytes
 }
 
 /// The torrent of which the state folder has a copy, if it is whole.
@@ -62,6 +61,7 @@ pub fn kept(info_hash: InfoHash, state: &Path) -> Option<Metainfo> {
     assert_may_block();
     let mut bytes = Vec::new();
     let file = File::open(path_of(info_hash, state)).ok()?;
+    private::tighten(&file);
     file.take(TORRENT_FILE_MAX).read_to_end(&mut bytes).ok()?;
     Metainfo::parse(&bytes).ok().filter(|meta| meta.info_hash == info_hash)
 }

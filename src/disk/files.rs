@@ -3,8 +3,7 @@
 use super::folders::Folders;
 use super::storage::{Made, Place, Storage};
 use crate::api::{DiskError, TorrentId};
-use crate::limits::{DESCRIPTORS, LANES_MAX};
-use rustix::process::{Resource, getrlimit};
+use crate::sys::descriptors::{files_of_worker, limit};
 use std::fs::File;
 
 struct Open {
@@ -24,11 +23,9 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// No files yet. The workers together take a quarter of the descriptors that the process may have.
+    /// No files yet.
     pub(super) fn new() -> Files {
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let share = usize::try_from(limit / 4).unwrap_or(usize::MAX) / LANES_MAX;
-        Files { folders: None, open: Vec::new(), max: share.clamp(2, DESCRIPTORS) }
+        Files { folders: None, open: Vec::new(), max: files_of_worker(limit()) }
     }
 
     /// The open file of a place. `write` lets the part file be made.
@@ -64,7 +61,7 @@ impl Files {
                     None => folders.insert((storage.torrent, Folders::of(&storage.spec)?)),
                 };
                 let (fd, new) = storage.make(file, folders)?;
-                folders.made.clear();
+                folders.keep_made();
                 made.extend(new);
                 Ok(fd)
             };

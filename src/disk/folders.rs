@@ -1,9 +1,10 @@
 //! The folders that lead to the files of a torrent.
 
+use super::claims::Id;
 use super::error::{fail, say};
 use crate::api::{DiskError, Spec};
 use crate::sys::guard::assert_may_block;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, statat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, statat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 use std::fs::File;
 use std::io::ErrorKind;
@@ -18,8 +19,8 @@ pub(super) struct Folders {
     stack: Vec<(Box<str>, File)>,
     /// A folder that is not there, as a path below the download folder: nothing in it need be looked for.
     missing: Option<String>,
-    /// Folders that this made.
-    pub(super) made: Vec<PathBuf>,
+    /// Folders that this made, as paths below the download folder.
+    made: Vec<String>,
 }
 
 impl Folders {
@@ -52,7 +53,7 @@ impl Folders {
             if let (Err(Errno::NOENT), true) = (&fd, create) {
                 self.missing = None;
                 match mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
-                    Ok(()) => self.made.push(self.dir.join(&path)),
+                    Ok(()) => self.made.push(path.clone()),
                     Err(Errno::EXIST) => {}
                     Err(errno) => return Err(fail("make folder", self.dir.join(path), errno)),
                 }
@@ -68,6 +69,40 @@ impl Folders {
             }
         }
         Ok(Some(self.stack.last().map_or(&self.root, |(_, fd)| fd)))
+    }
+
+    /// Whether this made a folder.
+    pub(super) fn has_made(&self) -> bool {
+        !self.made.is_empty()
+    }
+
+    /// The folders that this made stay.
+    pub(super) fn keep_made(&mut self) {
+        self.made.clear();
+    }
+
+    /// Removes the folders that this made, as far as nothing is in them. What cannot be removed is in nobody's way.
+    pub(super) fn remove_made(&mut self) {
+        for path in std::mem::take(&mut self.made).iter().rev() {
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+            if let Ok(Some(folder)) = self.enter(parent.split('/').filter(|name| !name.is_empty()), false) {
+                let _ = unlinkat(folder, name, AtFlags::REMOVEDIR);
+            }
+        }
+    }
+
+    /// Removes a file from the innermost of `names`, if it is still this one: somebody else may have put another file, or
+    /// another folder, in its place. What cannot be removed is in nobody's way.
+    pub(super) fn remove_file<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a str> + Clone,
+        name: &str,
+        id: Id,
+    ) {
+        let Ok(Some(folder)) = self.enter(names, false) else { return };
+        if statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| Id::of(&stat) == id) {
+            let _ = unlinkat(folder, name, AtFlags::empty());
+        }
     }
 
     /// The path of a folder in the innermost one.

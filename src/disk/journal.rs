@@ -12,6 +12,7 @@ use crate::proto::layout::Layout;
 use crate::proto::metainfo::printable;
 use crate::proto::resume::{Entry, Record, Rest, Shape};
 use crate::sys::guard::assert_may_block;
+use crate::sys::private;
 use rustix::fs::{
     AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, StatxFlags, fallocate, fdatasync, flock, open,
     statx,
@@ -107,10 +108,9 @@ impl Journal {
             Ok(identity) => identity,
             Err(error) => return none(Some(without(&spec.dir, &error))),
         };
-        let folder = state.join("resume");
         let path = named(spec, state, &identity);
         let shape = Shape::new(&spec.meta.layout);
-        let made = std::fs::create_dir_all(&folder).and_then(|()| open_or_make(&path));
+        let made = private::make_folder(state, "resume").and_then(|_| open_or_make(&path));
         let (file, refused) = match made {
             Ok(file) => (file, None),
             // What cannot be written may still be read.
@@ -312,8 +312,9 @@ pub(super) fn selection(spec: &Spec) -> u64 {
 
 fn open_or_make(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    // Which peers were met is nobody else's business.
-    Ok(File::from(retry_on_intr(|| open(path, flags, Mode::from_raw_mode(0o600)))?))
+    let file = File::from(retry_on_intr(|| open(path, flags, Mode::from_raw_mode(0o600)))?);
+    private::tighten(&file);
+    Ok(file)
 }
 
 /// Reads a record, no more of the file than one can have.

@@ -66,7 +66,7 @@ struct Opening<'a> {
     prepared: Vec<AtomicBool>,
     lock: Option<Id>,
     /// Files that this made.
-    made: Vec<PathBuf>,
+    made: Vec<(usize, Id)>,
     /// Whether space can be reserved here.
     reserves: bool,
     /// Whether files are in memory: what is reserved there is taken from everybody else at once. It is made sure of by
@@ -124,7 +124,7 @@ impl<'a> Opening<'a> {
             return Err(taken(self.path(file), &Refused::Torrent(name.into())));
         }
         // Nothing is in a folder that was made just now.
-        if self.folders.made.is_empty() {
+        if !self.folders.has_made() {
             for file in stored(spec) {
                 if let Some(there) = self.look(file)? {
                     self.there.push((file, there));
@@ -244,7 +244,7 @@ impl<'a> Opening<'a> {
         }
         let (fd, id, _) = make_file(self.spec, file, &mut self.folders)?;
         let path = self.path(file);
-        self.made.push(path.clone());
+        self.made.push((file, id));
         self.claim(file, id)?;
         if single {
             self.lock(fd.try_clone().map_err(|e| fail("lock", &path, e))?, path)?;
@@ -344,9 +344,12 @@ impl<'a> Opening<'a> {
             claims.unlock(lock);
         }
         drop(claims);
-        // Nothing is in them yet; what cannot be removed is in nobody's way.
-        self.made.iter().for_each(|path| drop(std::fs::remove_file(path)));
-        self.folders.made.iter().rev().for_each(|path| drop(std::fs::remove_dir(path)));
+        // Nothing is in them yet.
+        let paths = &self.spec.meta.paths;
+        for (file, id) in &self.made {
+            self.folders.remove_file(paths.folders(*file), paths.name(*file), *id);
+        }
+        self.folders.remove_made();
     }
 
     fn finish(mut self) -> Opened {

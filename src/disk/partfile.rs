@@ -1,6 +1,6 @@
 //! The part file: bytes of files that are not wanted, in pieces that a wanted file has a share in. It is
-//! `.NAME.HASH8.part` in the download folder (the torrent's name, the first 8 hex digits of its info-hash), made when
-//! the first such byte comes, and sparse.
+//! `.NAME.HASH.part` in the download folder (the torrent's name, its info-hash), made when the first such byte comes,
+//! and sparse. The info-hash is there as a whole: a torrent with a name and a part of a hash can be made to fit another.
 //!
 //! A piece that more than one file has a share in has a slot of a piece's length there; slots are in the order of the
 //! pieces, whatever is selected, so that the next run finds them again.
@@ -10,8 +10,7 @@ use crate::proto::metainfo::Metainfo;
 
 /// The name of the part file of a torrent.
 pub(super) fn name(meta: &Metainfo) -> String {
-    let hash = meta.info_hash.to_string();
-    let tail = format!(".{}.part", &hash[..8]);
+    let tail = format!(".{}.part", meta.info_hash);
     let room = NAME_MAX - tail.len() - 1;
     let head = (0..=room.min(meta.name.len())).rev().find_map(|end| meta.name.get(..end));
     format!(".{}{tail}", head.unwrap_or_default())

@@ -215,8 +215,9 @@ impl Storage {
             }),
         };
         if let Err(error) = made {
-            // Nothing is in it yet; what cannot be removed is in nobody's way.
-            let _ = std::fs::remove_file(path_of(&self.spec, file));
+            // Nothing is in it yet.
+            let paths = &self.spec.meta.paths;
+            folders.remove_file(paths.folders(file), paths.name(file), id);
             return Err(error);
         }
         self.prepared[file].store(true, Ordering::Release);

@@ -1,6 +1,7 @@
 //! The workers from outside: real threads, real files, against a model in memory.
 
 mod due;
+mod folders;
 mod holding;
 mod resume;
 
@@ -693,7 +694,7 @@ fn bytes_of_unselected_files_go_to_the_part_file_alone() {
     let (temp, mut rig) = (Temp::new(), Rig::new(1));
     let (meta, bytes) = torrent(&[("a", 20_000, false), ("b", 50_000, false), ("c", 9_000, false)], BLOCK, 1);
     let select = Spec { wanted: vec![true, false, false], ..spec(&temp.0, &meta) };
-    let part = temp.0.join(format!(".top.{}.part", &meta.info_hash.to_string()[..8]));
+    let part = temp.0.join(format!(".top.{}.part", meta.info_hash));
     let (id, _) = rig.open(select).unwrap();
     assert!(!part.exists());
     let (verdicts, errors) = rig.write_all(id, &meta.layout, &bytes, &all_blocks(&meta.layout)[..2]);

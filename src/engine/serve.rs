@@ -5,7 +5,8 @@ use crate::base::wake::Wake;
 use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::reactor::serve::{ServeSetup, Server};
-use crate::reactor::{Hangup, Listener, Poll, Signals, listen};
+use crate::reactor::{Listener, Poll, Signals, listen};
+use crate::sys::descriptors;
 use crate::sys::socket::Route;
 use crate::tracker::{News, Order, Tracker};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -16,7 +17,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How the tracker runs.
-#[derive(Clone, Debug)]
 pub struct TrackerOptions {
     /// Where it listens.
     pub route: Route,
@@ -26,8 +26,8 @@ pub struct TrackerOptions {
     pub interval: Duration,
     /// Serve these torrents only.
     pub only: Option<Vec<InfoHash>>,
-    /// Take SIGINT, SIGTERM, SIGHUP (which means this) and SIGUSR1.
-    pub signals: Option<Hangup>,
+    /// Signals, where they are to be heard.
+    pub signals: Option<Signals>,
 }
 
 /// A running tracker.
@@ -42,21 +42,30 @@ pub struct TrackerEngine {
 impl TrackerEngine {
     /// Listens, then starts the thread. An error names what the user can mend.
     pub fn start(options: TrackerOptions) -> Result<TrackerEngine, Error> {
+        let spare = descriptors::raise().saturating_sub(limits::DESCRIPTORS_OWN);
+        let connections = spare.clamp(limits::CONNECTIONS_MIN, limits::TRACKER_CONNECTIONS);
         let listeners = listen(&options.route, options.port..=options.port).map_err(Error::Listen)?;
         let addrs: io::Result<Vec<SocketAddr>> = listeners.iter().map(Listener::addr).collect();
         let addrs = addrs.map_err(cannot("read a listener's address"))?;
-        let signals = options.signals.map(Signals::install).transpose().map_err(cannot("take signals"))?;
         let poll = Poll::new().map_err(cannot("make a poller"))?;
         let wake = poll.wake();
-        let mut tracker = Tracker::new(options.interval, chance()?.0);
+        let mut tracker = Tracker::new(options.interval, chance()?);
         if let Some(only) = options.only {
             tracker.set_only(only);
         }
         let (orders, orders_rx) = bounded(limits::COMMANDS_MAX);
         let (news_tx, news) = bounded(limits::REPORTS_MAX);
         let bell = wake.clone();
-        let setup =
-            ServeSetup { tracker, poll, wake: bell, listeners, signals, orders: orders_rx, news: news_tx };
+        let setup = ServeSetup {
+            tracker,
+            connections,
+            poll,
+            wake: bell,
+            listeners,
+            signals: options.signals,
+            orders: orders_rx,
+            news: news_tx,
+        };
         let server = Server::new(setup).map_err(cannot("watch a socket"))?;
         let net = start("ptorrent-net".to_owned(), move || server.run())?;
         Ok(TrackerEngine { addrs, orders, news, wake, net })

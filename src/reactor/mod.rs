@@ -427,6 +427,8 @@ impl Reactor {
     /// Everything is closed: the program hears the rest, and here waiting for it delays nobody. But where a signal asked
     /// for the end, who does not read our output cannot put it off.
     fn end(mut self) {
+        // It may still be adding torrents: who waits for room there would not hear the rest.
+        self.links.commands = crossbeam_channel::never();
         if let Some(signals) = &self.signals {
             signals.end_within(limits::LAST_WORDS);
         }

@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 pub struct ServeSetup {
     /// The state machine.
     pub tracker: Tracker,
+    /// The most HTTP connections.
+    pub connections: usize,
     /// The poller.
     pub poll: Poll,
     /// Its bell.
@@ -69,6 +71,8 @@ pub struct Server {
     orders: Receiver<Order>,
     news: Sender<News>,
     conns: Arena<PeerId, Conn>,
+    /// How many there may be.
+    connections: usize,
     /// When connections are to be looked at; one entry for each, and of some that are gone.
     deadlines: BinaryHeap<Reverse<(Time, PeerId)>>,
     ready: Vec<Ready>,
@@ -81,7 +85,7 @@ impl Server {
     /// A server that has not begun. An error is of the poller.
     #[expect(clippy::disallowed_methods, reason = "the start of all time")]
     pub fn new(setup: ServeSetup) -> io::Result<Server> {
-        let ServeSetup { tracker, poll, wake, listeners, signals, orders, news } = setup;
+        let ServeSetup { tracker, connections, poll, wake, listeners, signals, orders, news } = setup;
         for (at, listener) in listeners.iter().enumerate() {
             // The kernel gives what it allows, which may be less.
             let _ = set_socket_recv_buffer_size(&listener.datagrams, limits::TRACKER_SOCKET_BUFFER);
@@ -101,7 +105,8 @@ impl Server {
             signals,
             orders,
             news,
-            conns: Arena::new(limits::TRACKER_CONNECTIONS),
+            conns: Arena::new(connections),
+            connections,
             deadlines: BinaryHeap::new(),
             ready: Vec::new(),
             scratch: vec![0; limits::TRACKER_HEAD_MAX.max(limits::TRACKER_QUERY_MAX)],
@@ -249,7 +254,7 @@ impl Server {
 
     /// Takes a new connection in. When all places are taken, one of the address that has most goes for it.
     fn welcome(&mut self, stream: TcpStream, ip: IpAddr) {
-        if self.conns.len() >= limits::TRACKER_CONNECTIONS {
+        if self.conns.len() >= self.connections {
             self.make_room();
         }
         let exchange = Exchange::new(ip, self.now);

@@ -96,6 +96,11 @@ impl Signals {
         unsafe { signal_hook_registry::register(signal, handler) }.map(drop)
     }
 
+    /// The signal that has asked for the end, if one has. It is still told by the pipe.
+    pub fn ending(&self) -> Option<i32> {
+        Some(self.state.number.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
+    }
+
     /// What the next signal that came asks for.
     pub(super) fn next(&self) -> Option<Wish> {
         let mut number = [0; 1];
@@ -199,9 +204,10 @@ mod tests {
     #[ignore = "ends the process by a signal"]
     fn signalled_child() {
         let signals = Signals::install(Hangup::End).unwrap();
-        assert_eq!(signals.next(), None);
+        assert_eq!((signals.next(), signals.ending()), (None, None));
         send("-INT", std::process::id());
         wait(&signals);
+        assert_eq!(signals.ending(), Some(libc::SIGINT));
         assert_eq!((signals.next(), signals.next()), (Some(Wish::End(libc::SIGINT)), None));
         loop {
             std::thread::sleep(Duration::from_millis(SAME_WISH));

@@ -163,7 +163,6 @@ fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer)
         reports: reports_tx,
     };
     let config = Config {
-        peer_id: [0; 20],
         port: 1,
         max_conn: 9,
         max_upload: 4,

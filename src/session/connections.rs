@@ -95,8 +95,7 @@ impl Session {
         (p.stage, p.since, p.heard) = (Stage::Handshaking, now, now);
         self.half_open = self.half_open.saturating_sub(1);
         let (torrent, patience) = (p.torrent, p.patience());
-        let torrent = torrent.and_then(|id| Some((id, self.torrents.get(id)?.spec.meta.info_hash)));
-        let Some((torrent, info_hash)) = torrent else {
+        let Some(torrent) = torrent.filter(|id| self.torrents.get(*id).is_some()) else {
             return self.close(peer, Why::Stopping, now);
         };
         if !self.admit_call(torrent, now) {
@@ -106,7 +105,7 @@ impl Session {
         if let Some(methods) = self.config.encryption.methods().filter(|_| p.offers) {
             self.actions.push_back(Action::Encrypt { peer, methods });
         }
-        self.send_handshake(peer, info_hash);
+        self.send_handshake(peer, torrent);
         self.arm_peer(peer, now + patience);
     }
 
@@ -116,14 +115,16 @@ impl Session {
         }
     }
 
-    fn send_handshake(&mut self, peer: PeerId, info_hash: crate::proto::id::InfoHash) {
+    fn send_handshake(&mut self, peer: PeerId, torrent: TorrentId) {
+        let Some(t) = self.torrents.get(torrent) else { return };
+        let (info_hash, peer_id) = (t.spec.meta.info_hash, t.identity.peer_id());
         let mut reserved = [0; 8];
         reserved[5] |= EXTENSION_BIT;
         reserved[7] |= FAST_BIT;
         if self.uses_dht(info_hash) {
             reserved[7] |= DHT_BIT;
         }
-        let handshake = Handshake { reserved, info_hash, peer_id: self.config.peer_id };
+        let handshake = Handshake { reserved, info_hash, peer_id };
         self.actions.push_back(Action::Handshake { peer, handshake: Box::new(handshake) });
     }
 
@@ -140,7 +141,7 @@ impl Session {
         if p.torrent.is_some_and(|dialled| dialled != torrent) {
             return self.close(peer, Why::Protocol("the handshake is of another torrent"), now);
         }
-        if handshake.peer_id == self.config.peer_id {
+        if self.torrents.get(torrent).is_some_and(|t| t.identity.is_ours(&handshake.peer_id)) {
             return self.on_myself(torrent, peer, now);
         }
         let (addr, outgoing) = (p.addr, p.outgoing);
@@ -148,7 +149,7 @@ impl Session {
             return self.close(peer, Why::Corrupt, now);
         }
         if let Some(other) = self.same_peer(torrent, peer, &handshake.peer_id) {
-            let loser = self.loser(peer, other, &handshake.peer_id);
+            let loser = self.loser(torrent, peer, other, &handshake.peer_id);
             self.close(loser, Why::Duplicate, now);
             if loser == peer {
                 return;
@@ -164,7 +165,7 @@ impl Session {
             if !self.admit(torrent, now) {
                 return self.close(peer, Why::Replaced, now);
             }
-            self.send_handshake(peer, handshake.info_hash);
+            self.send_handshake(peer, torrent);
         }
         self.open(torrent, peer, handshake, now);
         self.join_roll(peer, now);
@@ -213,13 +214,13 @@ impl Session {
     /// Of two connections between the same two peers, the one that both sides close: the one dialled by the side
     /// with the greater id. When one side dialled both, the newer; so too when the addresses differ, since anybody
     /// may say the id of another.
-    fn loser(&self, new: PeerId, old: PeerId, their_id: &[u8; 20]) -> PeerId {
+    fn loser(&self, torrent: TorrentId, new: PeerId, old: PeerId, their_id: &[u8; 20]) -> PeerId {
         let dialled = |peer| self.peers.get(peer).is_some_and(|p| p.outgoing);
         let ip = |peer| self.peers.get(peer).map(|p| p.addr.ip());
         if dialled(new) == dialled(old) || ip(new) != ip(old) {
             return new;
         }
-        let we_are_greater = self.config.peer_id > *their_id;
+        let we_are_greater = self.torrents.get(torrent).is_some_and(|t| t.identity.peer_id() > *their_id);
         if dialled(new) == we_are_greater { new } else { old }
     }
 

@@ -8,6 +8,7 @@ use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
 use super::haves::Haves;
+use super::identity::Identity;
 use super::known::{Known, Source};
 use super::pex::Roll;
 use super::picker::Picker;
@@ -37,12 +38,14 @@ impl Session {
             return self.merge(number, first, &spec, now);
         }
         let picker = new_picker(&spec, &mut self.rng);
-        let announcer = announce::Announcer::new(&spec.trackers, self.key, &mut self.rng, now);
+        let identity = Identity::new(&mut self.rng);
+        let announcer = announce::Announcer::new(&spec.trackers, identity.key(), &mut self.rng, now);
         let (info_hash, name) = (spec.meta.info_hash, spec.meta.name.clone());
         let mut news = News::default();
         news.state(State::Checking, None);
         let torrent = Torrent {
             number,
+            identity,
             phase: Phase::Closed,
             wish: Wish::Run,
             wanted: picker.left(),

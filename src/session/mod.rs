@@ -19,6 +19,7 @@ mod fast;
 mod full;
 mod goal;
 mod haves;
+mod identity;
 mod known;
 mod lanes;
 mod lifecycle;
@@ -68,8 +69,6 @@ use upload::Round;
 /// What the session must know of its process.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Our peer id in handshakes and announces (BEP 20).
-    pub peer_id: [u8; 20],
     /// The port that others can reach us at.
     pub port: u16,
     /// Connections in all.
@@ -98,8 +97,6 @@ pub struct Config {
 pub struct Session {
     config: Config,
     rng: Rng,
-    /// The same for all announces of this run, so that a tracker knows us when our address changes (BEP 7, key).
-    key: u32,
     peers: Arena<PeerId, Peer>,
     torrents: Torrents,
     /// Those that were not removed, by the program's number and by hash.
@@ -179,7 +176,6 @@ impl Session {
         let mut rng = Rng::new(seed);
         let lsd = config.lsd.then(|| Box::new(lsd::Lsd::new(&mut rng)));
         Session {
-            key: rng.u32(),
             udp: udp_tracker::UdpTrackers::new(Rng::new(rng.seed())),
             udp_armed: Time::NEVER,
             rng,

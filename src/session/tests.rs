@@ -5,6 +5,7 @@ mod encryption;
 mod extensions;
 mod fast;
 mod haves;
+mod identity;
 mod metadata;
 mod places;
 mod trackers;
@@ -63,7 +64,6 @@ impl Bench {
     /// One that downloads no faster than that.
     fn limited(max_download_rate: u64) -> Bench {
         let config = Config {
-            peer_id: *b"-PT0100-............",
             port: 6881,
             max_conn: 1000,
             max_upload: 10,

@@ -6,6 +6,7 @@ use super::doubt::Doubt;
 use super::full::Full;
 use super::goal::Goal;
 use super::haves::Haves;
+use super::identity::Identity;
 use super::known::Known;
 use super::metadata::Fetch;
 use super::peer::Peer;
@@ -97,6 +98,7 @@ impl Checking {
 pub(super) struct Torrent {
     pub(super) number: u32,
     pub(super) spec: Arc<Spec>,
+    pub(super) identity: Identity,
     pub(super) phase: Phase,
     pub(super) wish: Wish,
     pub(super) picker: Picker,

@@ -39,7 +39,7 @@ impl Session {
         let wanted = if t.welcomes() { self.config.max_conn.saturating_sub(t.peers.len()) } else { 0 };
         Some(Facts {
             info_hash: t.spec.meta.info_hash,
-            peer_id: self.config.peer_id,
+            peer_id: t.identity.peer_id(),
             port: self.config.port,
             uploaded: t.uploaded,
             downloaded: t.downloaded,

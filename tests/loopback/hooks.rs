@@ -1,7 +1,7 @@
 //! `--on-complete` through the real program.
 
 use crate::common::{Folder, noise};
-use crate::{ALL, Running, create, errors, info_hash, scripted};
+use crate::{ALL, PTORRENT, Running, create, errors, info_hash, scripted};
 use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
@@ -148,4 +148,20 @@ fn the_transfer_goes_on_beside_a_command_and_none_is_left_behind() {
     leech.signal(Signal::TERM);
     assert_eq!(leech.end(), Some(0), "{}", errors(&folder));
     assert_eq!(errors(&folder), "");
+}
+
+#[test]
+fn command_gets_the_limit_of_open_files_that_we_were_started_with() {
+    let (folder, _, seeder) = scripted("hook-limit");
+    seeder.allow(ALL);
+    let peer = seeder.addr.to_string();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -S -n 200; exec \"$0\" \"$@\"", PTORRENT]);
+    let hook = "ulimit -S -n > soft; ulimit -H -n > hard";
+    let args =
+        ["-b", "127.0.0.1", "-x", "-d", "here", "--peer", &peer, "--on-complete", hook, "file.torrent"];
+    assert_eq!(Running::by(shell, &folder, &args).end(), Some(0), "{}", errors(&folder));
+    let read = |file: &str| fs::read_to_string(folder.0.join(file)).unwrap();
+    let plain = Command::new("sh").args(["-c", "ulimit -H -n"]).output().unwrap();
+    assert_eq!((read("soft").as_str(), read("hard").as_bytes()), ("200\n", &plain.stdout[..]));
 }

@@ -277,10 +277,7 @@ impl World {
 
     /// Adds a ptorrent; `config` may change what is given.
     pub(crate) fn add(&mut self, link: Link, disk: Disk, config: impl FnOnce(&mut Config)) -> NodeId {
-        let mut peer_id = *b"-PT0100-............";
-        self.rng.fill(&mut peer_id[8..]);
         let mut c = Config {
-            peer_id,
             port: 6881,
             max_conn: 50,
             max_upload: 4,

@@ -147,7 +147,7 @@ enum Completed {
 
 impl Announcer {
     /// For a torrent with these tiers of trackers. The order within a tier is drawn now (BEP 12); a URL that comes
-    /// twice, and those past `limits::TRACKERS_MAX`, are left out. `key` is the process's secret of BEP 7.
+    /// twice, and those past `limits::TRACKERS_MAX`, are left out. `key` is the torrent's secret of BEP 7.
     pub(super) fn new(trackers: &[Vec<Url>], key: u32, rng: &mut Rng, now: Time) -> Announcer {
         let mut all: Vec<Tracker> = Vec::new();
         let tiers = trackers.iter().map(|urls| number(&mut all, urls)).collect();
