@@ -358,6 +358,9 @@ pub const INACTIVITY: Duration = Duration::from_secs(180);
 pub const SNUB_AFTER: Duration = Duration::from_secs(30);
 /// Peers are not asked one and all more often than this: it is work for each of them.
 pub const REFILL_REST: Duration = Duration::from_millis(20);
+/// Picks in that time that messages without payload cause, of all peers: a millisecond of work with a million pieces, and
+/// far more than there are unchokes in a swarm of thousands.
+pub const PICKS_A_TURN: u32 = 64;
 /// Peers of a torrent hear of new pieces so far apart, in turn: with some 5 microseconds a packet it takes a hundredth of
 /// a core, and 1,000 peers hear of a piece after half a second at most.
 pub const HAVE_REST: Duration = Duration::from_micros(500);

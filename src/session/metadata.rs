@@ -67,14 +67,19 @@ impl Session {
             (Metadata::Request { piece }, _) => return self.on_metadata_request(peer, piece, now),
             (Metadata::Data { piece, total, data }, Some(fetch)) => {
                 match fetch.on_data(peer, piece, total, data, now) {
+                    Taken::Ignored => return Ok(()),
                     Taken::Wrong(what) => return Err(what),
                     Taken::Whole => self.hash_metadata(id),
                     Taken::Noted => {}
                 }
                 self.mark_moved(id);
             }
-            (Metadata::Reject { piece }, Some(fetch)) => fetch.on_reject(peer, piece, now),
-            (Metadata::Data { .. } | Metadata::Reject { .. } | Metadata::Other, _) => {}
+            (Metadata::Reject { piece }, Some(fetch)) => {
+                if fetch.on_reject(peer, piece, now) == Taken::Ignored {
+                    return Ok(());
+                }
+            }
+            (Metadata::Data { .. } | Metadata::Reject { .. } | Metadata::Other, _) => return Ok(()),
         }
         self.pump_metadata(id, now);
         Ok(())

@@ -19,6 +19,8 @@ use std::net::{IpAddr, SocketAddr};
 /// What a message of a peer comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in super::super) enum Taken {
+    /// Nothing that was asked for: nothing has changed.
+    Ignored,
     /// Nothing but what [`Fetch::next`] will say.
     Noted,
     /// All of it is there: [`Fetch::whole`] has it.
@@ -182,14 +184,14 @@ impl Fetch {
         data: &[u8],
         now: Time,
     ) -> Taken {
-        let Some(source) = self.sources.get_mut(&peer) else { return Taken::Noted };
+        let Some(source) = self.sources.get_mut(&peer) else { return Taken::Ignored };
         let asked = source.asked.iter().position(|(asked, _)| *asked == piece);
         let late = source.late.iter().position(|late| *late == piece);
         match (asked, late) {
             (Some(at), _) => _ = source.asked.swap_remove(at),
             (None, Some(at)) => _ = source.late.swap_remove(at),
             // Asked for before it changed the size that it names, or never: worth nothing, and no harm.
-            (None, None) => return Taken::Noted,
+            (None, None) => return Taken::Ignored,
         }
         if total != 0 && total != source.size || data.len() != piece_len(piece, source.size) as usize {
             return Taken::Wrong("a metadata piece of another size than it said");
@@ -219,12 +221,15 @@ impl Fetch {
     }
 
     /// A peer refuses a piece: others are asked, and it is later.
-    pub(in super::super) fn on_reject(&mut self, peer: PeerId, piece: u32, now: Time) {
-        let Some(source) = self.sources.get_mut(&peer) else { return };
-        let Some(at) = source.asked.iter().position(|(asked, _)| *asked == piece) else { return };
+    pub(in super::super) fn on_reject(&mut self, peer: PeerId, piece: u32, now: Time) -> Taken {
+        let Some(source) = self.sources.get_mut(&peer) else { return Taken::Ignored };
+        let Some(at) = source.asked.iter().position(|(asked, _)| *asked == piece) else {
+            return Taken::Ignored;
+        };
         source.asked.swap_remove(at);
         self.free(&[(piece, now)]);
         self.rest(peer, now);
+        Taken::Noted
     }
 
     /// The pieces of the dictionary, in order, to be hashed: [`Fetch::on_verdict`] tells what came of it.

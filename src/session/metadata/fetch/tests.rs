@@ -82,7 +82,7 @@ impl Swarm {
                 assert!(!self.banned.contains(&n), "a banned peer is asked");
                 self.requests.push((n, piece));
                 match self.answer(n, piece) {
-                    Taken::Noted => {}
+                    Taken::Noted | Taken::Ignored => {}
                     Taken::Wrong(why) => panic!("{why}"),
                     Taken::Whole => {
                         let whole = self.fetch.whole().unwrap().concat();
@@ -196,14 +196,14 @@ fn what_was_not_asked_for_counts_for_nothing() {
     let mut swarm = Swarm::new(LEN, &[Kind::Honest, Kind::Liar], 4);
     let (to, piece) = swarm.fetch.next(swarm.now).unwrap();
     let other = if to == peer(0) { 1 } else { 0 };
-    assert_eq!(swarm.answer(other, 3), Taken::Noted);
+    assert_eq!(swarm.answer(other, 3), Taken::Ignored);
     assert_eq!(swarm.fetch.progress().unwrap().0, 0);
     let one = usize::from(to.slot());
     let data = vec![1; PIECE as usize];
     assert!(matches!(swarm.fetch.on_data(peer(one), piece, 9, &data, swarm.now), Taken::Wrong(_)));
     let (to, piece) = swarm.fetch.next(swarm.now).unwrap();
     assert!(matches!(swarm.fetch.on_data(to, piece, 0, &data[1..], swarm.now), Taken::Wrong(_)));
-    assert_eq!(swarm.fetch.on_data(PeerId::from_bits(99), 0, 0, &data, swarm.now), Taken::Noted);
+    assert_eq!(swarm.fetch.on_data(PeerId::from_bits(99), 0, 0, &data, swarm.now), Taken::Ignored);
 }
 
 #[test]
