@@ -51,6 +51,10 @@ pub const METADATA_READS_OUT: usize = 4;
 pub const METADATA_REQUESTS_MAX: usize = 32;
 /// Bytes of metadata that all peers get a second: nothing beside payload, and a common dictionary in no time.
 pub const METADATA_RATE: u64 = 1 << 20;
+/// Pieces of metadata that one connection gets at once: all of a common dictionary.
+pub const METADATA_PEER_BURST: u32 = 32;
+/// How far apart it gets more: 256 KiB a second, so that one peer never takes what all get together.
+pub const METADATA_PEER_REST: Duration = Duration::from_micros(62_500);
 /// How often one connection may have the whole of it; then it is refused.
 pub const METADATA_COPIES: u32 = 3;
 /// Requests for metadata of one connection that are refused; then it is closed. Others wait a minute after each.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::{BadInfo, DhtSetup, Reason, State};
+use crate::limits::METADATA_PEER_BURST;
 use crate::proto::extended::metadata::{PIECE, write};
 use crate::proto::extended::{Extension, HANDSHAKE, metadata};
 use crate::proto::wire::handshake::EXTENSION_BIT;
@@ -151,4 +152,48 @@ fn what_peers_say_too_early_is_bounded() {
         b.tell(Event::Closed { peer, why: Why::Eof });
     }
     assert_eq!(b.s.early, 0);
+}
+
+/// A seed whose info dictionary has so many pieces.
+fn seed_of_pieces(b: &mut Bench, count: u32) -> TorrentId {
+    let mut spec = Arc::into_inner(spec("a")).unwrap();
+    spec.meta.info_len = count * PIECE;
+    b.seed_of(Arc::new(spec))
+}
+
+/// Workers answer all reads of metadata at once. Gives how many there were since `from`, for this peer.
+fn answer_reads(b: &mut Bench, from: usize, of: PeerId) -> usize {
+    let (mut next, mut count) = (from, 0);
+    while next < b.done.len() {
+        if let Action::Job { lane, job: Job::Info { torrent, peer, piece, .. } } = b.done[next] {
+            count += usize::from(peer == of);
+            let result = Ok(vec![0; 16].into());
+            b.tell(Event::Done { lane, done: Done::Info { torrent, peer, piece, result } });
+        }
+        next += 1;
+    }
+    count
+}
+
+#[test]
+fn a_peer_gets_metadata_at_a_rate_and_others_are_served_meanwhile() {
+    let mut b = Bench::new();
+    let torrent = seed_of_pieces(&mut b, 1000);
+    let (greedy, other) = (b.peer_with(torrent, 1, 1, BITS), b.peer_with(torrent, 2, 2, BITS));
+    b.pass(Duration::from_secs(5));
+    let from = b.done.len();
+    let (mut served, mut at) = (0, from);
+    for second in 0..5 {
+        // It asks for three times what it may have, so that requests always wait.
+        for piece in 0..50 {
+            say(&mut b, greedy, Extension::Metadata.id(), &write(&metadata::Metadata::Request { piece }));
+            served += answer_reads(&mut b, at, greedy);
+            at = b.done.len();
+            b.pass(Duration::from_millis(20));
+        }
+        let allowed = METADATA_PEER_BURST as usize + 16 * (second + 1);
+        assert!((allowed - 2..=allowed + 1).contains(&served), "{served} after {second} s, not {allowed}");
+    }
+    say(&mut b, other, Extension::Metadata.id(), &write(&metadata::Metadata::Request { piece: 7 }));
+    assert_eq!(answer_reads(&mut b, at, other), 1);
 }
