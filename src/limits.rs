@@ -110,9 +110,23 @@ pub const PEX_LEFT_MAX: usize = 1000;
 pub const EXTENDED_HANDSHAKES_MAX: u32 = 64;
 /// Bytes of a client's name that are kept and shown, of what it calls itself.
 pub const CLIENT_NAME_MAX: usize = 40;
-/// The largest info dictionary that is taken from peers (BEP 9): the hashes of [`PIECES_MAX`] pieces, and the names of
-/// very many files.
+/// The largest info dictionary that may ever be taken from peers (BEP 9, `--max-metadata-size`): the hashes of
+/// [`PIECES_MAX`] pieces, and the names of very many files.
 pub const METADATA_MAX: u32 = 64 << 20;
+/// The largest that is taken unless the user allows more: half as much again as the largest .torrent files that are seen,
+/// of some 10 MiB.
+pub const METADATA_MAX_DEFAULT: u32 = 16 << 20;
+/// Bytes of all info dictionaries that come from peers at a time; what one may have, if that is more.
+pub const METADATA_ALL_MAX: u64 = 32 << 20;
+/// One up to this size is small: a torrent of 50,000 pieces. Most have less than a tenth of it.
+pub const METADATA_SMALL: u32 = 1 << 20;
+/// Bytes beside [`METADATA_ALL_MAX`] that small ones alone may take, so that they do not wait for large ones.
+pub const METADATA_SMALL_ALL: u64 = 4 << 20;
+/// How long metadata may take before it must have come at [`METADATA_PACE_MIN`] on average; else it makes way when
+/// others wait for memory.
+pub const METADATA_TURN: Duration = Duration::from_secs(60);
+/// Bytes a second from then on: an eighth of what one peer gives (the same as ours, [`METADATA_PEER_REST`]).
+pub const METADATA_PACE_MIN: u64 = 32 << 10;
 /// The longest message of all: the bitfield of the largest torrent.
 pub const MESSAGE_MAX: u32 = PIECES_MAX / 8 + 1;
 

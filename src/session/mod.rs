@@ -81,6 +81,8 @@ pub struct Config {
     pub max_download_rate: u64,
     /// Payload bytes a second that go out at most; 0: no limit.
     pub max_upload_rate: u64,
+    /// The largest info dictionary in bytes that is taken from peers (BEP 9).
+    pub max_metadata_size: u32,
     /// Whether connections are encrypted.
     pub encryption: Encryption,
     /// How many disk workers there are.
@@ -121,6 +123,8 @@ pub struct Session {
     round: Round,
     throttle: Throttle,
     refills: refills::Refills,
+    /// Memory for metadata from peers.
+    budget: metadata::Budget,
     /// Metadata for peers.
     serving: metadata::Serving,
     /// Bytes of bitfields that wait for metadata.
@@ -199,6 +203,7 @@ impl Session {
             round: Round::default(),
             throttle: Throttle::new(config.max_download_rate, config.max_upload_rate, now),
             refills: refills::Refills::new(),
+            budget: metadata::Budget::new(config.max_metadata_size),
             serving: metadata::Serving::new(now),
             early: 0,
             timers: Timers::default(),

@@ -70,6 +70,7 @@ impl Bench {
             max_upload: 10,
             max_download_rate,
             max_upload_rate: 0,
+            max_metadata_size: crate::limits::METADATA_MAX_DEFAULT,
             encryption: Encryption::Disabled,
             lanes: 2,
             max_open: 1000,
