@@ -676,6 +676,9 @@ pub const ASK_AT_ONCE: u32 = 16;
 pub const SUPER_PATIENCE: Duration = Duration::from_secs(60);
 /// Other seeds that a swarm has when super-seeding ends: one may leave.
 pub const SUPER_SEEDS: usize = 2;
+/// Pieces that are looked at for the one to show next; some 20 microseconds. Each search begins elsewhere, so that none is
+/// passed over for long.
+pub const SUPER_WALK: u32 = 4096;
 /// Pieces that are announced at once to a peer when super-seeding ends: 36 KiB of messages.
 pub const SUPER_REVEAL: u32 = 4096;
 

@@ -28,7 +28,10 @@ impl Session {
         }
         if p.has.set(piece) {
             if p.has.all() {
-                p.has.settle();
+                // One that loses pieces again would have it allocated anew each time.
+                if p.lost == 0 {
+                    p.has.settle();
+                }
                 t.news.moved = true;
             }
             let is_missing = t.picker.on_have(piece);

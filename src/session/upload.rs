@@ -64,12 +64,14 @@ impl Session {
         if !std::mem::replace(&mut p.interested, false) {
             return Ok(());
         }
-        let shown = p.offer.as_mut().is_some_and(|offer| !std::mem::replace(&mut offer.got, true));
-        if let (false, Some(torrent)) = (p.am_choking, p.torrent) {
+        let uploaded = p.uploaded;
+        let got_piece = p.offer.as_mut().is_some_and(|offer| offer.on_not_interested(uploaded));
+        let (am_choking, torrent) = (p.am_choking, p.torrent);
+        if let (false, Some(torrent)) = (am_choking, torrent) {
             self.slot_free(torrent, now);
         }
-        if shown {
-            self.after_super_seed(peer, None, now);
+        if let (true, Some(torrent)) = (got_piece, torrent) {
+            self.after_lost_interest(torrent, peer, now);
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::limits::PICKS_A_TURN;
-use crate::proto::wire::handshake::FAST_BIT;
+use crate::proto::extended::Extension;
+use crate::proto::wire::handshake::{EXTENSION_BIT, FAST_BIT};
 
 const FAST: [u8; 8] = [0, 0, 0, 0, 0, 0, 0, FAST_BIT];
 
@@ -130,20 +131,63 @@ fn repeated_interest_and_the_lack_of_it_change_nothing() {
     assert_eq!(b.done.len(), from);
 }
 
-#[test]
-fn a_super_seed_shows_no_piece_for_a_lack_of_interest_that_is_no_news() {
-    let mut b = Bench::new();
+/// A super-seed, and a peer.
+fn super_seed(b: &mut Bench) -> (TorrentId, PeerId) {
     let mut seed = Arc::into_inner(spec("a")).unwrap();
     seed.super_seed = true;
     let torrent = b.seed_of(Arc::new(seed));
-    let peer = b.peer(torrent, 1);
-    let shown = |b: &Bench| {
-        let have = |action: &&Action| matches!(action, Action::Send { message: Message::Have(_), .. });
-        b.done.iter().filter(have).count()
-    };
-    let before = shown(&b);
+    (torrent, b.peer(torrent, 1))
+}
+
+fn shown(b: &Bench) -> usize {
+    let have = |action: &&Action| matches!(action, Action::Send { message: Message::Have(_), .. });
+    b.done.iter().filter(have).count()
+}
+
+#[test]
+fn a_super_seed_shows_another_piece_only_when_interest_ends_after_payload() {
+    let mut b = Bench::new();
+    let (_, peer) = super_seed(&mut b);
+    assert_eq!(shown(&b), 1);
     for _ in 0..100 {
         say(&mut b, peer, Message::NotInterested);
+        say(&mut b, peer, Message::NotInterested);
+        say(&mut b, peer, Message::Interested);
     }
-    assert_eq!((before, shown(&b)), (1, 1));
+    assert_eq!(shown(&b), 1);
+    b.s.peers.get_mut(peer).unwrap().uploaded += 1;
+    for _ in 0..100 {
+        say(&mut b, peer, Message::NotInterested);
+        say(&mut b, peer, Message::Interested);
+    }
+    assert_eq!(shown(&b), 2);
+}
+
+#[test]
+fn pieces_lost_and_found_again_cause_one_search_in_each_rest() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let peer = b.peer_with(torrent, 1, 1, [0, 0, 0, 0, 0, EXTENSION_BIT, 0, FAST_BIT]);
+    for piece in [3, 60] {
+        say(&mut b, peer, Message::Have(piece));
+    }
+    b.pass(REFILL_REST);
+    let before = b.s.refills_done;
+    let lose = |b: &mut Bench, piece: u32| {
+        let body = Cow::Owned(piece.to_be_bytes().to_vec());
+        say(b, peer, Message::Extended { id: Extension::DontHave.id(), body });
+    };
+    for _ in 0..30 {
+        for piece in [3, 60] {
+            lose(&mut b, piece);
+            say(&mut b, peer, Message::Have(piece));
+        }
+    }
+    assert!(b.s.refills_done - before <= 1, "{}", b.s.refills_done - before);
+    // What is true in the end counts.
+    lose(&mut b, 3);
+    lose(&mut b, 60);
+    b.pass(REFILL_REST);
+    let p = b.s.peers.get(peer).unwrap();
+    assert_eq!((p.lure, p.am_interested), (None, false));
 }
