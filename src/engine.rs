@@ -47,6 +47,8 @@ pub struct Options {
     pub max_download_rate: u64,
     /// Payload bytes a second that go out at most; 0: no limit.
     pub max_upload_rate: u64,
+    /// The largest info dictionary in bytes that is taken from peers (BEP 9).
+    pub max_metadata_size: u32,
     /// Whether connections are encrypted.
     pub encryption: Encryption,
     /// The most torrents that are open at a time; of more that are added some wait for one to be paused or removed.
@@ -197,6 +199,7 @@ impl Engine {
             max_upload: options.max_upload,
             max_download_rate: options.max_download_rate,
             max_upload_rate: options.max_upload_rate,
+            max_metadata_size: options.max_metadata_size,
             encryption: options.encryption,
             lanes: sizes.lanes as u8,
             max_open: sizes.torrents,

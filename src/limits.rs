@@ -51,6 +51,10 @@ pub const METADATA_READS_OUT: usize = 4;
 pub const METADATA_REQUESTS_MAX: usize = 32;
 /// Bytes of metadata that all peers get a second: nothing beside payload, and a common dictionary in no time.
 pub const METADATA_RATE: u64 = 1 << 20;
+/// Pieces of metadata that one connection gets at once: all of a common dictionary.
+pub const METADATA_PEER_BURST: u32 = 32;
+/// How far apart it gets more: 256 KiB a second, so that one peer never takes what all get together.
+pub const METADATA_PEER_REST: Duration = Duration::from_micros(62_500);
 /// How often one connection may have the whole of it; then it is refused.
 pub const METADATA_COPIES: u32 = 3;
 /// Requests for metadata of one connection that are refused; then it is closed. Others wait a minute after each.
@@ -106,9 +110,23 @@ pub const PEX_LEFT_MAX: usize = 1000;
 pub const EXTENDED_HANDSHAKES_MAX: u32 = 64;
 /// Bytes of a client's name that are kept and shown, of what it calls itself.
 pub const CLIENT_NAME_MAX: usize = 40;
-/// The largest info dictionary that is taken from peers (BEP 9): the hashes of [`PIECES_MAX`] pieces, and the names of
-/// very many files.
+/// The largest info dictionary that may ever be taken from peers (BEP 9, `--max-metadata-size`): the hashes of
+/// [`PIECES_MAX`] pieces, and the names of very many files.
 pub const METADATA_MAX: u32 = 64 << 20;
+/// The largest that is taken unless the user allows more: half as much again as the largest .torrent files that are seen,
+/// of some 10 MiB.
+pub const METADATA_MAX_DEFAULT: u32 = 16 << 20;
+/// Bytes of all info dictionaries that come from peers at a time; what one may have, if that is more.
+pub const METADATA_ALL_MAX: u64 = 32 << 20;
+/// One up to this size is small: a torrent of 50,000 pieces. Most have less than a tenth of it.
+pub const METADATA_SMALL: u32 = 1 << 20;
+/// Bytes beside [`METADATA_ALL_MAX`] that small ones alone may take, so that they do not wait for large ones.
+pub const METADATA_SMALL_ALL: u64 = 4 << 20;
+/// How long metadata may take before it must have come at [`METADATA_PACE_MIN`] on average; else it makes way when
+/// others wait for memory.
+pub const METADATA_TURN: Duration = Duration::from_secs(60);
+/// Bytes a second from then on: an eighth of what one peer gives (the same as ours, [`METADATA_PEER_REST`]).
+pub const METADATA_PACE_MIN: u64 = 32 << 10;
 /// The longest message of all: the bitfield of the largest torrent.
 pub const MESSAGE_MAX: u32 = PIECES_MAX / 8 + 1;
 
@@ -371,6 +389,9 @@ pub const INACTIVITY: Duration = Duration::from_secs(180);
 pub const SNUB_AFTER: Duration = Duration::from_secs(30);
 /// Peers are not asked one and all more often than this: it is work for each of them.
 pub const REFILL_REST: Duration = Duration::from_millis(20);
+/// Picks in that time that messages without payload cause, of all peers: a millisecond of work with a million pieces, and
+/// far more than there are unchokes in a swarm of thousands.
+pub const PICKS_A_TURN: u32 = 64;
 /// Peers of a torrent hear of new pieces so far apart, in turn: with some 5 microseconds a packet it takes a hundredth of
 /// a core, and 1,000 peers hear of a piece after half a second at most.
 pub const HAVE_REST: Duration = Duration::from_micros(500);
@@ -668,6 +689,9 @@ pub const ASK_AT_ONCE: u32 = 16;
 pub const SUPER_PATIENCE: Duration = Duration::from_secs(60);
 /// Other seeds that a swarm has when super-seeding ends: one may leave.
 pub const SUPER_SEEDS: usize = 2;
+/// Pieces that are looked at for the one to show next; some 20 microseconds. Each search begins elsewhere, so that none is
+/// passed over for long.
+pub const SUPER_WALK: u32 = 4096;
 /// Pieces that are announced at once to a peer when super-seeding ends: 36 KiB of messages.
 pub const SUPER_REVEAL: u32 = 4096;
 

@@ -38,6 +38,7 @@ fn options() -> Options {
         max_upload: 4,
         max_download_rate: 0,
         max_upload_rate: 0,
+        max_metadata_size: ptorrent::limits::METADATA_MAX_DEFAULT,
         encryption: Encryption::Disabled,
         torrents: 1,
         lanes: None,

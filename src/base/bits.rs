@@ -142,6 +142,32 @@ impl Bitfield {
         None
     }
 
+    /// Bits `64 * at` and those after it, the first one on top; clear past the end of the bytes.
+    fn word(&self, at: usize) -> u64 {
+        if self.bytes.is_empty() {
+            return if self.ones > 0 { u64::MAX } else { 0 };
+        }
+        let bytes = self.bytes.get(at * 8..).unwrap_or_default();
+        match bytes.first_chunk() {
+            Some(word) => u64::from_be_bytes(*word),
+            None => (0..8).fold(0, |word, i| word << 8 | u64::from(bytes.get(i).copied().unwrap_or(0))),
+        }
+    }
+
+    /// The first bit at or after `from` that is set here and clear in `other`, which has the same length. It looks at 64
+    /// of them at a time.
+    pub fn next_not_in(&self, other: &Bitfield, from: u32) -> Option<u32> {
+        let mut mask = u64::MAX >> (from % 64);
+        for at in from / 64..self.len.div_ceil(64) {
+            let word = self.word(at as usize) & !other.word(at as usize) & mask;
+            if word != 0 {
+                return Some(at * 64 + word.leading_zeros()).filter(|bit| *bit < self.len);
+            }
+            mask = u64::MAX;
+        }
+        None
+    }
+
     /// The numbers of the set bits, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         let settled = if self.bytes.is_empty() { self.ones } else { 0 };
@@ -197,6 +223,28 @@ mod tests {
             assert_eq!(bits.bytes.is_empty(), len == 1);
         }
         assert_eq!(Bitfield::uniform(0, true), Bitfield::new(0));
+    }
+
+    #[test]
+    fn the_next_bit_that_another_field_lacks_is_found() {
+        let mut rng = crate::base::rng::Rng::new([3; 32]);
+        for _ in 0..200 {
+            let len = rng.below(300);
+            let [mut a, mut b] = [(); 2].map(|()| {
+                let mut bits = Bitfield::new(len);
+                (0..rng.below(2 * len + 1)).for_each(|_| _ = bits.set(rng.below(len)));
+                bits
+            });
+            for (a_like, b_like) in
+                [(None, None), (Some(true), None), (None, Some(false)), (Some(true), Some(true))]
+            {
+                a = a_like.map_or(a, |set| Bitfield::uniform(len, set));
+                b = b_like.map_or(b, |set| Bitfield::uniform(len, set));
+                let from = rng.below(len + 2);
+                let naive = (from..len).find(|bit| a.get(*bit) && !b.get(*bit));
+                assert_eq!(a.next_not_in(&b, from), naive, "{a:?} {b:?} {from}");
+            }
+        }
     }
 
     #[test]

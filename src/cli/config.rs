@@ -482,6 +482,7 @@ mod tests {
                     (_, "disk-io") => &["mmap", "auto"],
                     (_, "encryption") => &["disabled", "required"],
                     (_, "max-download-rate" | "max-upload-rate" | "max-conn" | "max-upload") => &["5"],
+                    (_, "max-metadata-size") => &["20M"],
                     (_, "bind-device") => &["eth0"],
                     _ => &[" a ", "~/x", "./~", "a # b", "\"q\"", "\n\x1b", "\u{10ff80}", "日本", "=", "#"],
                 };

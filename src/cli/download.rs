@@ -103,6 +103,7 @@ fn engine_options(
         max_upload: options.max_upload,
         max_download_rate: options.max_download_rate,
         max_upload_rate: options.max_upload_rate,
+        max_metadata_size: options.max_metadata_size,
         encryption: options.encryption,
         torrents,
         pex: options.pex,

@@ -78,6 +78,7 @@ fn engine_options(options: &Show, roots: Roots, signals: Option<Signals>) -> eng
         max_upload: 1,
         max_download_rate: 0,
         max_upload_rate: 0,
+        max_metadata_size: options.max_metadata_size,
         encryption: options.encryption,
         torrents: 1,
         lanes: Some(1),

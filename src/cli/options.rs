@@ -80,6 +80,12 @@ const DOWNLOAD: &[Opt] = &[
         Kind::Value("RATE"),
         "bytes a second that go out, with K, M or G (default: 0, no limit)",
     ),
+    (
+        "",
+        "max-metadata-size",
+        Kind::Value("SIZE"),
+        "largest metadata that a magnet link takes from peers, up to 64M (default: 16M)",
+    ),
     ("", "peer", Kind::Values("HOST:PORT"), "connect to this peer too"),
     ("", "tracker", Kind::Values("URL"), "announce there too"),
     (
@@ -143,6 +149,7 @@ const DHT: &[Opt] = &[
 
 const SHOW: &[Opt] = &[
     ("", "json", Kind::Flag, "print one JSON object"),
+    ("", "max-metadata-size", Kind::Value("SIZE"), "as for a download (default: 16M)"),
     ("", "peer", Kind::Values("HOST:PORT"), "ask this peer too for what a link leads to"),
     ("", "tracker", Kind::Values("URL"), "ask there too for peers"),
     ("", "no-dht", Kind::Flag, "find no peers by the DHT"),
@@ -232,6 +239,7 @@ pub(crate) struct Download {
     pub(crate) max_upload: usize,
     pub(crate) max_download_rate: u64,
     pub(crate) max_upload_rate: u64,
+    pub(crate) max_metadata_size: u32,
     pub(crate) encryption: Encryption,
     pub(crate) super_seed: bool,
     /// In thousandths.
@@ -258,6 +266,7 @@ pub(crate) struct Download {
 pub(crate) struct Show {
     pub(crate) torrent: OsString,
     pub(crate) json: bool,
+    pub(crate) max_metadata_size: u32,
     pub(crate) peers: Vec<(String, u16)>,
     pub(crate) trackers: Vec<Url>,
     pub(crate) dht: bool,
@@ -522,6 +531,7 @@ fn settings(matches: &Matches) -> Result<Download, Error> {
         max_upload: value(matches, "max-upload", 4, values::connections)?,
         max_download_rate: value(matches, "max-download-rate", 0, values::rate)?,
         max_upload_rate: value(matches, "max-upload-rate", 0, values::rate)?,
+        max_metadata_size: metadata_size(matches)?,
         encryption: value(matches, "encryption", Encryption::default(), values::encryption)?,
         super_seed: matches.opt_present("super-seed"),
         seed_ratio: value(matches, "seed-ratio", ratio, values::ratio)?.filter(|_| !exit),
@@ -564,6 +574,7 @@ fn show(matches: &Matches) -> Result<Task, Error> {
     Ok(Task::Show(Show {
         torrent: only(matches, "TORRENT")?,
         json: matches.opt_present("json"),
+        max_metadata_size: metadata_size(matches)?,
         peers: each(matches, "peer", values::peer)?,
         trackers: each(matches, "tracker", values::tracker)?,
         dht: !matches.opt_present("no-dht"),
@@ -576,6 +587,10 @@ fn show(matches: &Matches) -> Result<Task, Error> {
         device,
         state_dir: path(matches, "state-dir"),
     }))
+}
+
+fn metadata_size(matches: &Matches) -> Result<u32, Error> {
+    value(matches, "max-metadata-size", limits::METADATA_MAX_DEFAULT, values::metadata_size)
 }
 
 fn verify(matches: &Matches) -> Result<Task, Error> {

@@ -154,15 +154,27 @@ pub(crate) fn piece_length(text: &str) -> Result<u32, String> {
 
 /// `--max-download-rate` and `--max-upload-rate`: bytes, or with `K`, `M` or `G` 1024s of them.
 pub(crate) fn rate(text: &str) -> Result<u64, String> {
+    bytes(text, limits::RATE_MAX).ok_or_else(|| {
+        format!("bytes a second, as 500K, 2M or 0, up to {}G are allowed", limits::RATE_MAX >> 30)
+    })
+}
+
+/// `--max-metadata-size`: bytes, or with `K` or `M` 1024s of them.
+pub(crate) fn metadata_size(text: &str) -> Result<u32, String> {
+    let most = u64::from(limits::METADATA_MAX);
+    let size = bytes(text, most).filter(|size| *size > 0).and_then(|size| u32::try_from(size).ok());
+    size.ok_or_else(|| format!("bytes, as 500K or 20M, from 1 to {}M are allowed", most >> 20))
+}
+
+/// Bytes up to `most`, or with `K`, `M` or `G` 1024s of them.
+fn bytes(text: &str, most: u64) -> Option<u64> {
     let (digits, unit) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
         Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
         Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
         _ => (text, 0),
     };
-    number(digits, &(0..=limits::RATE_MAX >> unit)).map(|n| n << unit).ok_or_else(|| {
-        format!("bytes a second, as 500K, 2M or 0, up to {}G are allowed", limits::RATE_MAX >> 30)
-    })
+    number(digits, &(0..=most >> unit)).map(|n| n << unit)
 }
 
 /// `--seed-ratio`, in thousandths; None: never.
@@ -290,6 +302,10 @@ mod tests {
         assert_eq!((rate("1024G"), rate("999")), (Ok(1 << 40), Ok(999)));
         for wrong in ["", "K", "-1", "1.5M", "1025G", "99999999999G", "5 K", "1T", "1é"] {
             assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!((metadata_size("1"), metadata_size("64M")), (Ok(1), Ok(64 << 20)));
+        for wrong in ["", "0", "0K", "65M", "1G", "-1"] {
+            assert!(metadata_size(wrong).is_err(), "{wrong}");
         }
         assert_eq!((ratio("1"), ratio("1.5"), ratio("0.025"), ratio("0")), {
             (Ok(Some(1000)), Ok(Some(1500)), Ok(Some(25)), Ok(Some(0)))

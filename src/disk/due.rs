@@ -1,13 +1,12 @@
-//! The digests due for the pieces. They are most of what a torrent is in memory, and one that has everything needs
-//! none: a copy of its info dictionary lies in the state folder, and is read again when something is to be hashed.
+//! The copies of torrents in the state folder. A torrent's piece hashes are most of what it is in memory, and one that has
+//! everything needs none: its info dictionary is in the copy, which [`super::piece_hashes`] reads when it is needed.
 
 use super::error::fail;
 use super::{journal, resume};
-use crate::api::{DiskError, Spec};
-use crate::limits::{COPY_KEPT, DUE_HELD, TORRENT_FILE_MAX};
-use crate::proto::extended::metadata;
+use crate::api::Spec;
+use crate::limits::{COPY_KEPT, TORRENT_FILE_MAX};
 use crate::proto::id::InfoHash;
-use crate::proto::metainfo::{Metainfo, find_hashes, find_info, wrap};
+use crate::proto::metainfo::{Metainfo, wrap};
 use crate::sys::guard::assert_may_block;
 use crate::sys::{atomic_file, private};
 use rustix::fs::{
@@ -17,12 +16,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
 /// Where the copy of a torrent lies.
-fn path_of(info_hash: InfoHash, state: &Path) -> PathBuf {
+pub(super) fn path_of(info_hash: InfoHash, state: &Path) -> PathBuf {
     state.join("torrents").join(format!("{info_hash}.torrent"))
 }
 
@@ -125,86 +122,4 @@ fn is_locked(record: &Path) -> bool {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let Ok(file) = open(record, flags, Mode::empty()) else { return false };
     flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
-}
-
-/// A copy that was read.
-struct Copy {
-    torrent: InfoHash,
-    bytes: Vec<u8>,
-    hashes: Range<usize>,
-    info: Range<usize>,
-}
-
-/// Copies that were read lately, of all torrents, the last one used at the end.
-#[derive(Default)]
-pub(super) struct Due(Mutex<Vec<Arc<Copy>>>);
-
-impl Due {
-    /// Whether this is the digest due for a piece.
-    pub(super) fn is(&self, spec: &Spec, piece: u32, digest: &[u8; 20]) -> Result<bool, DiskError> {
-        if spec.meta.holds_hashes() {
-            return Ok(spec.meta.hash(piece) == Some(digest));
-        }
-        let copy = self.copy(spec)?;
-        let hashes = copy.bytes[copy.hashes.clone()].as_chunks().0;
-        Ok(hashes.get(piece as usize) == Some(digest))
-    }
-
-    /// A piece of the info dictionary (BEP 9); an empty one when there is none of that number.
-    pub(super) fn piece(&self, spec: &Spec, piece: u32) -> Result<Box<[u8]>, DiskError> {
-        let of = |info: &[u8]| {
-            info.chunks(metadata::PIECE as usize).nth(piece as usize).unwrap_or_default().into()
-        };
-        if !spec.meta.info.is_empty() {
-            return Ok(of(&spec.meta.info));
-        }
-        let copy = self.copy(spec)?;
-        Ok(of(&copy.bytes[copy.info.clone()]))
-    }
-
-    fn copy(&self, spec: &Spec) -> Result<Arc<Copy>, DiskError> {
-        match self.held(spec.meta.info_hash) {
-            Some(copy) => Ok(copy),
-            None => self.load(spec),
-        }
-    }
-
-    /// How many bytes are held.
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
-        super::storage::locked(&self.0).iter().map(|copy| copy.bytes.len()).sum()
-    }
-
-    fn held(&self, torrent: InfoHash) -> Option<Arc<Copy>> {
-        let mut held = super::storage::locked(&self.0);
-        let at = held.iter().rposition(|copy| copy.torrent == torrent)?;
-        held[at..].rotate_left(1);
-        held.last().cloned()
-    }
-
-    fn load(&self, spec: &Spec) -> Result<Arc<Copy>, DiskError> {
-        assert_may_block();
-        let torrent = spec.meta.info_hash;
-        let path = path_of(torrent, spec.state_dir.as_deref().unwrap_or(Path::new("")));
-        let bytes = fs::read(&path).map_err(|e| fail("read the piece hashes in", &path, e))?;
-        let parts = find_hashes(&bytes, torrent).zip(find_info(&bytes, torrent));
-        let (hashes, info) = parts.ok_or_else(|| {
-            let words = "it is not what was written there; start again with the .torrent file";
-            fail("read the piece hashes in", &path, io::Error::new(ErrorKind::InvalidData, words))
-        })?;
-        let copy = Arc::new(Copy { torrent, bytes, hashes, info });
-        let mut held = super::storage::locked(&self.0);
-        held.retain(|other| other.torrent != torrent);
-        held.push(copy.clone());
-        let mut sum: usize = held.iter().map(|copy| copy.bytes.len()).sum();
-        while sum > DUE_HELD && held.len() > 1 {
-            sum -= held.remove(0).bytes.len();
-        }
-        Ok(copy)
-    }
-
-    /// The torrent needs them no more, for now.
-    pub(super) fn forget(&self, torrent: InfoHash) {
-        super::storage::locked(&self.0).retain(|copy| copy.torrent != torrent);
-    }
 }

@@ -17,6 +17,7 @@ mod journal;
 mod open;
 mod partfile;
 mod piece;
+mod piece_hashes;
 mod plain;
 mod read;
 mod resume;
@@ -41,9 +42,9 @@ use crate::proto::layout::Block;
 use check::{Check, Zeros};
 use claims::{Claims, Id};
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError};
-use due::Due;
 use files::Files;
 use piece::{Held, Piece};
+use piece_hashes::PieceHashes;
 use read::read;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,7 +66,7 @@ pub struct Shared {
     lanes: u8,
     torrents: Mutex<BTreeMap<TorrentId, Arc<Storage>>>,
     claims: Arc<Mutex<Claims>>,
-    due: Arc<Due>,
+    hashes: Arc<PieceHashes>,
 }
 
 impl Shared {
@@ -75,7 +76,7 @@ impl Shared {
     /// When there are none, or more than `limits::LANES_MAX`.
     pub fn new(lanes: u8) -> Arc<Shared> {
         assert!(lanes > 0 && usize::from(lanes) <= LANES_MAX, "1 to {LANES_MAX} workers");
-        Arc::new(Shared { lanes, torrents: Mutex::default(), claims: Arc::default(), due: Arc::default() })
+        Arc::new(Shared { lanes, torrents: Mutex::default(), claims: Arc::default(), hashes: Arc::default() })
     }
 
     fn add(&self, storage: Storage) {
@@ -344,7 +345,7 @@ impl Worker {
                     self.answer(Done::Digested { torrent, result: info::digest(&spec, info) });
                 }
                 Job::Info { torrent, spec, peer, piece } => {
-                    let result = self.shared.due.piece(&spec, piece);
+                    let result = self.shared.hashes.piece(&spec, piece);
                     self.answer(Done::Info { torrent, peer, piece, result });
                 }
                 Job::Forget { spec, .. } => due::drop_copy(&spec),

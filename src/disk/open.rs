@@ -373,7 +373,7 @@ impl<'a> Opening<'a> {
             part: Mutex::new(part.map(|stat| Id::of(&stat))),
             borders: partfile::borders(&spec.meta),
             mapped: AtomicBool::new(mapped),
-            due: self.shared.due.clone(),
+            hashes: self.shared.hashes.clone(),
             failed: Mutex::default(),
             fails: AtomicU32::new(0),
             right: (0..pieces.div_ceil(32)).map(|_| AtomicU32::new(0)).collect(),

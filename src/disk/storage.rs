@@ -1,11 +1,11 @@
 //! The files of a torrent: where its bytes lie, which inode each file is, and what all workers know of it.
 
 use super::claims::{Claims, Id, Refused};
-use super::due::Due;
 use super::error::{fail, say};
 use super::folders::Folders;
 use super::journal::{self, Journal};
 use super::partfile;
+use super::piece_hashes::PieceHashes;
 use super::plain::cut_short;
 use super::resume::mtime;
 use crate::api::{DiskError, Prealloc, Spec, TorrentId};
@@ -105,7 +105,7 @@ pub(super) struct Storage {
     /// Whether mapping is wanted and works.
     pub(super) mapped: AtomicBool,
     /// Where the digests due for its pieces come from.
-    pub(super) due: Arc<Due>,
+    pub(super) hashes: Arc<PieceHashes>,
     /// The pieces that failed.
     pub(super) failed: Mutex<BTreeMap<u32, Failed>>,
     /// How many tries failed, of any piece: who has seen none fail since need not look at `failed`.
@@ -403,7 +403,7 @@ impl Storage {
 
     /// Whether this is the digest due for a piece.
     pub(super) fn is_due(&self, piece: u32, digest: &[u8; 20]) -> Result<bool, DiskError> {
-        self.due.is(&self.spec, piece, digest)
+        self.hashes.is(&self.spec, piece, digest)
     }
 
     /// Marks a piece that the record says is right.
@@ -606,7 +606,7 @@ impl Storage {
 
     /// Gives free what is claimed and locked.
     pub(super) fn release(&self, claims: &mut Claims) {
-        self.due.forget(self.spec.meta.info_hash);
+        self.hashes.forget(self.spec.meta.info_hash);
         self.ids.iter().filter_map(OnceLock::get).for_each(|id| claims.release(*id));
         if let Some(lock) = self.lock {
             claims.unlock(lock);

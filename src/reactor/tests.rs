@@ -168,6 +168,7 @@ fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer)
         max_upload: 4,
         max_download_rate: 0,
         max_upload_rate: 0,
+        max_metadata_size: limits::METADATA_MAX_DEFAULT,
         encryption: Encryption::Disabled,
         lanes: 1,
         max_open: 10,

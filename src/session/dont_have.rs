@@ -32,9 +32,7 @@ impl Session {
         } else {
             t.picker.on_dont_have(piece);
         }
-        if p.lure.is_some_and(|lure| lure == piece || !t.picker.is_missing(lure)) {
-            p.lure = t.picker.lure(p.pieces(), piece);
-        }
+        let is_lure = p.lure.is_some_and(|lure| lure == piece || !t.picker.is_missing(lure));
         if let Some(shown) = &mut t.super_seed {
             shown.on_dont_have(piece, p.offer);
         }
@@ -43,7 +41,9 @@ impl Session {
         if !p.fast.on {
             self.give_up_piece(peer, piece, now);
         }
-        self.update_interest(peer, now);
+        if is_lure {
+            self.search_lure_soon(peer, piece, now);
+        }
         Ok(())
     }
 

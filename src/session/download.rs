@@ -28,17 +28,24 @@ impl Session {
         }
         if p.has.set(piece) {
             if p.has.all() {
-                p.has.settle();
+                // One that loses pieces again would have it allocated anew each time.
+                if p.lost == 0 {
+                    p.has.settle();
+                }
                 t.news.moved = true;
             }
-            if t.picker.on_have(piece) {
+            let is_missing = t.picker.on_have(piece);
+            if is_missing {
                 p.lure.get_or_insert(piece);
             }
+            let is_news = is_missing || p.has.all();
             if let Some(shown) = &mut t.super_seed {
                 shown.on_have(piece, p.offer);
             }
             self.after_super_seed(peer, Some(piece), now);
-            self.after_news(peer, now);
+            if is_news {
+                self.after_news(peer, now);
+            }
         }
         Ok(())
     }
@@ -95,7 +102,7 @@ impl Session {
             return self.close(peer, Why::BothSeeds, now);
         }
         self.update_interest(peer, now);
-        self.refill(peer, now);
+        self.refill_soon(peer, now);
     }
 
     pub(super) fn update_interest(&mut self, peer: PeerId, now: Time) {
@@ -110,7 +117,9 @@ impl Session {
 
     pub(super) fn on_choke(&mut self, peer: PeerId) -> Checked {
         let Some((t, p)) = self.swarm(peer) else { return Ok(()) };
-        p.choking = true;
+        if std::mem::replace(&mut p.choking, true) {
+            return Ok(());
+        }
         let torrent = p.torrent;
         if p.fast.on {
             // Each request is rejected by itself, or served. What it was to fill alone is for all.
@@ -128,10 +137,11 @@ impl Session {
     }
 
     pub(super) fn on_unchoke(&mut self, peer: PeerId, now: Time) -> Checked {
-        if let Some((_, p)) = self.swarm(peer) {
-            p.choking = false;
+        if let Some((_, p)) = self.swarm(peer)
+            && std::mem::replace(&mut p.choking, false)
+        {
             p.fast.stop_resting();
-            self.refill(peer, now);
+            self.refill_soon(peer, now);
         }
         Ok(())
     }
@@ -140,7 +150,7 @@ impl Session {
     pub(super) fn refill(&mut self, peer: PeerId, now: Time) {
         #[cfg(test)]
         {
-            self.refills += 1;
+            self.refills_done += 1;
         }
         let Some(p) = self.peers.get_mut(peer) else { return };
         let open = p.asked.len() as u32;
@@ -255,10 +265,12 @@ impl Session {
         let given_up = p.late.contains(&block) && !p.asked.contains(&block);
         let unpaid = if given_up { u64::from(block.len) } else { 0 };
         if !t.downloading() || !p.expects(block) || !t.picker.wants(block) {
-            p.settle(block);
+            let was_asked = p.settle(block);
             p.heard = now;
             self.throttle.take_download(unpaid);
-            self.refill(peer, now);
+            if was_asked {
+                self.refill(peer, now);
+            }
             return Intake::Skip;
         }
         let lane = t.picker.lane(block.piece).unwrap_or(idlest);

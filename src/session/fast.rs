@@ -179,7 +179,7 @@ impl Session {
         let room = p.fast.allowed.len() < ALLOWED_FAST_IN_MAX;
         if room && !p.fast.allowed.contains(&piece) && !t.picker.have().get(piece) {
             p.fast.allowed.push(piece);
-            self.refill(peer, now);
+            self.refill_soon(peer, now);
         }
         Ok(())
     }

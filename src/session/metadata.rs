@@ -2,10 +2,12 @@
 //! asked as [`fetch`] says; a disk worker hashes what came and reads it; the program says how it wants the torrent, and
 //! that goes on as any other, with the peers that it has. How others get the dictionary from us is in [`serve`].
 
+mod budget;
 mod early;
 mod fetch;
 mod serve;
 
+pub(super) use budget::Budget;
 pub(super) use early::{Early, Told};
 pub(super) use fetch::Fetch;
 pub(super) use serve::{Asks, Serving};
@@ -38,9 +40,11 @@ impl Session {
 
     /// A peer said in a handshake of extensions what it has, or that it takes no more requests.
     pub(super) fn on_metadata_offer(&mut self, peer: PeerId, now: Time) {
+        let max = self.budget.max();
         let Some((t, p)) = self.swarm(peer) else { return };
         let Some(fetch) = t.fetch.as_mut() else { return };
         match p.spoken.metadata_size.filter(|_| p.spoken.takes(Extension::Metadata)) {
+            Some(size) if size > max => fetch.refuse(peer, size),
             Some(size) => fetch.offer(peer, p.addr, size),
             None => fetch.lost(peer),
         }
@@ -51,11 +55,17 @@ impl Session {
 
     /// Sends the requests that are due.
     pub(super) fn pump_metadata(&mut self, id: TorrentId, now: Time) {
+        if self.torrents.get(id).is_none_or(|t| !t.fetching()) {
+            return;
+        }
+        self.share_metadata_room(id, now);
+        let room = self.metadata_room(id);
         while let Some(t) = self.torrents.get_mut(id).filter(|t| t.fetching())
-            && let Some((peer, piece)) = t.fetch.as_mut().and_then(|fetch| fetch.next(now))
+            && let Some((peer, piece)) = t.fetch.as_mut().and_then(|fetch| fetch.next(now, room))
         {
             self.send_extended(peer, Extension::Metadata, write(&Metadata::Request { piece }), now);
         }
+        self.note_metadata_room(id, now);
     }
 
     /// A message of metadata exchange came.
@@ -67,14 +77,22 @@ impl Session {
             (Metadata::Request { piece }, _) => return self.on_metadata_request(peer, piece, now),
             (Metadata::Data { piece, total, data }, Some(fetch)) => {
                 match fetch.on_data(peer, piece, total, data, now) {
+                    Taken::Ignored => return Ok(()),
                     Taken::Wrong(what) => return Err(what),
-                    Taken::Whole => self.hash_metadata(id),
+                    Taken::Whole => {
+                        self.budget.whole.push_back(id);
+                        self.hash_metadata();
+                    }
                     Taken::Noted => {}
                 }
                 self.mark_moved(id);
             }
-            (Metadata::Reject { piece }, Some(fetch)) => fetch.on_reject(peer, piece, now),
-            (Metadata::Data { .. } | Metadata::Reject { .. } | Metadata::Other, _) => {}
+            (Metadata::Reject { piece }, Some(fetch)) => {
+                if fetch.on_reject(peer, piece, now) == Taken::Ignored {
+                    return Ok(());
+                }
+            }
+            (Metadata::Data { .. } | Metadata::Reject { .. } | Metadata::Other, _) => return Ok(()),
         }
         self.pump_metadata(id, now);
         Ok(())
@@ -86,17 +104,24 @@ impl Session {
         }
     }
 
-    /// All of it is there: a worker finds out whether it is right.
-    fn hash_metadata(&mut self, torrent: TorrentId) {
-        let lane = self.lanes.idlest();
-        let Some(t) = self.torrents.get_mut(torrent) else { return };
-        if let Some(info) = t.fetch.as_mut().and_then(|fetch| fetch.whole()) {
-            let job = Job::Digest { torrent, spec: t.spec.clone(), info };
-            self.actions.push_back(Action::Job { lane, job });
+    /// All of it is there: a worker finds out whether it is right, when it is done with that of others.
+    fn hash_metadata(&mut self) {
+        while !self.budget.is_hashing
+            && let Some(torrent) = self.budget.whole.pop_front()
+        {
+            let lane = self.lanes.idlest();
+            let Some(t) = self.torrents.get_mut(torrent) else { continue };
+            if let Some(info) = t.fetch.as_mut().and_then(|fetch| fetch.whole()) {
+                let job = Job::Digest { torrent, spec: t.spec.clone(), info };
+                self.actions.push_back(Action::Job { lane, job });
+                self.budget.is_hashing = true;
+            }
         }
     }
 
     pub(super) fn on_digested(&mut self, id: TorrentId, result: Result<Box<Metainfo>, BadInfo>, now: Time) {
+        self.budget.is_hashing = false;
+        self.hash_metadata();
         let Some(t) = self.torrents.get_mut(id) else { return };
         let Some(fetch) = t.fetch.as_mut() else { return };
         match result {
@@ -182,7 +207,14 @@ impl Session {
             let words = if alone { "nobody to ask: no tracker, no peer and no DHT" } else { "no peers" };
             return Some(t.announcer.status().unwrap_or_else(|| words.to_owned()));
         }
-        let nobody = t.fetch.as_ref().is_some_and(|fetch| !fetch.has_sources());
-        nobody.then(|| "no peer has the metadata".to_owned())
+        let fetch = t.fetch.as_ref()?;
+        if fetch.waits() {
+            return Some("waits for the metadata of other torrents".to_owned());
+        }
+        if let Some(size) = fetch.too_large() {
+            let mib = size.div_ceil(1 << 20);
+            return Some(format!("its metadata has {mib} MiB, more than --max-metadata-size allows"));
+        }
+        (!fetch.has_sources()).then(|| "no peer has the metadata".to_owned())
     }
 }

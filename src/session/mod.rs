@@ -31,6 +31,7 @@ mod peer;
 mod pex;
 pub mod picker;
 mod places;
+mod refills;
 mod report;
 mod resume;
 mod status;
@@ -79,6 +80,8 @@ pub struct Config {
     pub max_download_rate: u64,
     /// Payload bytes a second that go out at most; 0: no limit.
     pub max_upload_rate: u64,
+    /// The largest info dictionary in bytes that is taken from peers (BEP 9).
+    pub max_metadata_size: u32,
     /// Whether connections are encrypted.
     pub encryption: Encryption,
     /// How many disk workers there are.
@@ -116,6 +119,9 @@ pub struct Session {
     line: Line,
     round: Round,
     throttle: Throttle,
+    refills: refills::Refills,
+    /// Memory for metadata from peers.
+    budget: metadata::Budget,
     /// Metadata for peers.
     serving: metadata::Serving,
     /// Bytes of bitfields that wait for metadata.
@@ -143,7 +149,7 @@ pub struct Session {
     dial_armed: Time,
     /// How often a peer was looked at for more requests.
     #[cfg(test)]
-    refills: u64,
+    refills_done: u64,
     /// How often it was decided whom to serve.
     #[cfg(test)]
     choices: u64,
@@ -192,6 +198,8 @@ impl Session {
             line: Line::default(),
             round: Round::default(),
             throttle: Throttle::new(config.max_download_rate, config.max_upload_rate, now),
+            refills: refills::Refills::new(),
+            budget: metadata::Budget::new(config.max_metadata_size),
             serving: metadata::Serving::new(now),
             early: 0,
             timers: Timers::default(),
@@ -206,7 +214,7 @@ impl Session {
             dialled: (0, Time::ZERO),
             dial_armed: Time::NEVER,
             #[cfg(test)]
-            refills: 0,
+            refills_done: 0,
             #[cfg(test)]
             choices: 0,
             own: own::Own::default(),
@@ -323,6 +331,7 @@ impl Session {
                 Key::Choke(torrent) => self.on_choke_timer(torrent, at, now),
                 Key::Haves(torrent) => self.on_haves_timer(torrent, at, now),
                 Key::Requests => self.on_requests_timer(at, now),
+                Key::Refills => self.on_refills_timer(at, now),
                 Key::Reads => self.on_reads_timer(at, now),
                 Key::Calls => self.on_calls_timer(at, now),
                 Key::Metadata => self.on_metadata_timer(at, now),
@@ -345,6 +354,7 @@ impl Session {
                 Key::Choke(torrent) => torrents.get(torrent).is_some_and(|t| t.choker.is_armed(at)),
                 Key::Haves(torrent) => torrents.get(torrent).is_some_and(|t| t.haves.is_armed(at)),
                 Key::Requests
+                | Key::Refills
                 | Key::Reads
                 | Key::Metadata
                 | Key::Calls

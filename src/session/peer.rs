@@ -7,6 +7,7 @@ use super::fast::Fast;
 use super::metadata::{Asks, Early};
 use super::pex::Part;
 use super::picker::Pieces;
+use super::refills::RefillState;
 use super::super_seed::Offer;
 use crate::api::TorrentId;
 use crate::base::bits::Bitfield;
@@ -103,6 +104,8 @@ pub(super) struct Peer {
     pub(super) asked: VecDeque<Block>,
     /// Requests given up after a choke, a cancel or a time-out: should the block come all the same, it is welcome.
     pub(super) late: VecDeque<Block>,
+    /// Its part in [`super::refills`].
+    pub(super) refills: RefillState,
     /// It stands in line for requests under the rate limit.
     pub(super) in_line: bool,
     /// How many requests to keep open.
@@ -166,6 +169,7 @@ impl Peer {
             offer: None,
             asked: VecDeque::new(),
             late: VecDeque::new(),
+            refills: RefillState::default(),
             in_line: false,
             depth: PIPELINE_START,
             incoming: None,
@@ -232,12 +236,14 @@ impl Peer {
         self.asked.contains(&block) || self.late.contains(&block)
     }
 
-    /// Takes the block off the requests.
-    pub(super) fn settle(&mut self, block: Block) {
+    /// Takes the block off the requests. Tells whether it was open or given up.
+    pub(super) fn settle(&mut self, block: Block) -> bool {
         if let Some(at) = self.asked.iter().position(|b| *b == block) {
-            self.asked.remove(at);
+            self.asked.remove(at).is_some()
         } else if let Some(at) = self.late.iter().position(|b| *b == block) {
-            self.late.remove(at);
+            self.late.remove(at).is_some()
+        } else {
+            false
         }
     }
 

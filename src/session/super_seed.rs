@@ -7,7 +7,7 @@ use super::torrent::Torrent;
 use crate::api::{PeerId, TorrentId};
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
-use crate::limits::{SUPER_PATIENCE, SUPER_REVEAL, SUPER_SEEDS};
+use crate::limits::{SUPER_PATIENCE, SUPER_REVEAL, SUPER_SEEDS, SUPER_WALK};
 use crate::proto::wire::message::Message;
 use std::net::IpAddr;
 
@@ -17,7 +17,9 @@ pub(super) struct Offer {
     /// The last piece.
     piece: Option<u32>,
     /// It has lost interest, so it has that one; many do not say so to who has it.
-    pub(super) got: bool,
+    got: bool,
+    /// Bytes that it had got from us when that one was shown.
+    uploaded: u64,
     /// When it had that one, though no other did.
     alone: Option<Time>,
     /// Once super-seeding is over: pieces before this one are all announced.
@@ -28,6 +30,12 @@ impl Offer {
     /// Whether the peer was told that we have this piece.
     pub(super) fn shows(&self, piece: u32) -> bool {
         self.piece == Some(piece) || piece < self.told
+    }
+
+    /// The peer lost interest when it had got so many bytes from us. Tells whether that means that it has the piece:
+    /// interest that comes and goes without payload means nothing.
+    pub(super) fn on_not_interested(&mut self, uploaded: u64) -> bool {
+        uploaded > self.uploaded && !std::mem::replace(&mut self.got, true)
     }
 }
 
@@ -82,13 +90,29 @@ impl SuperSeed {
         }
     }
 
-    /// The piece that the fewest have or are shown, of those that we have and this peer lacks. `from` breaks ties.
+    /// The piece that the fewest have or are shown, of the first [`SUPER_WALK`] from `from` on that we have and this peer
+    /// lacks, and from the start again. `from` breaks ties.
     fn rarest(&self, have: &Bitfield, has: &Bitfield, from: u32) -> Option<u32> {
-        let pieces = self.spread.len() as u32;
-        let turned = (from..pieces).chain(0..from.min(pieces));
-        turned
-            .filter(|piece| have.get(*piece) && !has.get(*piece))
-            .min_by_key(|piece| self.spread[*piece as usize])
+        let mut best = None;
+        let (mut next, mut turned) = (from, false);
+        for _ in 0..SUPER_WALK {
+            let Some(piece) = have.next_not_in(has, next).filter(|piece| !turned || *piece < from) else {
+                if turned {
+                    break;
+                }
+                (next, turned) = (0, true);
+                continue;
+            };
+            let spread = self.spread.get(piece as usize).copied().unwrap_or(0);
+            if best.is_none_or(|(least, _)| spread < least) {
+                best = Some((spread, piece));
+            }
+            if spread == 0 {
+                break;
+            }
+            next = piece + 1;
+        }
+        best.map(|(_, piece)| piece)
     }
 }
 
@@ -127,7 +151,7 @@ impl Session {
         let (Some(t), Some(p)) = (self.torrents.get_mut(torrent), self.peers.get_mut(peer)) else { return };
         let (Some(shown), Some(offer)) = (&mut t.super_seed, &mut p.offer) else { return };
         let from = self.rng.below(shown.spread.len() as u32);
-        (offer.got, offer.alone) = (false, None);
+        (offer.got, offer.alone, offer.uploaded) = (false, None, p.uploaded);
         if let Some(piece) = shown.rarest(t.picker.have(), &p.has, from) {
             offer.piece = Some(piece);
             shown.step(piece, true);
@@ -157,26 +181,37 @@ impl Session {
     /// Peers whose piece has spread are shown another one.
     fn pass_on(&mut self, torrent: TorrentId, piece: Option<u32>, now: Time) {
         let Some(t) = self.torrents.get(torrent) else { return };
-        let alone = t.peers.len() == 1;
         for peer in t.peers.clone() {
-            let Some(p) = self.peers.get(peer) else { continue };
-            let Some((offer, shown)) = p.offer.and_then(|offer| Some((offer, offer.piece?))) else {
-                continue;
-            };
-            let got = offer.got || p.has.get(shown);
-            if piece.is_some_and(|piece| piece != shown) {
-                continue;
+            let shown = self.peers.get(peer).and_then(|p| p.offer?.piece);
+            if piece.is_none_or(|piece| shown == Some(piece)) {
+                self.pass_on_to(torrent, peer, now);
             }
-            let Some(t) = self.torrents.get(torrent) else { return };
-            let others = |other: &PeerId| {
-                *other != peer && self.peers.get(*other).is_some_and(|other| other.has.get(shown))
-            };
-            if alone && got || t.peers.iter().any(others) {
-                self.show_next(torrent, peer, now);
-            } else if got && let Some(offer) = self.peers.get_mut(peer).and_then(|p| p.offer.as_mut()) {
-                offer.alone.get_or_insert(now);
-                self.arm_torrent(torrent, now + SUPER_PATIENCE);
-            }
+        }
+    }
+
+    /// A peer is shown another piece if its last one has spread.
+    fn pass_on_to(&mut self, torrent: TorrentId, peer: PeerId, now: Time) {
+        let (Some(t), Some(p)) = (self.torrents.get(torrent), self.peers.get(peer)) else { return };
+        let Some((offer, shown)) = p.offer.and_then(|offer| Some((offer, offer.piece?))) else { return };
+        let got = offer.got || p.has.get(shown);
+        let others = |other: &PeerId| {
+            *other != peer && self.peers.get(*other).is_some_and(|other| other.has.get(shown))
+        };
+        if t.peers.len() == 1 && got || t.peers.iter().any(others) {
+            self.show_next(torrent, peer, now);
+        } else if got && let Some(offer) = self.peers.get_mut(peer).and_then(|p| p.offer.as_mut()) {
+            offer.alone.get_or_insert(now);
+            self.arm_torrent(torrent, now + SUPER_PATIENCE);
+        }
+    }
+
+    /// The peer that was shown a piece has lost interest.
+    pub(super) fn after_lost_interest(&mut self, torrent: TorrentId, peer: PeerId, now: Time) {
+        let Some(t) = self.torrents.get(torrent) else { return };
+        if t.super_seeds() {
+            self.pass_on_to(torrent, peer, now);
+        } else if t.super_seed.is_some() {
+            self.reveal(peer, now);
         }
     }
 

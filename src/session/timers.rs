@@ -17,6 +17,8 @@ pub(super) enum Key {
     Haves(TorrentId),
     /// The rate limit lets requests out again.
     Requests,
+    /// Peers wait for a pick.
+    Refills,
     /// The rate limit lets reads begin again.
     Reads,
     /// More metadata may go out.

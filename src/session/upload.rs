@@ -52,8 +52,8 @@ fn due(p: &Peer, ahead: u32) -> u32 {
 impl Session {
     pub(super) fn on_interested(&mut self, peer: PeerId, now: Time) -> Checked {
         let Some(p) = self.peers.get_mut(peer) else { return Ok(()) };
-        p.interested = true;
-        if let Some(torrent) = p.torrent {
+        let changed = !std::mem::replace(&mut p.interested, true);
+        if let Some(torrent) = p.torrent.filter(|_| changed) {
             self.slot_free(torrent, now);
         }
         Ok(())
@@ -61,13 +61,17 @@ impl Session {
 
     pub(super) fn on_not_interested(&mut self, peer: PeerId, now: Time) -> Checked {
         let Some(p) = self.peers.get_mut(peer) else { return Ok(()) };
-        let changed = std::mem::replace(&mut p.interested, false);
-        let shown = p.offer.as_mut().is_some_and(|offer| !std::mem::replace(&mut offer.got, true));
-        if let (true, false, Some(torrent)) = (changed, p.am_choking, p.torrent) {
+        if !std::mem::replace(&mut p.interested, false) {
+            return Ok(());
+        }
+        let uploaded = p.uploaded;
+        let got_piece = p.offer.as_mut().is_some_and(|offer| offer.on_not_interested(uploaded));
+        let (am_choking, torrent) = (p.am_choking, p.torrent);
+        if let (false, Some(torrent)) = (am_choking, torrent) {
             self.slot_free(torrent, now);
         }
-        if shown {
-            self.after_super_seed(peer, None, now);
+        if let (true, Some(torrent)) = (got_piece, torrent) {
+            self.after_lost_interest(torrent, peer, now);
         }
         Ok(())
     }

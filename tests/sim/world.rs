@@ -283,6 +283,7 @@ impl World {
             max_upload: 4,
             max_download_rate: 0,
             max_upload_rate: 0,
+            max_metadata_size: ptorrent::limits::METADATA_MAX_DEFAULT,
             encryption: Encryption::Disabled,
             lanes: 2,
             max_open: 10_000,

@@ -4,6 +4,7 @@ use super::*;
 use crate::api::BadInfo;
 use crate::disk::due::{keep, kept as kept_by};
 use crate::disk::info::digest;
+use crate::disk::piece_hashes::PieceHashes;
 use crate::limits::DUE_HELD;
 use crate::proto::extended::metadata::PIECE;
 use crate::proto::id::InfoHash;
@@ -108,11 +109,11 @@ fn metadata_from_peers_is_hashed_read_kept_and_served() {
     // Others are served from the copy, or from memory.
     link.meta = *got;
     for of in [&link, &spec(&temp.0, &meta)] {
-        let due = Due::default();
+        let hashes = PieceHashes::default();
         for (n, piece) in (0..).zip(&pieces) {
-            assert_eq!(due.piece(of, n).unwrap(), *piece);
+            assert_eq!(hashes.piece(of, n).unwrap(), *piece);
         }
-        assert!(due.piece(of, pieces.len() as u32).unwrap().is_empty());
+        assert!(hashes.piece(of, pieces.len() as u32).unwrap().is_empty());
     }
     // It hashes right, and is no torrent.
     let info = b"d4:name1:xe";
@@ -127,23 +128,91 @@ fn metadata_from_peers_is_hashed_read_kept_and_served() {
 #[test]
 fn few_hashes_are_held_at_a_time() {
     let temp = Temp::new();
-    let due = Due::default();
+    let hashes = PieceHashes::default();
     let pieces = 1 << 17;
     for seed in 0..6 {
-        let hashes = vec![seed; pieces * 20];
-        let plan = Plan::bare("top", Content::Single(pieces as u64 * 16384), 16384, &hashes);
-        let mut spec = spec(&temp.0, &Metainfo::parse(&build(&plan)).unwrap());
-        keep(&mut spec.meta, &temp.0).unwrap();
-        spec.state_dir = Some(temp.0.clone());
-        assert!(due.is(&spec, 17, &[seed; 20]).unwrap() && !due.is(&spec, 17, &[99; 20]).unwrap());
-        assert!(!due.is(&spec, pieces as u32, &[seed; 20]).unwrap(), "there is no such piece");
-        assert!(due.bytes() <= DUE_HELD);
+        let spec = large(&temp, pieces, seed);
+        assert!(hashes.is(&spec, 17, &[seed; 20]).unwrap() && !hashes.is(&spec, 17, &[99; 20]).unwrap());
+        assert!(!hashes.is(&spec, pieces as u32, &[seed; 20]).unwrap(), "there is no such piece");
+        assert!(hashes.effort().0 <= DUE_HELD);
         if seed == 5 {
-            let held = due.bytes();
-            due.forget(spec.meta.info_hash);
-            assert!(due.bytes() < held);
+            let held = hashes.effort().0;
+            hashes.forget(spec.meta.info_hash);
+            assert!(hashes.effort().0 < held);
         }
     }
+}
+
+/// A torrent of so many pieces whose hashes, all of this byte, lie in the state folder.
+fn large(temp: &Temp, pieces: usize, seed: u8) -> Spec {
+    let bytes = vec![seed; pieces * 20];
+    let plan = Plan::bare("top", Content::Single(pieces as u64 * 16384), 16384, &bytes);
+    let mut spec = spec(&temp.0, &Metainfo::parse(&build(&plan)).unwrap());
+    keep(&mut spec.meta, &temp.0).unwrap();
+    spec.state_dir = Some(temp.0.clone());
+    spec
+}
+
+#[test]
+fn requests_for_metadata_hash_each_copy_once_and_read_slices_from_then_on() {
+    let temp = Temp::new();
+    let hashes = PieceHashes::default();
+    // Each is more than half of what is held.
+    let specs = [large(&temp, 250_000, 1), large(&temp, 250_000, 2)];
+    for round in 0..20 {
+        for spec in &specs {
+            let piece = hashes.piece(spec, round).unwrap();
+            assert_eq!(piece.len(), PIECE as usize);
+        }
+    }
+    assert_eq!(hashes.effort(), (0, 2), "bytes held, copies hashed");
+}
+
+#[test]
+fn pieces_of_two_large_torrents_by_turns_hash_each_copy_once() {
+    let temp = Temp::new();
+    let hashes = PieceHashes::default();
+    let specs = [large(&temp, 250_000, 1), large(&temp, 250_000, 2)];
+    for piece in 0..20 {
+        for (spec, seed) in specs.iter().zip(1..) {
+            assert!(hashes.is(spec, piece, &[seed; 20]).unwrap());
+            assert!(!hashes.is(spec, piece, &[9; 20]).unwrap());
+        }
+    }
+    assert_eq!(hashes.effort().1, 2);
+    assert!(hashes.effort().0 <= DUE_HELD);
+    // One that only peers asked for before is held as soon as its pieces come.
+    let hashes = PieceHashes::default();
+    hashes.piece(&specs[0], 0).unwrap();
+    (0..20).for_each(|piece| assert!(hashes.is(&specs[0], piece, &[1; 20]).unwrap()));
+    assert_eq!(hashes.effort().1, 2);
+    assert!(hashes.effort().0 > 20 * 250_000);
+}
+
+#[test]
+fn a_copy_that_has_changed_is_hashed_again_and_a_wrong_one_once() {
+    let temp = Temp::new();
+    let hashes = PieceHashes::default();
+    let spec = large(&temp, 1000, 1);
+    let path = copy(&temp, &spec);
+    let right = fs::read(&path).unwrap();
+    hashes.piece(&spec, 0).unwrap();
+    let mut wrong = right.clone();
+    wrong[100] ^= 1;
+    fs::write(&path, &wrong).unwrap();
+    age(&path);
+    for _ in 0..5 {
+        hashes.piece(&spec, 0).unwrap_err();
+        hashes.is(&spec, 0, &[1; 20]).unwrap_err();
+    }
+    assert_eq!(hashes.effort(), (0, 2));
+    fs::write(&path, &right).unwrap();
+    assert_eq!(*hashes.piece(&spec, 0).unwrap(), spec_info(&right)[..PIECE as usize]);
+    assert_eq!(hashes.effort().1, 3);
+}
+
+fn spec_info(torrent: &[u8]) -> Vec<u8> {
+    Metainfo::parse(torrent).unwrap().info.to_vec()
 }
 
 /// Makes a copy as old as one that nobody has asked for since long ago.

@@ -4,21 +4,26 @@
 //! One size is tried at a time, the one that most addresses name; all who name it are asked side by side. When the
 //! whole turns out wrong, whoever gave all of it has lied; of several it is not known who, so from then on each try is
 //! one peer's alone, until it is right. A size that failed, or that brings nothing for a while, comes after the others.
+//! A size is tried as soon as the budget of all torrents has room for it ([`super::budget`]).
 
+use super::budget::Room;
 use crate::api::PeerId;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::limits::{
-    METADATA_AHEAD, METADATA_REST, METADATA_REST_MAX, METADATA_SIZES_MAX, METADATA_SLOW, METADATA_STALL,
-    METADATA_SUSPECTS_MAX, METADATA_TIMEOUT,
+    METADATA_AHEAD, METADATA_PACE_MIN, METADATA_REST, METADATA_REST_MAX, METADATA_SIZES_MAX, METADATA_SLOW,
+    METADATA_STALL, METADATA_SUSPECTS_MAX, METADATA_TIMEOUT, METADATA_TURN,
 };
 use crate::proto::extended::metadata::{PIECE, piece_len, pieces};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// What a message of a peer comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in super::super) enum Taken {
+    /// Nothing that was asked for: nothing has changed.
+    Ignored,
     /// Nothing but what [`Fetch::next`] will say.
     Noted,
     /// All of it is there: [`Fetch::whole`] has it.
@@ -58,6 +63,8 @@ struct Plan {
     from: Vec<SocketAddr>,
     /// The one peer that this try is made with.
     only: Option<PeerId>,
+    /// When it began.
+    since: Time,
     /// When something came last.
     moved: Time,
 }
@@ -73,6 +80,7 @@ impl Plan {
             first: 0,
             from: Vec::new(),
             only,
+            since: now,
             moved: now,
         }
     }
@@ -106,14 +114,29 @@ pub(in super::super) struct Fetch {
     suspects: Vec<SocketAddr>,
     /// It is being hashed.
     checking: bool,
+    /// There is no room for the size that would be tried.
+    waits: bool,
+    /// No size is tried before this: it made way for others.
+    rest: Time,
+    /// The smallest size that a peer named and that is too large.
+    too_large: Option<u32>,
     rng: Rng,
 }
 
 impl Fetch {
     /// With nobody to ask. `rng` decides among equals.
     pub(in super::super) fn new(rng: Rng) -> Fetch {
-        let (sources, plan) = (BTreeMap::new(), None);
-        Fetch { sources, plan, sizes: BTreeMap::new(), suspects: Vec::new(), checking: false, rng }
+        Fetch {
+            sources: BTreeMap::new(),
+            plan: None,
+            sizes: BTreeMap::new(),
+            suspects: Vec::new(),
+            checking: false,
+            waits: false,
+            rest: Time::ZERO,
+            too_large: None,
+            rng,
+        }
     }
 
     /// A peer takes requests, and says how many bytes there are.
@@ -126,6 +149,57 @@ impl Fetch {
         }
         let (asked, late, ahead, rest, refusals) = (Vec::new(), Vec::new(), 1, Time::ZERO, 0);
         self.sources.insert(peer, Source { addr, size, asked, late, ahead, rest, refusals });
+    }
+
+    /// A peer names a size that is not taken.
+    pub(in super::super) fn refuse(&mut self, peer: PeerId, size: u32) {
+        self.too_large = Some(self.too_large.map_or(size, |other| other.min(size)));
+        self.lost(peer);
+    }
+
+    /// The smallest size that was refused, if no peer names another one.
+    pub(in super::super) fn too_large(&self) -> Option<u32> {
+        self.too_large.filter(|_| self.sources.is_empty())
+    }
+
+    /// Bytes of the budget that it has: the size that is tried, whatever has come of it.
+    pub(in super::super) fn reserved(&self) -> u64 {
+        self.plan.as_ref().map_or(0, |plan| plan.size.into())
+    }
+
+    /// Whether it waits for room in the budget.
+    pub(in super::super) fn waits(&self) -> bool {
+        self.waits && self.plan.is_none()
+    }
+
+    /// Others wait for room. If too little has come for the time, what there is is dropped, and others have a while.
+    pub(in super::super) fn give_way(&mut self, now: Time) {
+        let Some(plan) = self.plan.as_ref().filter(|plan| !self.checking && plan.left > 0) else { return };
+        let came = u64::from(PIECE) * (plan.pieces.len() - plan.left) as u64;
+        let due = plan.since + METADATA_TURN + Duration::from_secs(came / METADATA_PACE_MIN);
+        if now >= due || now >= plan.moved + METADATA_STALL {
+            let size = plan.size;
+            self.record(size).stalls += 1;
+            self.drop_plan();
+            self.rest = now + METADATA_REST;
+        }
+    }
+
+    /// Forgets what has come, unless it is being hashed.
+    pub(in super::super) fn drop_plan(&mut self) {
+        if !self.checking {
+            self.plan = None;
+            self.give_up_requests();
+        }
+    }
+
+    /// What peers were asked for may still come, and is not waited for.
+    fn give_up_requests(&mut self) {
+        for source in self.sources.values_mut() {
+            source.late.extend(source.asked.drain(..).map(|(piece, _)| piece));
+            let excess = source.late.len().saturating_sub(4 * METADATA_AHEAD);
+            source.late.drain(..excess);
+        }
     }
 
     /// A peer is gone, or takes no more requests.
@@ -148,12 +222,12 @@ impl Fetch {
     }
 
     /// The next request to send, to whom. To be asked until there is none, each second and after each message.
-    pub(in super::super) fn next(&mut self, now: Time) -> Option<(PeerId, u32)> {
+    pub(in super::super) fn next(&mut self, now: Time, room: Room) -> Option<(PeerId, u32)> {
         self.expire(now);
         if self.checking {
             return None;
         }
-        self.choose(now);
+        self.choose(now, room);
         let plan = self.plan.as_mut()?;
         let fit = |(peer, source): &(&PeerId, &mut Source)| {
             source.size == plan.size
@@ -182,14 +256,14 @@ impl Fetch {
         data: &[u8],
         now: Time,
     ) -> Taken {
-        let Some(source) = self.sources.get_mut(&peer) else { return Taken::Noted };
+        let Some(source) = self.sources.get_mut(&peer) else { return Taken::Ignored };
         let asked = source.asked.iter().position(|(asked, _)| *asked == piece);
         let late = source.late.iter().position(|late| *late == piece);
         match (asked, late) {
             (Some(at), _) => _ = source.asked.swap_remove(at),
             (None, Some(at)) => _ = source.late.swap_remove(at),
             // Asked for before it changed the size that it names, or never: worth nothing, and no harm.
-            (None, None) => return Taken::Noted,
+            (None, None) => return Taken::Ignored,
         }
         if total != 0 && total != source.size || data.len() != piece_len(piece, source.size) as usize {
             return Taken::Wrong("a metadata piece of another size than it said");
@@ -219,12 +293,15 @@ impl Fetch {
     }
 
     /// A peer refuses a piece: others are asked, and it is later.
-    pub(in super::super) fn on_reject(&mut self, peer: PeerId, piece: u32, now: Time) {
-        let Some(source) = self.sources.get_mut(&peer) else { return };
-        let Some(at) = source.asked.iter().position(|(asked, _)| *asked == piece) else { return };
+    pub(in super::super) fn on_reject(&mut self, peer: PeerId, piece: u32, now: Time) -> Taken {
+        let Some(source) = self.sources.get_mut(&peer) else { return Taken::Ignored };
+        let Some(at) = source.asked.iter().position(|(asked, _)| *asked == piece) else {
+            return Taken::Ignored;
+        };
         source.asked.swap_remove(at);
         self.free(&[(piece, now)]);
         self.rest(peer, now);
+        Taken::Noted
     }
 
     /// The pieces of the dictionary, in order, to be hashed: [`Fetch::on_verdict`] tells what came of it.
@@ -303,7 +380,10 @@ impl Fetch {
     }
 
     /// Makes a plan where there is none, or another one where this leads nowhere.
-    fn choose(&mut self, now: Time) {
+    fn choose(&mut self, now: Time, room: Room) {
+        if now < self.rest {
+            return;
+        }
         if let Some(plan) = &mut self.plan {
             let size = plan.size;
             let offered = self.sources.values().any(|source| source.size == size);
@@ -327,12 +407,9 @@ impl Fetch {
         } else {
             None
         };
-        for source in self.sources.values_mut() {
-            source.late.extend(source.asked.drain(..).map(|(piece, _)| piece));
-            let excess = source.late.len().saturating_sub(4 * METADATA_AHEAD);
-            source.late.drain(..excess);
-        }
-        self.plan = Some(Plan::new(size, only, now));
+        self.give_up_requests();
+        self.waits = !room.holds(size);
+        self.plan = (!self.waits).then(|| Plan::new(size, only, now));
     }
 
     /// The size that failed least, then the one that most addresses name, then the smallest.

@@ -1,5 +1,5 @@
 //! The info dictionary for others (BEP 9). It is not in memory, so that a disk worker reads it; all peers together get so
-//! much a second, and one peer no more of it than it can need.
+//! much a second, one peer a part of that, and no more of it than it can need.
 
 use super::super::Session;
 use super::super::download::Checked;
@@ -8,11 +8,12 @@ use crate::api::{Action, DiskError, Job, PeerId, TorrentId};
 use crate::base::rate::Bucket;
 use crate::base::time::Time;
 use crate::limits::{
-    METADATA_COPIES, METADATA_RATE, METADATA_READS_OUT, METADATA_REFUSALS_MAX, METADATA_REQUESTS_MAX,
+    METADATA_COPIES, METADATA_PEER_BURST, METADATA_PEER_REST, METADATA_RATE, METADATA_READS_OUT,
+    METADATA_REFUSALS_MAX, METADATA_REQUESTS_MAX,
 };
 use crate::proto::extended::Extension;
 use crate::proto::extended::metadata::{Metadata, pieces, write};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// What goes out, to all peers.
 pub(in super::super) struct Serving {
@@ -21,13 +22,41 @@ pub(in super::super) struct Serving {
     out: usize,
     /// Peers whose requests wait, in turn.
     line: VecDeque<PeerId>,
+    /// Peers that have used up their rate, by the moment at which they may have more.
+    resting: BTreeSet<(Time, PeerId)>,
     /// For [`super::super::timers`].
     armed: Time,
 }
 
 impl Serving {
     pub(in super::super) fn new(now: Time) -> Serving {
-        Serving { pace: Bucket::new(METADATA_RATE, now), out: 0, line: VecDeque::new(), armed: Time::NEVER }
+        Serving {
+            pace: Bucket::new(METADATA_RATE, now),
+            out: 0,
+            line: VecDeque::new(),
+            resting: BTreeSet::new(),
+            armed: Time::NEVER,
+        }
+    }
+
+    /// A peer with requests waits for its turn, or until its rate allows one.
+    fn enqueue(&mut self, peer: PeerId, asks: &Asks, now: Time) {
+        match asks.ready_at() {
+            at if at > now => _ = self.resting.insert((at, peer)),
+            _ => self.line.push_back(peer),
+        }
+    }
+
+    /// Peers whose rest is over stand in line again. Gives the end of the next one's rest.
+    fn wake(&mut self, now: Time) -> Time {
+        while let Some((at, peer)) = self.resting.first().copied() {
+            if at > now {
+                return at;
+            }
+            self.resting.pop_first();
+            self.line.push_back(peer);
+        }
+        Time::NEVER
     }
 }
 
@@ -39,6 +68,21 @@ pub(in super::super) struct Asks {
     taken: u32,
     /// How many were not.
     refused: u32,
+    /// When all that was served would have been served at the peer's rate.
+    paid_at: Time,
+}
+
+impl Asks {
+    /// When the peer may have the next piece: some at once, then at its rate.
+    fn ready_at(&self) -> Time {
+        let burst = METADATA_PEER_REST * METADATA_PEER_BURST;
+        Time(self.paid_at.0.saturating_sub(burst.as_micros() as u64))
+    }
+
+    /// One more piece is served.
+    fn pay(&mut self, now: Time) {
+        self.paid_at = self.paid_at.max(now) + METADATA_PEER_REST;
+    }
 }
 
 impl Session {
@@ -57,7 +101,8 @@ impl Session {
         p.asks.taken += 1;
         p.asks.waiting.push_back(piece);
         if p.asks.waiting.len() == 1 {
-            self.serving.line.push_back(peer);
+            let Some(p) = self.peers.get(peer) else { return Ok(()) };
+            self.serving.enqueue(peer, &p.asks, now);
         }
         self.pump_serving(now);
         Ok(())
@@ -69,6 +114,10 @@ impl Session {
 
     /// Has the next pieces read, as many as may be.
     fn pump_serving(&mut self, now: Time) {
+        let rested = self.serving.wake(now);
+        if rested != Time::NEVER {
+            self.timers.arm(&mut self.serving.armed, rested, Key::Metadata);
+        }
         while self.serving.out < METADATA_READS_OUT && !self.serving.line.is_empty() {
             if self.serving.pace.blocks(now) == 0 {
                 let due = self.serving.pace.ready_at(now);
@@ -78,9 +127,11 @@ impl Session {
             // A peer that is gone left its name here.
             let Some((t, p)) = self.swarm(peer) else { continue };
             let (Some(piece), Some(torrent)) = (p.asks.waiting.pop_front(), p.torrent) else { continue };
-            let (spec, more) = (t.spec.clone(), !p.asks.waiting.is_empty());
-            if more {
-                self.serving.line.push_back(peer);
+            let spec = t.spec.clone();
+            p.asks.pay(now);
+            if !p.asks.waiting.is_empty() {
+                let Some(p) = self.peers.get(peer) else { continue };
+                self.serving.enqueue(peer, &p.asks, now);
             }
             self.serving.out += 1;
             self.serving.pace.take(crate::proto::extended::metadata::PIECE.into());

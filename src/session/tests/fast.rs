@@ -353,8 +353,10 @@ fn a_piece_that_a_peer_lost_is_not_asked_of_it() {
         let full = Bitfield::full(PIECES);
         say(&mut b, peer, Message::Bitfield(Cow::Borrowed(full.as_bytes())));
         say(&mut b, peer, Message::Unchoke);
+        b.pass(REFILL_REST);
         let piece = asked(&b, peer)[0].piece;
         say(&mut b, peer, Message::Extended { id, body: lost(piece) });
+        b.pass(REFILL_REST);
         let p = b.s.peers.get(peer).unwrap();
         assert_eq!((p.has.get(piece), p.has.count()), (false, PIECES - 1));
         assert!(p.lure.is_some_and(|lure| lure != piece));
@@ -366,6 +368,7 @@ fn a_piece_that_a_peer_lost_is_not_asked_of_it() {
         for other in 0..PIECES {
             say(&mut b, peer, Message::Extended { id, body: lost(other) });
         }
+        b.pass(REFILL_REST);
         assert!(!b.s.peers.get(peer).unwrap().am_interested);
         say(&mut b, peer, Message::Have(piece));
         assert!(b.s.peers.get(peer).unwrap().am_interested);

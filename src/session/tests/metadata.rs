@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::{BadInfo, DhtSetup, Reason, State};
+use crate::limits::{METADATA_ALL_MAX, METADATA_MAX_DEFAULT, METADATA_PEER_BURST, METADATA_SMALL};
 use crate::proto::extended::metadata::{PIECE, write};
 use crate::proto::extended::{Extension, HANDSHAKE, metadata};
 use crate::proto::wire::handshake::EXTENSION_BIT;
@@ -151,4 +152,147 @@ fn what_peers_say_too_early_is_bounded() {
         b.tell(Event::Closed { peer, why: Why::Eof });
     }
     assert_eq!(b.s.early, 0);
+}
+
+/// A seed whose info dictionary has so many pieces.
+fn seed_of_pieces(b: &mut Bench, count: u32) -> TorrentId {
+    let mut spec = Arc::into_inner(spec("a")).unwrap();
+    spec.meta.info_len = count * PIECE;
+    b.seed_of(Arc::new(spec))
+}
+
+/// Workers answer all reads of metadata at once. Gives how many there were since `from`, for this peer.
+fn answer_reads(b: &mut Bench, from: usize, of: PeerId) -> usize {
+    let (mut next, mut count) = (from, 0);
+    while next < b.done.len() {
+        if let Action::Job { lane, job: Job::Info { torrent, peer, piece, .. } } = b.done[next] {
+            count += usize::from(peer == of);
+            let result = Ok(vec![0; 16].into());
+            b.tell(Event::Done { lane, done: Done::Info { torrent, peer, piece, result } });
+        }
+        next += 1;
+    }
+    count
+}
+
+#[test]
+fn a_peer_gets_metadata_at_a_rate_and_others_are_served_meanwhile() {
+    let mut b = Bench::new();
+    let torrent = seed_of_pieces(&mut b, 1000);
+    let (greedy, other) = (b.peer_with(torrent, 1, 1, BITS), b.peer_with(torrent, 2, 2, BITS));
+    b.pass(Duration::from_secs(5));
+    let from = b.done.len();
+    let (mut served, mut at) = (0, from);
+    for second in 0..5 {
+        // It asks for three times what it may have, so that requests always wait.
+        for piece in 0..50 {
+            say(&mut b, greedy, Extension::Metadata.id(), &write(&metadata::Metadata::Request { piece }));
+            served += answer_reads(&mut b, at, greedy);
+            at = b.done.len();
+            b.pass(Duration::from_millis(20));
+        }
+        let allowed = METADATA_PEER_BURST as usize + 16 * (second + 1);
+        assert!((allowed - 2..=allowed + 1).contains(&served), "{served} after {second} s, not {allowed}");
+    }
+    say(&mut b, other, Extension::Metadata.id(), &write(&metadata::Metadata::Request { piece: 7 }));
+    assert_eq!(answer_reads(&mut b, at, other), 1);
+}
+
+/// A torrent without metadata that is one of several.
+fn another(b: &mut Bench, name: &str) -> TorrentId {
+    let (number, known) = (b.ids.len() as u32, b.s.torrents.ids().count());
+    b.tell(Event::Command(Command::Add { number, spec: unknown(&spec(name)) }));
+    let torrent = b.s.torrents.ids().nth(known).unwrap();
+    b.ids.push(torrent);
+    torrent
+}
+
+/// The requests for metadata that this peer has got since `from`.
+fn asked_for(b: &Bench, from: usize, of: PeerId) -> Vec<u32> {
+    let request = |action: &Action| match action {
+        Action::Send { peer, message: Message::Extended { id: 7, body } } if *peer == of => {
+            match metadata::read(body) {
+                Ok(metadata::Metadata::Request { piece }) => Some(piece),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    b.done[from..].iter().filter_map(request).collect()
+}
+
+#[test]
+fn metadata_of_all_torrents_keeps_to_the_budget_and_those_that_wait_have_their_turn() {
+    let mut b = Bench::new();
+    let size = METADATA_MAX_DEFAULT as usize;
+    let torrents: Vec<TorrentId> = (0..8).map(|n| another(&mut b, &format!("{n}"))).collect();
+    let from = b.done.len();
+    // Each has a peer that names the largest size and sends nothing.
+    let peers: Vec<PeerId> = (1..).zip(&torrents).map(|(n, id)| holder(&mut b, *id, n, size)).collect();
+    let started = |b: &Bench| peers.iter().filter(|peer| !asked_for(b, from, **peer).is_empty()).count();
+    assert_eq!((started(&b), b.s.metadata_reserved()), (2, METADATA_ALL_MAX));
+    let report = reports(&mut b);
+    let waits = |r: &&Report| format!("{r:?}").contains("waits for the metadata of other torrents");
+    assert_eq!(report.iter().filter(waits).count(), 6, "{report:?}");
+    // A common one does not wait for them.
+    let common = spec("common");
+    let small = another(&mut b, "common");
+    let peer = holder(&mut b, small, 100, common.meta.info.len());
+    assert_eq!(asked_for(&b, from, peer), [0]);
+    let before = b.done.len();
+    send(&mut b, peer, 0, &common.meta.info);
+    assert_eq!(digest(&b, before).as_deref(), Some(&*common.meta.info));
+    // Those that wait take the place of those that bring nothing.
+    for _ in 0..4 * 60 {
+        b.pass(Duration::from_secs(1));
+        assert!(b.s.metadata_reserved() <= METADATA_ALL_MAX + u64::from(METADATA_SMALL));
+    }
+    assert_eq!(started(&b), 8);
+}
+
+#[test]
+fn a_torrent_that_is_paused_or_removed_gives_its_share_back() {
+    let mut b = Bench::new();
+    let size = METADATA_MAX_DEFAULT as usize;
+    let torrents: Vec<TorrentId> = (0..4).map(|n| another(&mut b, &format!("{n}"))).collect();
+    let from = b.done.len();
+    let peers: Vec<PeerId> = (1..).zip(&torrents).map(|(n, id)| holder(&mut b, *id, n, size)).collect();
+    assert!(asked_for(&b, from, peers[2]).is_empty() && asked_for(&b, from, peers[3]).is_empty());
+    b.tell(Event::Command(Command::Pause { number: 0 }));
+    b.tell(Event::Command(Command::Remove { number: 1 }));
+    b.pass(Duration::from_secs(2));
+    assert!(!asked_for(&b, from, peers[2]).is_empty() && !asked_for(&b, from, peers[3]).is_empty());
+    assert_eq!(b.s.metadata_reserved(), METADATA_ALL_MAX);
+}
+
+#[test]
+fn a_size_beyond_the_limit_is_not_asked_for_and_the_user_hears_why() {
+    let mut b = Bench::new();
+    let torrent = another(&mut b, "a");
+    let from = b.done.len();
+    let peer = holder(&mut b, torrent, 1, METADATA_MAX_DEFAULT as usize + 1);
+    b.pass(Duration::from_secs(2));
+    assert!(asked_for(&b, from, peer).is_empty());
+    let reports = reports(&mut b);
+    let words = "its metadata has 17 MiB, more than --max-metadata-size allows";
+    assert!(reports.iter().any(|r| format!("{r:?}").contains(words)), "{reports:?}");
+}
+
+#[test]
+fn one_dictionary_is_hashed_at_a_time() {
+    let mut b = Bench::new();
+    let specs = [spec("0"), spec("1"), spec("2")];
+    let mut from = 0;
+    let torrents: Vec<TorrentId> = (0..3).map(|n| another(&mut b, &n.to_string())).collect();
+    for (n, (torrent, spec)) in (1..).zip(torrents.iter().zip(&specs)) {
+        let peer = holder(&mut b, *torrent, n, spec.meta.info.len());
+        send(&mut b, peer, 0, &spec.meta.info);
+    }
+    for (torrent, spec) in torrents.iter().zip(&specs) {
+        let digests = |a: &&Action| matches!(a, Action::Job { job: Job::Digest { .. }, .. });
+        assert_eq!(b.done[from..].iter().filter(digests).count(), 1);
+        assert_eq!(digest(&b, from).as_deref(), Some(&*spec.meta.info));
+        let result = Err(BadInfo::Refused("version 2".into()));
+        from = b.tell(Event::Done { lane: 0, done: Done::Digested { torrent: *torrent, result } });
+    }
 }

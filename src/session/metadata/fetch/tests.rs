@@ -2,6 +2,9 @@ use super::*;
 use crate::base::arena::Handle;
 use std::time::Duration;
 
+/// Room for whatever is tried.
+const ROOMY: Room = Room::of(u64::MAX);
+
 /// A swarm of scripted peers around one [`Fetch`].
 struct Swarm {
     fetch: Fetch,
@@ -77,12 +80,12 @@ impl Swarm {
     fn run(&mut self, most: u64) -> Option<u64> {
         let start = self.now;
         while self.now.since(start) < Duration::from_secs(most) {
-            while let Some((to, piece)) = self.fetch.next(self.now) {
+            while let Some((to, piece)) = self.fetch.next(self.now, ROOMY) {
                 let n = (0..self.peers.len()).find(|n| peer(*n) == to).unwrap();
                 assert!(!self.banned.contains(&n), "a banned peer is asked");
                 self.requests.push((n, piece));
                 match self.answer(n, piece) {
-                    Taken::Noted => {}
+                    Taken::Noted | Taken::Ignored => {}
                     Taken::Wrong(why) => panic!("{why}"),
                     Taken::Whole => {
                         let whole = self.fetch.whole().unwrap().concat();
@@ -110,10 +113,10 @@ const LEN: usize = 5 * PIECE as usize + 77;
 fn many_peers_are_asked_side_by_side() {
     let mut swarm = Swarm::new(LEN, &[Kind::Honest; 6], 1);
     for _ in 0..6 {
-        let (to, piece) = swarm.fetch.next(swarm.now).unwrap();
+        let (to, piece) = swarm.fetch.next(swarm.now, ROOMY).unwrap();
         swarm.requests.push((usize::from(to.slot()), piece));
     }
-    assert_eq!(swarm.fetch.next(swarm.now), None, "nothing is asked for twice at once");
+    assert_eq!(swarm.fetch.next(swarm.now, ROOMY), None, "nothing is asked for twice at once");
     let mut askers: Vec<_> = swarm.requests.iter().map(|(n, _)| *n).collect();
     askers.sort_unstable();
     assert_eq!(askers, [0, 1, 2, 3, 4, 5]);
@@ -123,7 +126,7 @@ fn many_peers_are_asked_side_by_side() {
     }
     assert_eq!(swarm.fetch.progress(), Some((LEN as u64, LEN as u64)));
     assert_eq!(swarm.fetch.whole().unwrap().concat(), swarm.truth);
-    assert_eq!(swarm.fetch.next(swarm.now), None, "nothing is asked for while it is hashed");
+    assert_eq!(swarm.fetch.next(swarm.now, ROOMY), None, "nothing is asked for while it is hashed");
 }
 
 #[test]
@@ -194,24 +197,79 @@ fn a_slow_peer_does_not_hold_up_the_others() {
 #[test]
 fn what_was_not_asked_for_counts_for_nothing() {
     let mut swarm = Swarm::new(LEN, &[Kind::Honest, Kind::Liar], 4);
-    let (to, piece) = swarm.fetch.next(swarm.now).unwrap();
+    let (to, piece) = swarm.fetch.next(swarm.now, ROOMY).unwrap();
     let other = if to == peer(0) { 1 } else { 0 };
-    assert_eq!(swarm.answer(other, 3), Taken::Noted);
+    assert_eq!(swarm.answer(other, 3), Taken::Ignored);
     assert_eq!(swarm.fetch.progress().unwrap().0, 0);
     let one = usize::from(to.slot());
     let data = vec![1; PIECE as usize];
     assert!(matches!(swarm.fetch.on_data(peer(one), piece, 9, &data, swarm.now), Taken::Wrong(_)));
-    let (to, piece) = swarm.fetch.next(swarm.now).unwrap();
+    let (to, piece) = swarm.fetch.next(swarm.now, ROOMY).unwrap();
     assert!(matches!(swarm.fetch.on_data(to, piece, 0, &data[1..], swarm.now), Taken::Wrong(_)));
-    assert_eq!(swarm.fetch.on_data(PeerId::from_bits(99), 0, 0, &data, swarm.now), Taken::Noted);
+    assert_eq!(swarm.fetch.on_data(PeerId::from_bits(99), 0, 0, &data, swarm.now), Taken::Ignored);
 }
 
 #[test]
 fn a_peer_that_leaves_makes_room_for_others() {
     let mut swarm = Swarm::new(100, &[Kind::Silent], 4);
-    assert_eq!(swarm.fetch.next(swarm.now), Some((peer(0), 0)));
+    assert_eq!(swarm.fetch.next(swarm.now, ROOMY), Some((peer(0), 0)));
     swarm.fetch.lost(peer(0));
     assert!(!swarm.fetch.has_sources());
     swarm.fetch.offer(peer(1), addr(1), 100);
-    assert_eq!(swarm.fetch.next(swarm.now), Some((peer(1), 0)));
+    assert_eq!(swarm.fetch.next(swarm.now, ROOMY), Some((peer(1), 0)));
+}
+
+#[test]
+fn nothing_is_asked_for_until_there_is_room_for_the_size() {
+    let mut swarm = Swarm::new(LEN, &[Kind::Honest], 4);
+    assert_eq!(swarm.fetch.next(swarm.now, Room::of(LEN as u64 - 1)), None);
+    assert!(swarm.fetch.waits() && swarm.fetch.reserved() == 0);
+    assert!(swarm.fetch.next(swarm.now, Room::of(LEN as u64)).is_some());
+    assert!(!swarm.fetch.waits() && swarm.fetch.reserved() == LEN as u64);
+    assert!(swarm.run(60).is_some());
+}
+
+#[test]
+fn a_try_that_gets_too_little_makes_way_and_a_good_one_does_not() {
+    // A peer that sends a piece now and then holds its share for a minute.
+    let mut swarm = Swarm::new(1 << 24, &[Kind::Honest], 4);
+    let start = swarm.now;
+    while swarm.fetch.reserved() > 0 || swarm.now == start {
+        assert!(swarm.now.since(start) <= METADATA_TURN + Duration::from_secs(20), "it holds its share");
+        if let Some((_, piece)) = swarm.fetch.next(swarm.now, ROOMY) {
+            swarm.answer(0, piece);
+        }
+        swarm.now += Duration::from_secs(5);
+        swarm.fetch.give_way(swarm.now);
+    }
+    assert!(swarm.now.since(start) >= METADATA_TURN);
+    assert_eq!(swarm.fetch.next(swarm.now, ROOMY), None, "others have their turn");
+    swarm.now += METADATA_REST;
+    assert!(swarm.fetch.next(swarm.now, ROOMY).is_some());
+    // One that sends nothing holds it for less.
+    swarm.now += METADATA_STALL;
+    swarm.fetch.give_way(swarm.now);
+    assert_eq!(swarm.fetch.reserved(), 0);
+    // At 48 KiB a second it may take as long as it takes.
+    let mut swarm = Swarm::new(1 << 24, &[Kind::Honest], 4);
+    for _ in 0..300 {
+        for _ in 0..3 {
+            let (_, piece) = swarm.fetch.next(swarm.now, ROOMY).unwrap();
+            swarm.answer(0, piece);
+        }
+        swarm.now += Duration::from_secs(1);
+        swarm.fetch.give_way(swarm.now);
+        assert!(swarm.fetch.reserved() > 0);
+    }
+}
+
+#[test]
+fn sizes_that_are_too_large_are_told_while_nobody_names_another() {
+    let mut swarm = Swarm::new(LEN, &[], 4);
+    swarm.fetch.refuse(peer(0), 9 << 20);
+    swarm.fetch.refuse(peer(1), 8 << 20);
+    assert_eq!(swarm.fetch.too_large(), Some(8 << 20));
+    assert_eq!(swarm.fetch.next(swarm.now, ROOMY), None);
+    swarm.fetch.offer(peer(2), addr(2), LEN as u32);
+    assert_eq!(swarm.fetch.too_large(), None);
 }
