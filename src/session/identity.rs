@@ -1,7 +1,9 @@
-//! Who we are in one swarm. Each torrent has an identity of its own, for as long as it is in the process: one for all of
-//! them would tell trackers and peers which torrents run in the same client.
+//! Who we are in one swarm. Each torrent has an identity of its own: one for all of them would tell trackers and peers
+//! which torrents run in the same client. It is the same for as long as the process runs, also for a torrent that is
+//! removed and added again, so that a tracker does not count us twice.
 
 use crate::base::rng::Rng;
+use crate::proto::id::InfoHash;
 use crate::proto::wire::handshake::our_peer_id;
 
 /// What a swarm and its trackers know us by.
@@ -12,8 +14,12 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn new(rng: &mut Rng) -> Identity {
-        Identity { peer_id: our_peer_id(rng), key: rng.u32() }
+    /// That of a torrent. `secret` is random and of this process.
+    pub(super) fn of(info_hash: InfoHash, secret: [u8; 32]) -> Identity {
+        let mut seed = secret;
+        seed.iter_mut().zip(info_hash.0).for_each(|(byte, hash)| *byte ^= hash);
+        let mut rng = Rng::new(seed);
+        Identity { peer_id: our_peer_id(&mut rng), key: rng.u32() }
     }
 
     /// Our peer id in handshakes and announces (BEP 3, BEP 20).

@@ -38,7 +38,7 @@ impl Session {
             return self.merge(number, first, &spec, now);
         }
         let picker = new_picker(&spec, &mut self.rng);
-        let identity = Identity::new(&mut self.rng);
+        let identity = Identity::of(spec.meta.info_hash, self.secret);
         let announcer = announce::Announcer::new(&spec.trackers, identity.key(), &mut self.rng, now);
         let (info_hash, name) = (spec.meta.info_hash, spec.meta.name.clone());
         let mut news = News::default();

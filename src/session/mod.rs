@@ -100,6 +100,8 @@ pub struct Config {
 pub struct Session {
     config: Config,
     rng: Rng,
+    /// What the identities of torrents are made of.
+    secret: [u8; 32],
     peers: Arena<PeerId, Peer>,
     torrents: Torrents,
     /// Those that were not removed, by the program's number and by hash.
@@ -182,6 +184,7 @@ impl Session {
         let mut rng = Rng::new(seed);
         let lsd = config.lsd.then(|| Box::new(lsd::Lsd::new(&mut rng)));
         Session {
+            secret: rng.seed(),
             udp: udp_tracker::UdpTrackers::new(Rng::new(rng.seed())),
             udp_armed: Time::NEVER,
             rng,

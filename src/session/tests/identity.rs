@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::Call;
+use crate::session::identity::Identity;
 
 /// The peer ids that were said to a peer.
 fn said_to(b: &Bench, peer: PeerId) -> Vec<[u8; 20]> {
@@ -61,4 +62,16 @@ fn connection_to_ourselves_is_closed_by_the_identity_of_its_torrent() {
     assert!(come(1, ours));
     // Another client may have the id that we have in another swarm: here it is somebody.
     assert!(!come(2, others));
+}
+
+#[test]
+fn torrent_that_is_added_again_has_the_identity_that_it_had() {
+    let identity = |info_hash, secret| {
+        let identity = Identity::of(info_hash, secret);
+        (identity.peer_id(), identity.key())
+    };
+    let (one, other) = (InfoHash([1; 20]), InfoHash([2; 20]));
+    assert_eq!(identity(one, [7; 32]), identity(one, [7; 32]));
+    assert!(identity(one, [7; 32]) != identity(other, [7; 32]));
+    assert!(identity(one, [7; 32]) != identity(one, [8; 32]), "each run has its own");
 }
