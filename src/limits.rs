@@ -440,6 +440,9 @@ pub const KNOWN_PORTS_MAX: usize = 4;
 /// How often trackers, the local network, the DHT and peers are asked for the next one to call, in turn: what is
 /// harder to forge has more turns, and none is left out.
 pub const SOURCE_TURNS: [u64; 4] = [4, 3, 2, 1];
+/// The lowest port that a peer may name for itself (PORT, BEP 5; `p`, BEP 10): below it are the services of a host,
+/// which no peer may make us connect to.
+pub const PEER_PORT_MIN: u16 = 1024;
 /// Peers that have to agree before we believe what they say our address is.
 pub const ADDRESS_VOTES: usize = 3;
 /// How long that holds: every change orders all candidates anew, and addresses change once a day at most.
@@ -784,6 +787,11 @@ pub const HOOKS_MAX: usize = 4;
 
 /// Names of bootstrap nodes that are looked up at a time.
 pub const DHT_NAMES_MAX: usize = 16;
+/// A PORT message of one peer leads to a ping this often at most: a node keeps its port.
+pub const DHT_PORT_REST: Duration = Duration::from_secs(60);
+/// Pings after PORT messages in a second, of all peers together: enough for a new swarm, no flood for those who are
+/// pinged.
+pub const DHT_PORTS_A_SECOND: u32 = 10;
 /// What a program that does not listen is told of the DHT, later.
 pub const DHT_REPORTS_MAX: usize = 256;
 /// The table of the DHT is kept this often, and at the end.

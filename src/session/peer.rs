@@ -68,6 +68,8 @@ pub(super) struct Peer {
     pub(super) spoken: Spoken,
     /// Its part in [`super::fast`].
     pub(super) fast: Fast,
+    /// When it last told the port of its DHT node.
+    pub(super) port_at: Option<Time>,
     /// Where it says that it listens, when it called us.
     pub(super) listens: Option<SocketAddr>,
     /// Its part in [`super::pex`].
@@ -147,6 +149,7 @@ impl Peer {
             armed: Time::NEVER,
             spoken: Spoken::default(),
             fast: Fast::default(),
+            port_at: None,
             listens: None,
             pex: Part::default(),
             has: Bitfield::default(),
