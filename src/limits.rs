@@ -375,6 +375,17 @@ pub const PIPELINE_START: u32 = 6;
 pub const PIPELINE_UNKNOWN: u32 = 250;
 /// An idle connection is let alone this long before a better candidate may take its place.
 pub const REPLACE_AFTER: Duration = Duration::from_secs(60);
+/// A peer over which nothing has moved for this long makes way if somebody waits: several turns of an optimistic unchoke
+/// (30 s) among few leechers, and soon enough that a table full of peers that choke for ever is new within minutes.
+pub const TURNOVER_AFTER: Duration = Duration::from_secs(3 * 60);
+/// The same for a peer that waits for us to unchoke it while we seed: with many of them its turn comes late.
+pub const TURNOVER_CHOKED_AFTER: Duration = Duration::from_secs(15 * 60);
+/// A network (/24 or /64) with more than one part in so many of the connection table, of the candidates or of the calls
+/// under way comes after the others: no party owns a quarter of a swarm by honest means, and four still fit.
+pub const NETWORK_SHARE: usize = 4;
+/// Of those who came in and have not shaken hands, the oldest so many are looked at for one to make way: a flood of them
+/// must not make each newcomer a walk over all.
+pub const STRANGERS_LOOKED_AT: usize = 64;
 /// Of so many places of the connection table one is kept for those who came in and have not shaken hands yet: enough to
 /// hear which torrents are asked for, a few in a hundred of what the user allows.
 pub const DOOR_SHARE: usize = 16;
@@ -449,6 +460,9 @@ pub const ADDRESS_VOTES: usize = 3;
 pub const ADDRESS_REST: Duration = Duration::from_secs(10 * 60);
 /// The most addresses that a torrent bans; then the oldest ban ends.
 pub const BANS_MAX: usize = 1000;
+/// With so many banned addresses a network's other addresses are called last: by then it is most likely one liar with
+/// many addresses, but a house or a campus is not punished for one.
+pub const NETWORK_BANS: u32 = 4;
 /// The most addresses at which a torrent remembers to have met itself: a host has few.
 pub const OWN_ADDRESSES_MAX: usize = 32;
 /// A peer is called again this long after it was lost or could not be reached; the wait doubles with each failure.

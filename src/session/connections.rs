@@ -13,6 +13,7 @@ use crate::limits::{
     MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
 };
 use crate::proto::mse::Method;
+use crate::proto::network::Network;
 use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, FAST_BIT, Handshake};
 use crate::proto::wire::message::Message;
 use std::io;
@@ -94,12 +95,13 @@ impl Session {
         let Some(p) = self.peers.get_mut(peer) else { return };
         (p.stage, p.since, p.heard) = (Stage::Handshaking, now, now);
         self.half_open = self.half_open.saturating_sub(1);
-        let (torrent, patience) = (p.torrent, p.patience());
+        let (torrent, addr, patience) = (p.torrent, p.addr, p.patience());
+        self.networks.add(Network::of(addr));
         let torrent = torrent.and_then(|id| Some((id, self.torrents.get(id)?.spec.meta.info_hash)));
         let Some((torrent, info_hash)) = torrent else {
             return self.close(peer, Why::Stopping, now);
         };
-        if !self.admit_call(torrent, now) {
+        if !self.admit_call(torrent, addr, now) {
             return self.close(peer, Why::Replaced, now);
         }
         let Some(p) = self.peers.get(peer) else { return };
@@ -161,7 +163,7 @@ impl Session {
             }
         }
         if !outgoing {
-            if !self.admit(torrent, now) {
+            if !self.admit(torrent, addr, now) {
                 return self.close(peer, Why::Replaced, now);
             }
             self.send_handshake(peer, handshake.info_hash);
@@ -301,6 +303,8 @@ impl Session {
         log::debug!("{peer} {} closed: {why}", p.addr);
         if p.stage == Stage::Connecting {
             self.half_open = self.half_open.saturating_sub(1);
+        } else {
+            self.networks.remove(Network::of(p.addr));
         }
         if let Some(incoming) = p.incoming {
             self.lanes.let_go(incoming.lane, incoming.block.len);

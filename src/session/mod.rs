@@ -24,6 +24,7 @@ mod lanes;
 mod lifecycle;
 mod lsd;
 mod metadata;
+mod networks;
 mod own;
 mod pause;
 mod peer;
@@ -41,6 +42,7 @@ mod timers;
 mod torrent;
 mod torrents;
 mod trackers;
+mod turnover;
 mod udp_tracker;
 mod upload;
 mod web;
@@ -136,6 +138,8 @@ pub struct Session {
     dht: Option<Box<dht::Dht>>,
     /// Connections being made.
     half_open: usize,
+    /// The others, by network.
+    networks: networks::Networks,
     /// Connections that came in and have not shaken hands, the oldest first.
     strangers: VecDeque<PeerId>,
     /// Torrents with somebody to call, in turn.
@@ -205,6 +209,7 @@ impl Session {
             web: web::Web::default(),
             dht: None,
             half_open: 0,
+            networks: networks::Networks::default(),
             strangers: VecDeque::new(),
             callers: VecDeque::new(),
             dialled: (0, Time::ZERO),

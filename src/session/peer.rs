@@ -59,7 +59,7 @@ pub(super) struct Peer {
     pub(super) since: Time,
     pub(super) heard: Time,
     pub(super) said: Time,
-    /// When payload moved last, either way.
+    /// When payload moved last, either way; not what a choked peer takes.
     pub(super) active: Time,
     /// For [`super::timers`].
     pub(super) armed: Time,

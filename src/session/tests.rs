@@ -8,6 +8,7 @@ mod haves;
 mod metadata;
 mod places;
 mod trackers;
+mod turnover;
 mod upload;
 
 use super::*;
