@@ -335,6 +335,11 @@ const _: () = assert!(LANE_HIGH >= DISK_BATCH as u64 * BLOCK as u64);
 const _: () = assert!(WINDOW_LEN / 64 <= POPULATED_MAX && WINDOW_LEN.is_power_of_two());
 /// Connections being made at a time: home routers choke on more.
 pub const HALF_OPEN_MAX: usize = 32;
+/// Of these, so many are not for a network that has as many under way already: addresses of one network at which nobody
+/// answers must not keep those of others waiting.
+pub const HALF_OPEN_OTHERS: usize = HALF_OPEN_MAX / NETWORK_SHARE;
+/// An address that was not called for that is looked at again after this.
+pub const HALF_OPEN_REST: Duration = Duration::from_secs(5);
 /// Connections begun in a second: where the network is down they all fail at once, and thousands of candidates must
 /// not be tried in one turn.
 pub const DIALS_A_SECOND: u32 = 100;

@@ -9,8 +9,8 @@ use crate::base::arena::Arena;
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
-    ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, INACTIVITY, KEEPALIVE, MESSAGE_MAX,
-    MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
+    ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, HALF_OPEN_OTHERS, HALF_OPEN_REST,
+    INACTIVITY, KEEPALIVE, MESSAGE_MAX, MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
 };
 use crate::proto::mse::Method;
 use crate::proto::network::Network;
@@ -74,6 +74,17 @@ impl Session {
             return;
         }
         let Some(addr) = t.known.next(now) else { return self.join_callers(torrent, now) };
+        let network = Network::of(addr);
+        let theirs = self.half_open_networks.count(network);
+        if theirs >= HALF_OPEN_OTHERS
+            && self.half_open + HALF_OPEN_OTHERS >= HALF_OPEN_MAX
+            && !t.known.is_users(addr)
+        {
+            t.known.postpone(addr, now + HALF_OPEN_REST);
+            // It counts, so that thousands of them are not walked over in one turn.
+            self.dialled.0 += 1;
+            return self.join_callers(torrent, now);
+        }
         let mut call = Peer::new(addr, true, Some(torrent), now);
         call.offers = offers(self.config.encryption, &t.known, addr);
         let Some(peer) = self.peers.insert(call) else {
@@ -85,6 +96,7 @@ impl Session {
         }
         self.dialled.0 += 1;
         self.half_open += 1;
+        self.half_open_networks.add(network);
         log::debug!("{torrent} {peer} dialling {addr}");
         self.arm_peer(peer, now + CONNECT_TIMEOUT);
         self.actions.push_back(Action::Connect { peer, addr });
@@ -96,6 +108,7 @@ impl Session {
         (p.stage, p.since, p.heard) = (Stage::Handshaking, now, now);
         self.half_open = self.half_open.saturating_sub(1);
         let (torrent, addr, patience) = (p.torrent, p.addr, p.patience());
+        self.half_open_networks.remove(Network::of(addr));
         self.networks.add(Network::of(addr));
         let torrent = torrent.and_then(|id| Some((id, self.torrents.get(id)?.spec.meta.info_hash)));
         let Some((torrent, info_hash)) = torrent else {
@@ -303,6 +316,7 @@ impl Session {
         log::debug!("{peer} {} closed: {why}", p.addr);
         if p.stage == Stage::Connecting {
             self.half_open = self.half_open.saturating_sub(1);
+            self.half_open_networks.remove(Network::of(p.addr));
         } else {
             self.networks.remove(Network::of(p.addr));
         }

@@ -5,6 +5,7 @@
 //! the others from being heard. Within one, a network with many candidates waits behind the others ([`networks`]), and
 //! the canonical priority (BEP 40) decides among equals.
 
+mod bans;
 mod networks;
 
 use crate::api::Why;
@@ -14,8 +15,9 @@ use crate::limits;
 use crate::proto::compact::{canonical, is_callable};
 use crate::proto::network::Network;
 use crate::proto::priority::priority;
+use bans::Bans;
 use networks::{LAST, Networks};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
@@ -115,35 +117,6 @@ struct Side {
     count: usize,
     /// What its calls have cost; who has spent least is next.
     spent: u64,
-}
-
-/// The addresses that must not be used, the oldest forgotten first.
-#[derive(Default)]
-struct Bans {
-    /// Port 0 stands for all ports of the address.
-    set: BTreeSet<SocketAddr>,
-    order: VecDeque<SocketAddr>,
-}
-
-impl Bans {
-    /// Whether it is new.
-    fn add(&mut self, addr: SocketAddr) -> bool {
-        let new = self.set.insert(addr);
-        if new {
-            self.order.push_back(addr);
-        }
-        new
-    }
-
-    /// Forgets the oldest one if there are more than `max`.
-    fn trim(&mut self, max: usize) -> Option<SocketAddr> {
-        let oldest = if self.order.len() > max { self.order.pop_front() } else { None };
-        oldest.inspect(|oldest| _ = self.set.remove(oldest))
-    }
-
-    fn has(&self, addr: SocketAddr) -> bool {
-        self.set.contains(&addr) || self.set.contains(&SocketAddr::new(addr.ip(), 0))
-    }
 }
 
 /// How many candidates each of so many torrents may keep.
@@ -285,6 +258,14 @@ impl Known {
             candidate.attempts = candidate.attempts.saturating_add(1);
             return Some(addr);
         }
+    }
+
+    /// The address that [`Known::next`] gave is not called before `until`, and has not been.
+    pub(super) fn postpone(&mut self, addr: SocketAddr, until: Time) {
+        if let Some(candidate) = self.all.get_mut(&addr) {
+            candidate.attempts = candidate.attempts.saturating_sub(1);
+        }
+        self.place(addr, Place::Waiting(until));
     }
 
     /// The source that has the next call: the user, or who has spent least.
@@ -488,7 +469,7 @@ impl Known {
 
     /// Whether connections from this address are refused.
     pub(super) fn is_banned(&self, ip: IpAddr) -> bool {
-        self.bans.set.contains(&SocketAddr::new(ip.to_canonical(), 0))
+        self.bans.has_host(ip.to_canonical())
     }
 
     /// We have everything, or no longer so. Who has everything too is not called as long as we have.

@@ -138,7 +138,9 @@ pub struct Session {
     dht: Option<Box<dht::Dht>>,
     /// Connections being made.
     half_open: usize,
-    /// The others, by network.
+    /// The same by network.
+    half_open_networks: networks::Networks,
+    /// The connections that are made, by network.
     networks: networks::Networks,
     /// Connections that came in and have not shaken hands, the oldest first.
     strangers: VecDeque<PeerId>,
@@ -209,6 +211,7 @@ impl Session {
             web: web::Web::default(),
             dht: None,
             half_open: 0,
+            half_open_networks: networks::Networks::default(),
             networks: networks::Networks::default(),
             strangers: VecDeque::new(),
             callers: VecDeque::new(),

@@ -3,7 +3,7 @@
 use crate::proto::network::Network;
 use std::collections::BTreeMap;
 
-/// Connections by network, those that are not made yet apart. It has no more entries than there are connections.
+/// Connections by network. It has no more entries than there are connections.
 #[derive(Debug, Default)]
 pub(super) struct Networks {
     counts: BTreeMap<Network, usize>,

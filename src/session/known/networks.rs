@@ -1,7 +1,7 @@
 //! What stands to the account of each network in a torrent's table of addresses, so that a network with many addresses
 //! waits behind the others.
 
-use crate::limits::{HALF_OPEN_MAX, NETWORK_BANS, NETWORK_SHARE};
+use crate::limits::{HALF_OPEN_OTHERS, NETWORK_BANS, NETWORK_SHARE};
 use crate::proto::network::Network;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 pub(super) const LAST: u32 = u32::MAX;
 /// So many candidates of a network come on equal terms with those of others, its share of the calls under way; the next
 /// ones come after.
-const ROUND: u32 = (HALF_OPEN_MAX / NETWORK_SHARE) as u32;
+const ROUND: u32 = HALF_OPEN_OTHERS as u32;
 
 #[derive(Debug, Default, PartialEq)]
 struct Account {

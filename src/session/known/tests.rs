@@ -15,7 +15,7 @@ impl Known {
     }
 
     fn banned(&self) -> usize {
-        self.bans.set.len()
+        self.bans.len()
     }
 }
 

@@ -1,7 +1,9 @@
 //! Who makes way at a full table when somebody waits.
 
 use super::*;
-use crate::limits::{KEEPALIVE, REPLACE_AFTER, TURNOVER_AFTER, TURNOVER_CHOKED_AFTER};
+use crate::limits::{
+    HALF_OPEN_MAX, HALF_OPEN_OTHERS, KEEPALIVE, REPLACE_AFTER, TURNOVER_AFTER, TURNOVER_CHOKED_AFTER,
+};
 use crate::proto::network::Network;
 
 const PLACES: usize = 50;
@@ -253,7 +255,45 @@ fn connections_are_off_the_account_when_they_end() {
         b.tell(Event::Closed { peer, why: Why::Eof });
     }
     let called = b.called(torrent, v6(7));
-    assert_eq!(b.s.networks.count(network), 1);
+    assert_eq!((b.s.networks.count(network), b.s.half_open_networks.count(network)), (1, 0));
     b.tell(Event::Closed { peer: called, why: Why::Eof });
-    assert_eq!(b.s.networks.count(network), 0);
+    assert_eq!((b.s.networks.count(network), b.s.half_open_networks.count(network)), (0, 0));
+}
+
+#[test]
+fn calls_to_one_network_leave_room_for_calls_to_others() {
+    let mut b = table(1000);
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let name = |b: &mut Bench, addrs: &[SocketAddr]| {
+        let known = &mut b.s.torrents.get_mut(torrent).unwrap().known;
+        addrs.iter().for_each(|addr| assert!(known.add(*addr, known::Source::Tracker, b.now)));
+        b.s.arm_torrent(torrent, b.now);
+    };
+    let called = |b: &Bench, from: usize| -> Vec<SocketAddr> {
+        let call = |action: &Action| match action {
+            Action::Connect { addr, .. } => Some(*addr),
+            _ => None,
+        };
+        let mut called: Vec<_> = b.done[from..].iter().filter_map(call).collect();
+        called.sort_unstable();
+        called
+    };
+    name(&mut b, &(1..=500).map(v6).collect::<Vec<_>>());
+    for _ in 0..10 {
+        b.pass(SECOND);
+        assert_eq!(b.s.half_open, HALF_OPEN_MAX - HALF_OPEN_OTHERS);
+    }
+    let others: Vec<SocketAddr> = (1..=HALF_OPEN_OTHERS).map(apart).collect();
+    let from = b.done.len();
+    name(&mut b, &others);
+    b.pass(SECOND);
+    assert_eq!(called(&b, from), others);
+    // The rest have their turn as those time out and are called again in between.
+    for _ in 0..30 * 60 {
+        b.pass(SECOND);
+    }
+    let mut theirs = called(&b, 0);
+    theirs.retain(SocketAddr::is_ipv6);
+    theirs.dedup();
+    assert_eq!(theirs.len(), 500);
 }
