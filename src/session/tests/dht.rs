@@ -209,11 +209,12 @@ fn port_message_with_privileged_port_is_not_pinged() {
     let mut b = Bench::new();
     b.tell(setup(&[]));
     let torrent = b.open("a", Bitfield::new(PIECES));
-    let peer = b.peer(torrent, 1);
-    for port in [0, 22, 1023] {
+    for (n, port) in [(2, 0), (3, 22), (4, 1023)] {
+        let peer = b.peer(torrent, n);
         let from = b.tell(Event::Message { peer, message: Message::Port(port) });
         assert_eq!(pinged(&b, from), [], "port {port}");
     }
+    let peer = b.peer(torrent, 1);
     let from = b.tell(Event::Message { peer, message: Message::Port(1024) });
     assert_eq!(pinged(&b, from), [SocketAddr::from(([10, 0, 0, 1], 1024))]);
 }
