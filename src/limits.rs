@@ -366,6 +366,11 @@ const _: () = assert!(LANE_HIGH >= DISK_BATCH as u64 * BLOCK as u64);
 const _: () = assert!(WINDOW_LEN / 64 <= POPULATED_MAX && WINDOW_LEN.is_power_of_two());
 /// Connections being made at a time: home routers choke on more.
 pub const HALF_OPEN_MAX: usize = 32;
+/// Of these, so many are not for a network that has as many under way already: addresses of one network at which nobody
+/// answers must not keep those of others waiting.
+pub const HALF_OPEN_OTHERS: usize = HALF_OPEN_MAX / NETWORK_SHARE;
+/// An address that was not called for that is looked at again after this.
+pub const HALF_OPEN_REST: Duration = Duration::from_secs(5);
 /// Connections begun in a second: where the network is down they all fail at once, and thousands of candidates must
 /// not be tried in one turn.
 pub const DIALS_A_SECOND: u32 = 100;
@@ -409,6 +414,17 @@ pub const PIPELINE_START: u32 = 6;
 pub const PIPELINE_UNKNOWN: u32 = 250;
 /// An idle connection is let alone this long before a better candidate may take its place.
 pub const REPLACE_AFTER: Duration = Duration::from_secs(60);
+/// A peer over which nothing has moved for this long makes way if somebody waits: several turns of an optimistic unchoke
+/// (30 s) among few leechers, and soon enough that a table full of peers that choke for ever is new within minutes.
+pub const TURNOVER_AFTER: Duration = Duration::from_secs(3 * 60);
+/// The same for a peer that waits for us to unchoke it while we seed: with many of them its turn comes late.
+pub const TURNOVER_CHOKED_AFTER: Duration = Duration::from_secs(15 * 60);
+/// A network (/24 or /64) with more than one part in so many of the connection table, of the candidates or of the calls
+/// under way comes after the others: no party owns a quarter of a swarm by honest means, and four still fit.
+pub const NETWORK_SHARE: usize = 4;
+/// Of those who came in and have not shaken hands, the oldest so many are looked at for one to make way: a flood of them
+/// must not make each newcomer a walk over all.
+pub const STRANGERS_LOOKED_AT: usize = 64;
 /// Of so many places of the connection table one is kept for those who came in and have not shaken hands yet: enough to
 /// hear which torrents are asked for, a few in a hundred of what the user allows.
 pub const DOOR_SHARE: usize = 16;
@@ -474,12 +490,18 @@ pub const KNOWN_PORTS_MAX: usize = 4;
 /// How often trackers, the local network, the DHT and peers are asked for the next one to call, in turn: what is
 /// harder to forge has more turns, and none is left out.
 pub const SOURCE_TURNS: [u64; 4] = [4, 3, 2, 1];
+/// The lowest port that a peer may name for itself (PORT, BEP 5; `p`, BEP 10): below it are the services of a host,
+/// which no peer may make us connect to.
+pub const PEER_PORT_MIN: u16 = 1024;
 /// Peers that have to agree before we believe what they say our address is.
 pub const ADDRESS_VOTES: usize = 3;
 /// How long that holds: every change orders all candidates anew, and addresses change once a day at most.
 pub const ADDRESS_REST: Duration = Duration::from_secs(10 * 60);
 /// The most addresses that a torrent bans; then the oldest ban ends.
 pub const BANS_MAX: usize = 1000;
+/// With so many banned addresses a network's other addresses are called last: by then it is most likely one liar with
+/// many addresses, but a house or a campus is not punished for one.
+pub const NETWORK_BANS: u32 = 4;
 /// The most addresses at which a torrent remembers to have met itself: a host has few.
 pub const OWN_ADDRESSES_MAX: usize = 32;
 /// A peer is called again this long after it was lost or could not be reached; the wait doubles with each failure.
@@ -821,6 +843,11 @@ pub const HOOKS_MAX: usize = 4;
 
 /// Names of bootstrap nodes that are looked up at a time.
 pub const DHT_NAMES_MAX: usize = 16;
+/// A PORT message of one peer leads to a ping this often at most: a node keeps its port.
+pub const DHT_PORT_REST: Duration = Duration::from_secs(60);
+/// Pings after PORT messages in a second, of all peers together: enough for a new swarm, no flood for those who are
+/// pinged.
+pub const DHT_PORTS_A_SECOND: u32 = 10;
 /// What a program that does not listen is told of the DHT, later.
 pub const DHT_REPORTS_MAX: usize = 256;
 /// The table of the DHT is kept this often, and at the end.

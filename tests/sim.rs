@@ -23,6 +23,8 @@ mod metadata;
 mod peers;
 #[path = "sim/rates.rs"]
 mod rates;
+#[path = "sim/turnover.rs"]
+mod turnover;
 #[path = "sim/udp.rs"]
 mod udp;
 #[path = "sim/web.rs"]

@@ -5,17 +5,10 @@ use crate::base::rng::Rng;
 use crate::limits::{DHT_VOTES, DHT_VOTES_NEEDED};
 use crate::proto::id::NodeId;
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+pub(super) use crate::proto::network::network;
 pub use crate::proto::scope::{Scope, scope};
-
-/// What one party is likely to own as a whole: the /24 of an IPv4 address, the /64 of an IPv6 one.
-pub(super) fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !0xff).into(),
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-    }
-}
 
 /// The first bits of an id at this address, of which 21 count, for an id whose last byte is `last`.
 fn prefix(ip: IpAddr, last: u8) -> u32 {
@@ -113,12 +106,6 @@ mod tests {
             assert_ne!(id, new_id(Some(ip(address)), &mut rng));
         }
         assert!(is_lawful(new_id(None, &mut rng), ip("192.168.1.1")));
-    }
-
-    #[test]
-    fn addresses_have_a_network() {
-        assert_eq!(network(ip("9.8.7.6")), ip("9.8.7.0"));
-        assert_eq!(network(ip("2001:1:2:3:4:5:6:7")), ip("2001:1:2:3::"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod lsd;
 pub mod magnet;
 pub mod metainfo;
 pub mod mse;
+pub mod network;
 pub mod priority;
 pub mod resume;
 pub mod scope;

@@ -9,10 +9,11 @@ use crate::base::arena::Arena;
 use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
-    ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, INACTIVITY, KEEPALIVE, MESSAGE_MAX,
-    MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
+    ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, HALF_OPEN_OTHERS, HALF_OPEN_REST,
+    INACTIVITY, KEEPALIVE, MESSAGE_MAX, MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
 };
 use crate::proto::mse::Method;
+use crate::proto::network::Network;
 use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, FAST_BIT, Handshake};
 use crate::proto::wire::message::Message;
 use std::io;
@@ -73,6 +74,17 @@ impl Session {
             return;
         }
         let Some(addr) = t.known.next(now) else { return self.join_callers(torrent, now) };
+        let network = Network::of(addr);
+        let theirs = self.half_open_networks.count(network);
+        if theirs >= HALF_OPEN_OTHERS
+            && self.half_open + HALF_OPEN_OTHERS >= HALF_OPEN_MAX
+            && !t.known.is_users(addr)
+        {
+            t.known.postpone(addr, now + HALF_OPEN_REST);
+            // It counts, so that thousands of them are not walked over in one turn.
+            self.dialled.0 += 1;
+            return self.join_callers(torrent, now);
+        }
         let mut call = Peer::new(addr, true, Some(torrent), now);
         call.offers = offers(self.config.encryption, &t.known, addr);
         let Some(peer) = self.peers.insert(call) else {
@@ -84,6 +96,7 @@ impl Session {
         }
         self.dialled.0 += 1;
         self.half_open += 1;
+        self.half_open_networks.add(network);
         log::debug!("{torrent} {peer} dialling {addr}");
         self.arm_peer(peer, now + CONNECT_TIMEOUT);
         self.actions.push_back(Action::Connect { peer, addr });
@@ -94,11 +107,13 @@ impl Session {
         let Some(p) = self.peers.get_mut(peer) else { return };
         (p.stage, p.since, p.heard) = (Stage::Handshaking, now, now);
         self.half_open = self.half_open.saturating_sub(1);
-        let (torrent, patience) = (p.torrent, p.patience());
+        let (torrent, addr, patience) = (p.torrent, p.addr, p.patience());
+        self.half_open_networks.remove(Network::of(addr));
+        self.networks.add(Network::of(addr));
         let Some(torrent) = torrent.filter(|id| self.torrents.get(*id).is_some()) else {
             return self.close(peer, Why::Stopping, now);
         };
-        if !self.admit_call(torrent, now) {
+        if !self.admit_call(torrent, addr, now) {
             return self.close(peer, Why::Replaced, now);
         }
         let Some(p) = self.peers.get(peer) else { return };
@@ -162,7 +177,7 @@ impl Session {
             }
         }
         if !outgoing {
-            if !self.admit(torrent, now) {
+            if !self.admit(torrent, addr, now) {
                 return self.close(peer, Why::Replaced, now);
             }
             self.send_handshake(peer, torrent);
@@ -302,6 +317,9 @@ impl Session {
         log::debug!("{peer} {} closed: {why}", p.addr);
         if p.stage == Stage::Connecting {
             self.half_open = self.half_open.saturating_sub(1);
+            self.half_open_networks.remove(Network::of(p.addr));
+        } else {
+            self.networks.remove(Network::of(p.addr));
         }
         if let Some(incoming) = p.incoming {
             self.lanes.let_go(incoming.lane, incoming.block.len);

@@ -6,11 +6,14 @@ use super::{Key, Session};
 use crate::api::{Action, Call, DhtSetup, PeerId, Report, TorrentId};
 use crate::base::time::Time;
 use crate::dht::{Config, Node, Output};
-use crate::limits::{DHT_NAMES_MAX, DHT_REPORTS_MAX, DHT_SAVE};
+use crate::limits::{
+    DHT_NAMES_MAX, DHT_PORT_REST, DHT_PORTS_A_SECOND, DHT_REPORTS_MAX, DHT_SAVE, PEER_PORT_MIN,
+};
 use crate::proto::compact::canonical;
 use crate::proto::id::InfoHash;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// Our node, and what belongs to it.
 pub(super) struct Dht {
@@ -22,6 +25,8 @@ pub(super) struct Dht {
     /// What the program looks up.
     asked: BTreeSet<InfoHash>,
     reports: VecDeque<Report>,
+    /// Pings after PORT messages in the second that began then.
+    port_pings: (u32, Time),
     /// When the table is to be kept.
     save_at: Time,
     /// For [`super::timers`].
@@ -35,6 +40,15 @@ impl Dht {
 
     pub(super) fn report(&mut self) -> Option<Report> {
         self.reports.pop_front()
+    }
+
+    /// Whether a PORT message may lead to a ping now, and counts it.
+    fn may_ping(&mut self, now: Time) -> bool {
+        if now.since(self.port_pings.1) >= Duration::from_secs(1) {
+            self.port_pings = (0, now);
+        }
+        self.port_pings.0 += 1;
+        self.port_pings.0 <= DHT_PORTS_A_SECOND
     }
 
     fn tell(&mut self, report: Report) {
@@ -63,6 +77,7 @@ impl Session {
             looking: Vec::new(),
             asked: BTreeSet::new(),
             reports: VecDeque::new(),
+            port_pings: (0, now),
             save_at: now + DHT_SAVE,
             armed: Time::NEVER,
         };
@@ -139,12 +154,19 @@ impl Session {
         }
     }
 
-    /// A peer tells the port of its node (BEP 5).
+    /// A peer tells the port of its node (BEP 5). It is pinged at the peer's own address alone, never at a privileged
+    /// port, and at a bounded rate: a peer must not make us send where and as often as it likes.
     pub(super) fn on_port(&mut self, peer: PeerId, port: u16, now: Time) {
-        let Some(p) = self.peers.get(peer) else { return };
+        let Some((t, p)) = self.swarm(peer) else { return };
+        let again = p.port_at.is_some_and(|at| now.since(at) < DHT_PORT_REST);
+        if t.spec.meta.private || port < PEER_PORT_MIN || again {
+            return;
+        }
+        p.port_at = Some(now);
         let addr = canonical(SocketAddr::new(p.addr.ip(), port));
-        let private = p.torrent.and_then(|t| self.torrents.get(t)).is_none_or(|t| t.spec.meta.private);
-        if let Some(dht) = self.dht.as_mut().filter(|_| !private) {
+        if let Some(dht) = self.dht.as_mut()
+            && dht.may_ping(now)
+        {
             dht.node.add_node(addr, now);
         }
     }

@@ -7,7 +7,7 @@ use super::known::Source;
 use super::metadata::Told;
 use crate::api::{PeerId, TorrentId, Why};
 use crate::base::time::Time;
-use crate::limits::{EXTENDED_HANDSHAKES_MAX, REQUESTS_IN_TOLD};
+use crate::limits::{EXTENDED_HANDSHAKES_MAX, PEER_PORT_MIN, REQUESTS_IN_TOLD};
 use crate::proto::extended::{Extension, HANDSHAKE, Handshake, Ids};
 use crate::proto::wire::message::Message;
 use std::borrow::Cow;
@@ -33,7 +33,7 @@ pub(super) struct Spoken {
     pub(super) metadata_size: Option<u32>,
     /// It wants nothing more (BEP 21).
     pub(super) upload_only: bool,
-    /// The port that it listens at.
+    /// The port that it listens at, never a privileged one.
     pub(super) port: Option<u16>,
     /// It prefers encryption.
     pub(super) encrypts: bool,
@@ -49,7 +49,7 @@ impl Spoken {
         self.reqq = told.reqq.or(self.reqq);
         self.metadata_size = told.metadata_size.or(self.metadata_size);
         self.upload_only = told.upload_only.unwrap_or(self.upload_only);
-        self.port = told.p.or(self.port);
+        self.port = told.p.filter(|port| *port >= PEER_PORT_MIN).or(self.port);
         self.encrypts = told.e.unwrap_or(self.encrypts);
     }
 

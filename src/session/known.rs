@@ -2,15 +2,22 @@
 //! The torrent asks [`Known::next`] when it has room for a connection and tells how each ended.
 //!
 //! Each source has a table of its own, with a bound, and they take turns: so no source, however much it says, keeps
-//! the others from being heard. Within one, the canonical priority (BEP 40) decides among equals.
+//! the others from being heard. Within one, a network with many candidates waits behind the others ([`networks`]), and
+//! the canonical priority (BEP 40) decides among equals.
+
+mod bans;
+mod networks;
 
 use crate::api::Why;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::limits;
 use crate::proto::compact::{canonical, is_callable};
+use crate::proto::network::Network;
 use crate::proto::priority::priority;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use bans::Bans;
+use networks::{LAST, Networks};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
@@ -71,9 +78,9 @@ enum Place {
     Out,
 }
 
-/// The order in which ready candidates of one source are called: few failures first, then those never tried, then by
-/// their priority (BEP 40), or by chance as long as we do not know our own address.
-type Key = (u32, u8, u32);
+/// The order in which ready candidates of one source are called: by the rank of their network, then few failures first,
+/// then those never tried, then by their priority (BEP 40), or by chance as long as we do not know our own address.
+type Key = (u32, u32, u8, u32);
 
 /// How an address is called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,34 +119,6 @@ struct Side {
     spent: u64,
 }
 
-/// The addresses that must not be used, the oldest forgotten first.
-#[derive(Default)]
-struct Bans {
-    /// Port 0 stands for all ports of the address.
-    set: BTreeSet<SocketAddr>,
-    order: VecDeque<SocketAddr>,
-}
-
-impl Bans {
-    /// Whether it is new.
-    fn add(&mut self, addr: SocketAddr, max: usize) -> bool {
-        if !self.set.insert(addr) {
-            return false;
-        }
-        self.order.push_back(addr);
-        if self.order.len() > max
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.set.remove(&oldest);
-        }
-        true
-    }
-
-    fn has(&self, addr: SocketAddr) -> bool {
-        self.set.contains(&addr) || self.set.contains(&SocketAddr::new(addr.ip(), 0))
-    }
-}
-
 /// How many candidates each of so many torrents may keep.
 pub(super) fn share(torrents: usize) -> usize {
     let each = limits::KNOWN_ALL_MAX / torrents.next_power_of_two();
@@ -158,6 +137,7 @@ pub(super) struct Known {
     /// Addresses with a connection of this torrent, and how many.
     occupied: BTreeMap<IpAddr, u32>,
     bans: Bans,
+    networks: Networks,
     /// Addresses at which we met ourselves.
     ours: Bans,
     /// Our own address in each family, as others see it.
@@ -176,6 +156,7 @@ impl Known {
             spent: 0,
             occupied: BTreeMap::new(),
             bans: Bans::default(),
+            networks: Networks::default(),
             ours: Bans::default(),
             own: [None; 2],
             seeding: false,
@@ -220,7 +201,7 @@ impl Known {
             }
             return false;
         }
-        if self.has_other_port(addr, source) || !self.make_room(source) {
+        if self.has_other_port(addr, source) || !self.make_room(addr, source) {
             return false;
         }
         let place = Place::Waiting(Time::NEVER);
@@ -228,6 +209,7 @@ impl Known {
         let way = Way::Untried;
         self.all.insert(addr, Candidate { source, way, place, attempts, failures, resting, closed });
         self.sides[source as usize].count += 1;
+        self.networks.add(addr);
         self.make_ready(addr);
         true
     }
@@ -276,6 +258,14 @@ impl Known {
             candidate.attempts = candidate.attempts.saturating_add(1);
             return Some(addr);
         }
+    }
+
+    /// The address that [`Known::next`] gave is not called before `until`, and has not been.
+    pub(super) fn postpone(&mut self, addr: SocketAddr, until: Time) {
+        if let Some(candidate) = self.all.get_mut(&addr) {
+            candidate.attempts = candidate.attempts.saturating_sub(1);
+        }
+        self.place(addr, Place::Waiting(until));
     }
 
     /// The source that has the next call: the user, or who has spent least.
@@ -393,7 +383,8 @@ impl Known {
         }
         if why == Why::Myself {
             self.forget(addr);
-            self.ours.add(addr, limits::OWN_ADDRESSES_MAX);
+            self.ours.add(addr);
+            self.ours.trim(limits::OWN_ADDRESSES_MAX);
             return;
         }
         if self.bans.has(addr) {
@@ -430,11 +421,19 @@ impl Known {
     }
 
     /// Never again: neither this address (on whatever port, but for the loopback device, where every port is another
-    /// client of the same user), nor any candidate with it. False: it was banned already.
+    /// client of the same user), nor any candidate with it. The others of a network with many bans are called last from
+    /// then on, and not never: they may be all there is. False: it was banned already.
     pub(super) fn ban(&mut self, addr: SocketAddr) -> bool {
         let addr = canonical(addr);
         let port = if addr.ip().is_loopback() { addr.port() } else { 0 };
-        let new = self.bans.add(SocketAddr::new(addr.ip(), port), limits::BANS_MAX);
+        let banned = SocketAddr::new(addr.ip(), port);
+        let new = self.bans.add(banned);
+        if new && self.networks.ban(banned) {
+            self.put_last(addr);
+        }
+        if let Some(oldest) = self.bans.trim(limits::BANS_MAX) {
+            self.networks.end_ban(oldest);
+        }
         let (first, last) = ports_of(addr.ip());
         let gone: Vec<SocketAddr> = self
             .all
@@ -448,6 +447,21 @@ impl Known {
         new
     }
 
+    /// The candidates of this address's network that are ready come after all others.
+    fn put_last(&mut self, addr: SocketAddr) {
+        let (first, last) = Network::of(addr).range();
+        let ready = |c: &Candidate| matches!(c.place, Place::Ready(_));
+        let theirs = self.all.range(first..=last).filter(|(_, c)| ready(c)).map(|(addr, _)| *addr);
+        for addr in theirs.collect::<Vec<_>>() {
+            self.make_ready(addr);
+        }
+    }
+
+    /// How many banned addresses this network has.
+    pub(super) fn bans_of(&self, network: Network) -> usize {
+        self.networks.bans(network) as usize
+    }
+
     /// Whether somebody named this address.
     pub(super) fn has(&self, addr: SocketAddr) -> bool {
         self.all.contains_key(&canonical(addr))
@@ -455,7 +469,7 @@ impl Known {
 
     /// Whether connections from this address are refused.
     pub(super) fn is_banned(&self, ip: IpAddr) -> bool {
-        self.bans.set.contains(&SocketAddr::new(ip.to_canonical(), 0))
+        self.bans.has_host(ip.to_canonical())
     }
 
     /// We have everything, or no longer so. Who has everything too is not called as long as we have.
@@ -513,17 +527,30 @@ impl Known {
         self.place(addr, Place::Waiting(until));
     }
 
-    /// Sees to it that there is room for one more from `source`, if need be by dropping the candidate that is worth
-    /// least. False: all are worth as much.
-    fn make_room(&mut self, source: Source) -> bool {
-        let victim = if self.sides[source as usize].count >= source.max(self.max) {
-            self.failed(source)
-        } else if self.all.len() >= self.max {
-            self.worst(source)
-        } else {
+    /// Sees to it that there is room for this one from `source`, if need be by dropping the candidate that is worth
+    /// least. False: all are worth as much, or its network has its share.
+    fn make_room(&mut self, addr: SocketAddr, source: Source) -> bool {
+        let of_source = source.max(self.max);
+        let source_full = self.sides[source as usize].count >= of_source;
+        if !source_full && self.all.len() < self.max {
             return true;
+        }
+        let room = if source_full { of_source } else { self.max };
+        if source != Source::User && self.networks.has_share(addr, room) {
+            return false;
+        }
+        let victim = if source_full {
+            self.crowding(source, room).or_else(|| self.failed(source))
+        } else {
+            self.worst(source).or_else(|| self.crowding(source, room))
         };
         victim.inspect(|addr| self.forget(*addr)).is_some()
+    }
+
+    /// Of those that a source named the one that is called last, if its network has its share of this room.
+    fn crowding(&self, source: Source, room: usize) -> Option<SocketAddr> {
+        let last = self.sides[source as usize].ready.last().map(|(_, addr)| *addr);
+        last.filter(|addr| source != Source::User && self.networks.has_share(*addr, room))
     }
 
     /// What may go for a new one from `source`: what sleeps for good, what a worse source named, what failed.
@@ -558,9 +585,14 @@ impl Known {
         let known = self.own[usize::from(addr.is_ipv6())].is_some();
         let tie = if known { !self.priority(addr) } else { chance };
         let Some(candidate) = self.all.get(&addr) else { return };
+        let rank = match (candidate.place, self.networks.rank(addr)) {
+            // It keeps its turn, though others of its network have come after it.
+            (Place::Ready((rank, ..)), now) if now != LAST => rank,
+            (_, now) => now,
+        };
         // Somebody is there for sure who failed in one way only.
         let tried = u8::from(candidate.attempts > 0 && candidate.way != Way::Second);
-        self.place(addr, Place::Ready((candidate.failures, tried, tie)));
+        self.place(addr, Place::Ready((rank, candidate.failures, tried, tie)));
     }
 
     /// Moves a candidate from where it stands to `to`.
@@ -574,6 +606,9 @@ impl Known {
     fn link(&mut self, addr: SocketAddr, source: Source, to: Place) {
         let spent = self.spent;
         let side = &mut self.sides[source as usize];
+        if !matches!(to, Place::Waiting(_)) {
+            self.networks.at_hand(addr);
+        }
         match to {
             Place::Ready(key) => {
                 if side.ready.is_empty() {
@@ -590,6 +625,9 @@ impl Known {
 
     fn unlink(&mut self, addr: SocketAddr, source: Source, from: Place) {
         let side = &mut self.sides[source as usize];
+        if !matches!(from, Place::Waiting(_)) {
+            self.networks.not_at_hand(addr);
+        }
         match from {
             Place::Ready(key) => {
                 side.ready.remove(&(key, addr));
@@ -605,6 +643,7 @@ impl Known {
         if let Some(candidate) = self.all.remove(&addr) {
             self.unlink(addr, candidate.source, candidate.place);
             self.sides[candidate.source as usize].count -= 1;
+            self.networks.remove(addr);
         }
     }
 

@@ -25,6 +25,7 @@ mod lanes;
 mod lifecycle;
 mod lsd;
 mod metadata;
+mod networks;
 mod own;
 mod pause;
 mod peer;
@@ -43,6 +44,7 @@ mod timers;
 mod torrent;
 mod torrents;
 mod trackers;
+mod turnover;
 mod udp_tracker;
 mod upload;
 mod web;
@@ -141,6 +143,10 @@ pub struct Session {
     dht: Option<Box<dht::Dht>>,
     /// Connections being made.
     half_open: usize,
+    /// The same by network.
+    half_open_networks: networks::Networks,
+    /// The connections that are made, by network.
+    networks: networks::Networks,
     /// Connections that came in and have not shaken hands, the oldest first.
     strangers: VecDeque<PeerId>,
     /// Torrents with somebody to call, in turn.
@@ -212,6 +218,8 @@ impl Session {
             web: web::Web::default(),
             dht: None,
             half_open: 0,
+            half_open_networks: networks::Networks::default(),
+            networks: networks::Networks::default(),
             strangers: VecDeque::new(),
             callers: VecDeque::new(),
             dialled: (0, Time::ZERO),

@@ -60,7 +60,7 @@ pub(super) struct Peer {
     pub(super) since: Time,
     pub(super) heard: Time,
     pub(super) said: Time,
-    /// When payload moved last, either way.
+    /// When payload moved last, either way; not what a choked peer takes.
     pub(super) active: Time,
     /// For [`super::timers`].
     pub(super) armed: Time,
@@ -69,6 +69,8 @@ pub(super) struct Peer {
     pub(super) spoken: Spoken,
     /// Its part in [`super::fast`].
     pub(super) fast: Fast,
+    /// When it last told the port of its DHT node.
+    pub(super) port_at: Option<Time>,
     /// Where it says that it listens, when it called us.
     pub(super) listens: Option<SocketAddr>,
     /// Its part in [`super::pex`].
@@ -150,6 +152,7 @@ impl Peer {
             armed: Time::NEVER,
             spoken: Spoken::default(),
             fast: Fast::default(),
+            port_at: None,
             listens: None,
             pex: Part::default(),
             has: Bitfield::default(),

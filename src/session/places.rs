@@ -12,18 +12,23 @@
 
 use super::Session;
 use super::peer::{Peer, Stage};
+use super::turnover::is_useless;
 use crate::api::{PeerId, TorrentId, Why};
 use crate::base::time::Time;
-use crate::limits::{CALLS_BEYOND, CLAIMS_OUT, DOOR_SHARE, HALF_OPEN_MAX, REPLACE_AFTER, STRANGER_REST};
+use crate::limits::{CALLS_BEYOND, CLAIMS_OUT, DOOR_SHARE, HALF_OPEN_MAX, STRANGER_REST};
+use crate::proto::network::Network;
 use std::cmp::Reverse;
+use std::net::SocketAddr;
 
 impl Session {
-    pub(super) fn on_incoming(&mut self, from: std::net::SocketAddr, now: Time) -> Option<PeerId> {
+    pub(super) fn on_incoming(&mut self, from: SocketAddr, now: Time) -> Option<PeerId> {
         if self.stopping.is_some() || !self.torrents.iter().any(|(_, t)| t.swarming()) {
             return None;
         }
         if self.made() >= self.config.max_conn {
-            let worst = self.strangers.front().copied().or_else(|| self.worst_idle(now))?;
+            let held = self.networks.count(Network::of(from));
+            let worst = self.crowding_stranger(held).or_else(|| self.worst_idle(now));
+            let worst = worst.or_else(|| self.unproductive(held, now))?;
             self.close(worst, Why::Replaced, now);
         } else if self.peers.len() >= self.config.max_conn + CALLS_BEYOND {
             // What has not answered for the longest time is most likely dead.
@@ -33,6 +38,7 @@ impl Session {
         }
         let peer = self.peers.insert(Peer::new(from, false, None, now))?;
         self.strangers.push_back(peer);
+        self.networks.add(Network::of(from));
         log::debug!("{peer} {from} came in");
         self.arm_peer(peer, now + crate::limits::HANDSHAKE_TIMEOUT);
         Some(peer)
@@ -82,7 +88,7 @@ impl Session {
             && self.peers.len() < self.config.max_conn + CALLS_BEYOND
             && self.half_open < HALF_OPEN_MAX
             && self.stopping.is_none()
-            && self.least_useful(places, now).is_some()
+            && self.least_useful(places, 0, now).is_some()
             && self.may_dial(now)
         {
             self.callers.retain(|other| *other != torrent);
@@ -91,47 +97,37 @@ impl Session {
     }
 
     /// Whether a peer that came in and wants this torrent has a place. Another one may have to go for it.
-    pub(super) fn admit(&mut self, torrent: TorrentId, now: Time) -> bool {
+    pub(super) fn admit(&mut self, torrent: TorrentId, from: SocketAddr, now: Time) -> bool {
         // It is one of the strangers itself.
         let places = self.torrents.get(torrent).map_or(0, |t| t.places);
         self.made() - self.strangers.len() + self.door() < self.config.max_conn
-            || self.free_place(places, now)
+            || self.free_place(places, self.account(torrent, from), now)
     }
 
     /// Whether a call of this torrent that was answered has a place, as [`Session::admit`]. It counts already.
-    pub(super) fn admit_call(&mut self, torrent: TorrentId, now: Time) -> bool {
+    pub(super) fn admit_call(&mut self, torrent: TorrentId, to: SocketAddr, now: Time) -> bool {
         let places = self.torrents.get(torrent).map_or(0, |t| t.places.saturating_sub(1));
         let fits = self.made() - self.strangers.len() + self.door() <= self.config.max_conn;
-        (fits || self.free_place(places, now))
+        (fits || self.free_place(places, self.account(torrent, to), now))
             && (self.made() <= self.config.max_conn || self.dismiss_stranger(now))
     }
 
-    fn free_place(&mut self, places: usize, now: Time) -> bool {
-        let victim = self.least_useful(places, now);
+    /// What stands to the account of the network of a newcomer: its other connections, and its bans.
+    fn account(&self, torrent: TorrentId, newcomer: SocketAddr) -> usize {
+        let network = Network::of(newcomer);
+        let bans = self.torrents.get(torrent).map_or(0, |t| t.known.bans_of(network));
+        self.networks.count(network).saturating_sub(1) + bans
+    }
+
+    fn free_place(&mut self, places: usize, held: usize, now: Time) -> bool {
+        let victim = self.least_useful(places, held, now);
         victim.inspect(|peer| self.close(*peer, Why::Replaced, now)).is_some()
     }
 
-    /// Who makes way for one of a torrent with so many places.
-    fn least_useful(&self, places: usize, now: Time) -> Option<PeerId> {
-        self.worst_idle(now).or_else(|| self.due_to(places, now))
-    }
-
-    /// The peer that is of least use: nothing moves either way, neither side wants anything, and that for a while.
-    fn worst_idle(&self, now: Time) -> Option<PeerId> {
-        let idle = self.peers.iter().filter(|(_, p)| {
-            let quiet = now.since(p.active.max(p.since)) >= REPLACE_AFTER;
-            p.stage == Stage::Open
-                && quiet
-                && is_useless(p)
-                && p.incoming.is_none()
-                && p.reading + p.sending == 0
-        });
-        idle.min_by_key(|(_, p)| (p.downloaded + p.uploaded, self.priority(p))).map(|(peer, _)| peer)
-    }
-
-    /// How much a connection is to be there rather than another of its torrent, all else being equal (BEP 40).
-    fn priority(&self, p: &Peer) -> u32 {
-        p.torrent.and_then(|id| self.torrents.get(id)).map_or(0, |t| t.known.priority(p.addr))
+    /// Who makes way for one of a torrent with so many places, whose network has `held` connections.
+    fn least_useful(&self, places: usize, held: usize, now: Time) -> Option<PeerId> {
+        let idle = self.worst_idle(now).or_else(|| self.unproductive(held, now));
+        idle.or_else(|| self.due_to(places, now))
     }
 
     /// The peer that makes way for one of a torrent with so many places: the least useful one of the torrent with the
@@ -145,13 +141,10 @@ impl Session {
         let theirs = self.peers.iter().filter(|(_, p)| made(p));
         let worth = |p: &Peer| {
             let rate = p.down.per_second(20, now) + p.up.per_second(20, now);
-            (p.stage == Stage::Open, !is_useless(p), rate, t.known.priority(p.addr), Reverse(p.since))
+            let crowd = Reverse(self.held(p));
+            let (open, useful) = (p.stage == Stage::Open, !is_useless(p));
+            (open, useful, rate, crowd, t.known.priority(p.addr), Reverse(p.since))
         };
         theirs.min_by_key(|(_, p)| worth(p)).map(|(peer, _)| peer)
     }
-}
-
-/// Neither side wants anything of the other, or will get it.
-fn is_useless(p: &Peer) -> bool {
-    p.lure.is_none() && !p.interested || p.snubbed && p.uploaded == 0
 }

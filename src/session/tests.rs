@@ -10,6 +10,7 @@ mod identity;
 mod metadata;
 mod places;
 mod trackers;
+mod turnover;
 mod upload;
 
 use super::*;

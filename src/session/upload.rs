@@ -261,7 +261,10 @@ impl Session {
         p.said = now;
         p.up.add(bytes, now);
         p.uploaded += bytes;
-        p.active = now;
+        // What it may take while it is choked is no use that would keep it its place.
+        if !p.am_choking {
+            p.active = now;
+        }
         let torrent = p.torrent;
         if let Some(torrent) = torrent {
             self.gone(torrent, bytes);

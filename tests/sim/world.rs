@@ -339,6 +339,19 @@ impl World {
         id
     }
 
+    /// The node is at this address from now on.
+    pub(crate) fn move_to(&mut self, node: NodeId, ip: IpAddr) {
+        let addr = SocketAddr::new(ip, 6881);
+        self.by_addr.remove(&self.nodes[node].addr);
+        self.by_addr.insert(addr, node);
+        self.nodes[node].addr = addr;
+    }
+
+    /// How many connections a node has.
+    pub(crate) fn connections(&self, node: NodeId) -> usize {
+        self.nodes[node].halves.len()
+    }
+
     /// Adds a host that hears datagrams.
     pub(crate) fn add_host(&mut self, addr: SocketAddr, host: Box<dyn Host>) {
         self.hosts.insert(addr, host);

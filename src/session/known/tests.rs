@@ -15,7 +15,7 @@ impl Known {
     }
 
     fn banned(&self) -> usize {
-        self.bans.set.len()
+        self.bans.len()
     }
 }
 
@@ -295,6 +295,10 @@ fn step(known: &mut Known, rng: &mut Rng, seen: &mut BTreeMap<SocketAddr, Seen>,
     }
 }
 
+fn there_or_out(known: &Known) -> usize {
+    known.out() + known.sides.iter().map(|side| side.ready.len()).sum::<usize>()
+}
+
 #[test]
 fn it_stays_bounded_and_calls_nobody_it_must_not() {
     for seed in 0..8 {
@@ -310,6 +314,7 @@ fn it_stays_bounded_and_calls_nobody_it_must_not() {
             let there: usize = known.sides.iter().map(|side| side.ready.len() + side.waiting.len()).sum();
             assert_eq!(known.len(), there + known.out());
             assert_eq!(known.len(), known.sides.iter().map(|side| side.count).sum::<usize>());
+            assert_eq!((known.len(), there_or_out(&known)), known.networks.sums());
         }
     }
 }
@@ -419,4 +424,71 @@ fn priorities_decide_once_our_address_is_known() {
     let order: Vec<SocketAddr> =
         std::iter::from_fn(|| known.next(Time::ZERO)).filter(|a| a.port() > 0).collect();
     assert_eq!(order, due.iter().copied().filter(|a| !a.ip().is_multicast()).collect::<Vec<_>>());
+}
+
+/// Candidates of one /64, and of networks of their own.
+fn crowd(n: u16) -> SocketAddr {
+    SocketAddr::from(([0x2001, 0xdb8, 1, 2, 0, 0, 3, n], 6881))
+}
+
+fn lone(n: u8) -> SocketAddr {
+    SocketAddr::from(([20, n, 1, 1], 6881))
+}
+
+#[test]
+fn network_with_many_candidates_waits_behind_the_others() {
+    let mut known = table();
+    for n in 0..1000 {
+        assert!(known.add(crowd(n), Source::Tracker, Time::ZERO));
+    }
+    (0..50).for_each(|n| assert!(known.add(lone(n), Source::Tracker, Time::ZERO)));
+    let share = limits::HALF_OPEN_MAX / limits::NETWORK_SHARE;
+    let first: Vec<SocketAddr> = (0..50 + share).filter_map(|_| known.next(Time::ZERO)).collect();
+    assert_eq!(first.iter().filter(|addr| addr.is_ipv4()).count(), 50);
+    assert!(known.next(Time::ZERO).is_some(), "when nobody else waits the rest of it is called");
+    // One that failed comes before them still.
+    known.on_closed(lone(7), REFUSED, false, Time::ZERO);
+    assert_eq!(known.next(after(limits::REDIAL.as_secs() * 2)), Some(lone(7)));
+}
+
+#[test]
+fn full_table_has_room_for_others_than_a_network_with_its_share() {
+    for (source, max) in
+        [(Source::Tracker, limits::KNOWN_MAX), (Source::Pex, limits::KNOWN_MAX / limits::KNOWN_PEX_PART)]
+    {
+        let mut known = table();
+        (0..60_000).for_each(|n| _ = known.add(crowd(n), source, Time::ZERO));
+        assert_eq!(known.len(), max, "while there is room, one network may have all");
+        for n in 0..100 {
+            assert!(known.add(lone(n), source, Time::ZERO), "{n}");
+        }
+        (60_000..65_000).for_each(|n| _ = known.add(crowd(n), source, Time::ZERO));
+        assert!((0..100).all(|n| known.has(lone(n))) && known.len() == max);
+    }
+}
+
+#[test]
+fn network_with_many_bans_is_called_last_and_not_never() {
+    let mut known = table();
+    (0..40).for_each(|n| assert!(known.add(crowd(n), Source::Tracker, Time::ZERO)));
+    for n in 0..limits::NETWORK_BANS as u16 {
+        known.ban(crowd(n));
+    }
+    // Known from before, or named now.
+    known.add(crowd(99), Source::Tracker, Time::ZERO);
+    (0..20).for_each(|n| assert!(known.add(lone(n), Source::Tracker, Time::ZERO)));
+    let order: Vec<SocketAddr> = std::iter::from_fn(|| known.next(Time::ZERO)).collect();
+    assert!(order[..20].iter().all(SocketAddr::is_ipv4), "{order:?}");
+    assert_eq!(order.len(), 20 + 41 - limits::NETWORK_BANS as usize);
+}
+
+#[test]
+fn accounts_of_networks_are_forgotten_with_their_addresses() {
+    let mut known = table();
+    for n in 0..3 * limits::BANS_MAX as u32 {
+        known.add(addr(n << 8), Source::Tracker, Time::ZERO);
+        known.ban(addr(n << 8));
+        assert!(known.networks.len() <= limits::BANS_MAX + 1);
+    }
+    assert_eq!((known.len(), known.networks.len()), (0, limits::BANS_MAX));
 }

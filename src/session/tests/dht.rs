@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::{Call, DhtSetup, Reply};
 use crate::dht::ident;
+use crate::limits::DHT_PORTS_A_SECOND;
 use crate::proto::krpc::{self, Body, Method, Response, Values, put_value};
 use crate::proto::wire::handshake::DHT_BIT;
 
@@ -103,8 +104,8 @@ fn private_torrents_never_come_near_it() {
         let port = |a: &Action| matches!(a, Action::Send { message: Message::Port(6881), .. });
         assert_eq!(b.position(from, port).is_some(), public);
         let from = b.done.len();
-        b.tell(Event::Message { peer, message: Message::Port(99) });
-        let node = SocketAddr::new(addr.ip(), 99);
+        b.tell(Event::Message { peer, message: Message::Port(9999) });
+        let node = SocketAddr::new(addr.ip(), 9999);
         let pinged: Vec<_> = asked(&b, from).into_iter().map(|(to, name, _)| (to, name)).collect();
         assert_eq!(pinged, if public { vec![(node, "ping".to_owned())] } else { vec![] });
     }
@@ -161,7 +162,7 @@ fn without_a_node_nothing_of_it_is_said() {
     let mut b = Bench::new();
     let torrent = b.seed("a");
     let peer = b.peer(torrent, 1);
-    b.tell(Event::Message { peer, message: Message::Port(99) });
+    b.tell(Event::Message { peer, message: Message::Port(9999) });
     b.tell(Event::Datagram { from: ROUTER.parse().unwrap(), data: b"d1:q4:pinge" });
     assert!(!b.done.iter().any(|action| matches!(action, Action::Datagram { .. })));
 }
@@ -196,4 +197,56 @@ fn names_are_looked_up_and_again_when_that_fails() {
     let from = b.done.len();
     b.tell(Event::Reply(Reply::LookedUp { host: "router.example".to_owned(), port: 5, result }));
     assert_eq!(asked(&b, from).first().map(|(to, ..)| to.to_string()), Some(ROUTER.to_owned()));
+}
+
+/// Where pings went since `from`.
+fn pinged(b: &Bench, from: usize) -> Vec<SocketAddr> {
+    asked(b, from).into_iter().filter(|(.., name, _)| name == "ping").map(|(to, ..)| to).collect()
+}
+
+#[test]
+fn port_message_with_privileged_port_is_not_pinged() {
+    let mut b = Bench::new();
+    b.tell(setup(&[]));
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    for (n, port) in [(2, 0), (3, 22), (4, 1023)] {
+        let peer = b.peer(torrent, n);
+        let from = b.tell(Event::Message { peer, message: Message::Port(port) });
+        assert_eq!(pinged(&b, from), [], "port {port}");
+    }
+    let peer = b.peer(torrent, 1);
+    let from = b.tell(Event::Message { peer, message: Message::Port(1024) });
+    assert_eq!(pinged(&b, from), [SocketAddr::from(([10, 0, 0, 1], 1024))]);
+}
+
+#[test]
+fn port_messages_of_one_peer_lead_to_one_ping_a_minute() {
+    let mut b = Bench::new();
+    b.tell(setup(&[]));
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let peer = b.peer(torrent, 1);
+    let from = b.done.len();
+    for n in 0..120 {
+        b.tell(Event::Message { peer, message: Message::Port(2000 + n) });
+        b.pass(Duration::from_secs(1));
+    }
+    let ports: Vec<u16> = pinged(&b, from).iter().map(SocketAddr::port).collect();
+    assert_eq!(ports, [2000, 2060]);
+}
+
+#[test]
+fn port_messages_of_all_peers_share_one_rate() {
+    let mut b = Bench::new();
+    b.tell(setup(&[]));
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let peers: Vec<PeerId> = (1..=3 * DHT_PORTS_A_SECOND as u8).map(|n| b.peer(torrent, n)).collect();
+    let from = b.done.len();
+    for peer in peers {
+        b.tell(Event::Message { peer, message: Message::Port(2000) });
+    }
+    assert_eq!(pinged(&b, from).len(), DHT_PORTS_A_SECOND as usize);
+    b.pass(Duration::from_secs(1));
+    let late = b.peer(torrent, 200);
+    let from = b.tell(Event::Message { peer: late, message: Message::Port(2000) });
+    assert_eq!(pinged(&b, from).len(), 1, "in the next second others have their turn");
 }

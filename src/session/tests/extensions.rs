@@ -204,3 +204,28 @@ fn who_called_us_is_called_where_it_listens() {
         "a private one knows its trackers alone"
     );
 }
+
+#[test]
+fn privileged_port_in_an_extended_handshake_is_not_called() {
+    let mut b = Bench::new();
+    b.s.config.pex = true;
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let (peer, other) = (b.peer_with(torrent, 1, 1, BITS), b.peer_with(torrent, 2, 2, BITS));
+    let mut said = Vec::new();
+    for port in [80, 1023] {
+        b.tell(extended(peer, 0, format!("d1:pi{port}ee").as_bytes()));
+        said.push(spoken(&b, peer).port);
+    }
+    assert_eq!(said, [None, None]);
+    let from = b.tell(extended(other, 0, b"d1:md6:ut_pexi9eee"));
+    b.pass(Duration::from_secs(10));
+    assert_eq!(told(&b, from, other).iter().filter(|(id, _)| *id == 9).count(), 0, "nobody else hears of it");
+    b.tell(Event::Closed { peer, why: Why::Eof });
+    for _ in 0..200 {
+        b.pass(Duration::from_secs(1));
+    }
+    assert!(!b.done.iter().any(|action| matches!(action, Action::Connect { .. })));
+    let peer = b.peer_with(torrent, 1, 1, BITS);
+    b.tell(extended(peer, 0, b"d1:pi1024ee"));
+    assert_eq!(spoken(&b, peer).port, Some(1024));
+}
