@@ -264,6 +264,11 @@ pub const PLACES_MAX: usize = 1024;
 pub const BURST: usize = 256 << 10;
 /// Bytes of small messages that may wait in a connection's outbox; a peer that does not read its answers is closed.
 pub const OUTBOX_MAX: usize = 1 << 20;
+/// The same in all outboxes: sixteen peers that have stopped reading, at their worst.
+pub const OUTBOXES_MAX: usize = 16 << 20;
+/// One outbox has this part of what is left of that: with many that do not read, each may hold less, and those that do
+/// read, whose outboxes are empty at each turn, are never without room.
+pub const OUTBOXES_PART: usize = 4;
 /// The most pieces of a torrent that are begun and not verified: about one a peer has free
 /// blocks, and few torrents have over a thousand peers. A search of all of them is a few microseconds.
 pub const PARTIAL_PIECES_MAX: usize = 2048;

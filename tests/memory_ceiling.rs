@@ -36,7 +36,10 @@ fn ceiling(of: &Use) -> Vec<(&'static str, usize)> {
     vec![
         ("block pool", pool * BLOCK as usize),
         ("read ahead of a message", STASHES * BURST + SCRATCH),
-        ("outboxes of peers that do not read", of.connections * OUTBOX_MAX),
+        (
+            "outboxes of peers that do not read",
+            (of.connections * OUTBOX_MAX).min(OUTBOXES_MAX) * 2 + of.connections * OUTBOX_KEEP,
+        ),
         (
             "connections, bitfields and requests",
             of.connections * (CONNECTION + queues + bits + EXTENDED_MAX as usize),

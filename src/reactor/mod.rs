@@ -145,6 +145,8 @@ pub struct Reactor {
     unsent: VecDeque<(SocketAddr, io::ErrorKind)>,
     /// Outboxes that have to move by then; one entry for each connection that is `watched`, and of those that are gone.
     stalls: BinaryHeap<Reverse<(Time, PeerId)>>,
+    /// Bytes of small messages in all outboxes.
+    unsent_small: usize,
     /// How many connections wait for the disk.
     waiting: usize,
     /// Reports of our own.
@@ -197,6 +199,7 @@ impl Reactor {
             lost: VecDeque::new(),
             unsent: VecDeque::new(),
             stalls: BinaryHeap::new(),
+            unsent_small: 0,
             waiting: 0,
             notes,
             retry: None,

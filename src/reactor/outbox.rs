@@ -165,6 +165,9 @@ impl Outbox {
                 segment.at -= self.sent;
             }
             self.sent = 0;
+            if self.row.capacity() / 4 > self.row.len() {
+                self.row.shrink_to(2 * self.row.len());
+            }
         }
     }
 

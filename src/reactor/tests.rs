@@ -396,6 +396,33 @@ fn a_slow_reader_gets_every_block_and_buffers_come_home() {
 }
 
 #[test]
+fn all_outboxes_have_a_bound_and_who_reads_is_never_without_room() {
+    let mut b = bench(256, |_, _| {});
+    const PEERS: u32 = 100;
+    let _there: Vec<_> = (0..PEERS).map(|n| b.peer(n)).collect();
+    // Nobody reads, and each is told 1 MiB, in turn.
+    for _ in 0..256 {
+        for n in 0..PEERS {
+            let bits = Message::Bitfield(Cow::Owned(vec![0; 4096]));
+            b.reactor.session.actions.push_back(Action::Send { peer: peer(n), message: bits });
+            b.reactor.carry_out();
+            assert!(b.reactor.unsent_small <= limits::OUTBOXES_MAX, "{}", b.reactor.unsent_small);
+        }
+    }
+    let closed = b.heard();
+    assert!(closed.iter().all(|said| said.ends_with("Stalled")), "{closed:?}");
+    assert!(closed.len() > 50, "only {} of them were closed", closed.len());
+    let sum: usize = (0..PEERS).filter_map(|n| Some(b.reactor.conns.get_mut(peer(n))?.outbox.small())).sum();
+    assert_eq!(b.reactor.unsent_small, sum);
+    // One that comes now has room for what an honest peer is told at once.
+    let _late = b.peer(PEERS);
+    let bits = Message::Bitfield(Cow::Owned(vec![0; 64 << 10]));
+    b.reactor.session.actions.push_back(Action::Send { peer: peer(PEERS), message: bits });
+    b.reactor.carry_out();
+    assert!(b.heard().is_empty() && b.reactor.conns.get_mut(peer(PEERS)).is_some());
+}
+
+#[test]
 fn an_outbox_that_grows_or_stands_still_closes() {
     let mut b = bench(256, |_, _| {});
     let _there = b.peer(0);

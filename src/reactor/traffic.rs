@@ -108,6 +108,7 @@ impl Reactor {
         let Some(conn) = self.conns.remove(id) else { return };
         log::debug!("{id} {} closed: {why}", conn.addr);
         self.waiting -= usize::from(conn.waiting);
+        self.unsent_small -= conn.outbox.small();
         self.poll.remove(conn.stream.as_fd());
         conn.close(&mut self.pool);
     }
@@ -319,12 +320,15 @@ impl Reactor {
         if conn.outbox.is_empty() {
             conn.moved = self.now;
         }
-        let from = conn.outbox.end();
+        let (from, before) = (conn.outbox.end(), conn.outbox.small());
         push(&mut conn.outbox);
         if let Some(cipher) = conn.crypt.writes() {
             conn.outbox.encrypt(from, cipher);
         }
-        if conn.outbox.small() > limits::OUTBOX_MAX {
+        let small = conn.outbox.small();
+        let left = limits::OUTBOXES_MAX.saturating_sub(self.unsent_small);
+        self.unsent_small += small - before;
+        if small > limits::OUTBOX_MAX.min(left / limits::OUTBOXES_PART) {
             self.drop_peer(id, Why::Stalled);
             self.lost.push_back((id, Why::Stalled));
         } else if !conn.dirty && !conn.blocked {
@@ -351,7 +355,10 @@ impl Reactor {
         if conn.connecting || conn.blocked {
             return;
         }
-        let sent = match conn.outbox.write(&mut &conn.stream, &mut self.pool, limits::BURST) {
+        let before = conn.outbox.small();
+        let written = conn.outbox.write(&mut &conn.stream, &mut self.pool, limits::BURST);
+        self.unsent_small -= before - conn.outbox.small();
+        let sent = match written {
             Ok(sent) => sent,
             Err(error) => return self.lose(id, Why::Io(error.kind())),
         };
