@@ -1,47 +1,21 @@
 //! Every decoder on its corpus and on seeded mutations of it. A target asserts by itself that what it decodes is
 //! consistent; here we watch that it never panics and that memory stays within a small multiple of its input.
 //!
-//! A new decoder is a line in `TARGETS` and a folder `tests/data/corpus/NAME`. `SEED=n` gives other mutations,
-//! `ROUNDS=n` more of them, `TARGET=NAME` one target alone.
+//! `SEED=n` gives other mutations, `ROUNDS=n` more of them, `TARGET=NAME` one target alone. `make fuzz` runs the same
+//! targets under libFuzzer.
 
 #[path = "fuzz/heap.rs"]
 mod heap;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
+#[path = "fuzz/targets.rs"]
+mod targets;
 
 use ptorrent::base::rng::Rng;
-use ptorrent::proto::{
-    bencode, compact, extended, http, http_server, krpc, lsd, magnet, metainfo, mse, resume, tracker, wire,
-};
-use ptorrent::tracker as serve;
+use ptorrent::proto::{bencode, metainfo};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-
-type Target = fn(&[u8]);
-
-/// Decoders: the name of the corpus, and the entry that decodes and checks.
-const TARGETS: &[(&str, Target)] = &[
-    ("bencode", bencode::fuzz_bencode), //
-    ("metainfo", metainfo::fuzz_metainfo),
-    ("magnet", magnet::fuzz_magnet),
-    ("metadata", extended::metadata::fuzz_metadata),
-    ("wire", wire::decoder::fuzz_wire),
-    ("mse", mse::fuzz_mse),
-    ("compact", compact::fuzz_compact),
-    ("announce", tracker::http::fuzz_announce),
-    ("scrape", tracker::http::fuzz_scrape),
-    ("udp", tracker::udp::fuzz_udp),
-    ("url", tracker::url::fuzz_url),
-    ("http", http::fuzz_http),
-    ("resume", resume::fuzz_resume),
-    ("krpc", krpc::fuzz_krpc),
-    ("request", http_server::fuzz_request),
-    ("served", serve::http::fuzz_tracker_http),
-    ("extended", extended::handshake::fuzz_extended),
-    ("pex", extended::pex::fuzz_pex),
-    ("lsd", lsd::fuzz_lsd),
-    ("datagram", serve::udp::fuzz_tracker_udp),
-];
+use targets::{TARGETS, Target};
 
 /// How many mutations each target gets: all targets take a few seconds.
 const ROUNDS: u64 = 50_000;
