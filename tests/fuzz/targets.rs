@@ -1,5 +1,12 @@
-//! The fuzz targets, as `cargo test --test fuzz` and libFuzzer run them. A new target is a line in `TARGETS` and a
+//! The fuzz targets, as `cargo test --test fuzz` and libFuzzer run them. A new target is a line in one of the tables and a
 //! folder `tests/data/corpus/NAME` with seeds.
+
+#[path = "events.rs"]
+mod events;
+#[path = "node.rs"]
+mod node;
+#[path = "session.rs"]
+mod session;
 
 use ptorrent::proto::{
     bencode, compact, extended, http, http_server, krpc, lsd, magnet, metainfo, mse, resume, tracker, wire,
@@ -9,8 +16,14 @@ use ptorrent::tracker as serve;
 /// Runs one input, and panics if it breaks an invariant.
 pub(crate) type Target = fn(&[u8]);
 
-/// The name of the target, which is that of its corpus, and the function that decodes and checks.
-pub(crate) const TARGETS: &[(&str, Target)] = &[
+/// State machines: the input is a sequence of events.
+pub(crate) const MACHINES: &[(&str, Target)] = &[
+    ("session", session::fuzz_session), //
+    ("node", node::fuzz_node),
+];
+
+/// Decoders: the name of the target, which is that of its corpus, and the function that decodes and checks.
+pub(crate) const DECODERS: &[(&str, Target)] = &[
     ("bencode", bencode::fuzz_bencode), //
     ("metainfo", metainfo::fuzz_metainfo),
     ("magnet", magnet::fuzz_magnet),

@@ -7,11 +7,11 @@
 mod targets;
 
 use std::sync::LazyLock;
-use targets::{TARGETS, Target};
+use targets::{DECODERS, MACHINES, Target};
 
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let name = std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET names the target");
-    let target = TARGETS.iter().find(|target| target.0 == name);
+    let target = DECODERS.iter().chain(MACHINES).find(|target| target.0 == name);
     target.unwrap_or_else(|| panic!("no target '{name}' in tests/fuzz/targets.rs")).1
 });
 
