@@ -1,44 +1,44 @@
 #!/usr/bin/env bash
-# Fuzzes the targets of tests/fuzz/targets.rs under libFuzzer, with coverage to guide it and AddressSanitizer to watch.
+# Fuzzes the targets of tests/fuzz/targets.rs under libFuzzer, guided by coverage and checked by AddressSanitizer.
 # It needs a C++ compiler and the Rust toolchain that builds ptorrent; libFuzzer comes from crates.io.
 #
-#   scripts/fuzz.sh                  every target for TIME seconds (60)
-#   TARGET=wire scripts/fuzz.sh      one target
-#   scripts/fuzz.sh quick            every target for 3 seconds from a fixed seed, as CI runs it
+#   scripts/fuzz.sh                       every target for TIME seconds (60)
+#   TARGET=wire scripts/fuzz.sh           one target
+#   scripts/fuzz.sh quick                 every target for 3 seconds from a fixed seed, as CI runs it
 #   TARGET=wire scripts/fuzz.sh FILE...   replay inputs, such as a crash
 #
-# New inputs are kept in target/fuzz/corpus/TARGET and used by the next run, crashes in target/fuzz/crashes.
+# New inputs are kept in target/fuzz/corpus/TARGET for the next run, crashes in target/fuzz/crashes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 package=tests/fuzz/libfuzzer
-out=${CARGO_TARGET_DIR:-target}/fuzz
+export out=${CARGO_TARGET_DIR:-target}/fuzz
 host=$(rustc -vV | sed -n 's/^host: //p')
 
-# The same versions of our dependencies as in the program: libFuzzer is all that is added.
+# The versions of our dependencies are the program's; only libFuzzer is added.
 cp Cargo.lock "$package/Cargo.lock"
-# What cargo-fuzz passes. The sanitizer is unstable; RUSTC_BOOTSTRAP lets a stable compiler use it.
-export RUSTC_BOOTSTRAP=1
-RUSTFLAGS="-Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+# The flags are those of cargo-fuzz. Sanitizers are unstable; RUSTC_BOOTSTRAP lets a stable compiler use them.
+coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
--Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0" \
+-Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0"
+RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address $coverage" \
     cargo build --release --manifest-path "$package/Cargo.toml" --target "$host" --target-dir "$out"
-fuzzer=$out/$host/release/fuzz
+export fuzzer=$out/$host/release/fuzz
 
-# What a run needs besides its target: an input that takes 10 seconds or 1 GiB is a fault too.
-limits=(-timeout=10 -rss_limit_mb=1024 -max_len=16384)
+# An input that takes 10 seconds or 1 GiB is a fault too.
+export limits="-timeout=10 -rss_limit_mb=1024 -max_len=16384"
 
 run() {
-    local target=$1
+    local target=$1 log=$out/log/$1
     shift
     mkdir -p "$out/corpus/$target" "$out/crashes" "$out/log"
-    local log=$out/log/$target
-    if FUZZ_TARGET=$target "$fuzzer" "${limits[@]}" -artifact_prefix="$out/crashes/$target-" "$@" \
+    # shellcheck disable=SC2086 # several options
+    if FUZZ_TARGET=$target "$fuzzer" $limits -artifact_prefix="$out/crashes/$target-" "$@" \
         "$out/corpus/$target" "tests/data/corpus/$target" >"$log" 2>&1; then
         printf '%-10s %s\n' "$target" "$(grep -a '^Done' "$log")"
     else
         tail -n 60 "$log"
-        echo "fuzz: $target failed; replay: TARGET=$target scripts/fuzz.sh FILE, with the file named above" >&2
+        echo "fuzz: $target failed on the input above; replay it: TARGET=$target scripts/fuzz.sh FILE" >&2
         return 1
     fi
 }
@@ -47,17 +47,15 @@ mapfile -t targets < <(sed -n 's/^    ("\([a-z]*\)", .*/\1/p' tests/fuzz/targets
 case ${1:-} in
 quick)
     export -f run
-    export out fuzzer
-    # Two at a time, which is what CI's cores allow.
-    printf '%s\n' "${targets[@]}" | xargs -P 2 -I {} bash -c \
-        'set -eu; limits=(-timeout=10 -rss_limit_mb=1024 -max_len=16384); run {} -max_total_time=3 -seed=1'
+    printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I {} bash -c 'run {} -max_total_time=3 -seed=1'
     ;;
 '')
     for target in ${TARGET:-"${targets[@]}"}; do
-        run "$target" -max_total_time="${TIME:-60}" -print_final_stats=1
+        run "$target" -max_total_time="${TIME:-60}"
     done
     ;;
 *)
-    FUZZ_TARGET=${TARGET:?names the target that the inputs are for} "$fuzzer" "${limits[@]}" "$@"
+    # shellcheck disable=SC2086 # several options
+    FUZZ_TARGET=${TARGET:?names the target that the inputs are for} "$fuzzer" $limits "$@"
     ;;
 esac

@@ -1,5 +1,5 @@
-//! The fuzz targets, as `cargo test --test fuzz` and libFuzzer run them. A new target is a line in one of the tables and a
-//! folder `tests/data/corpus/NAME` with seeds.
+//! The fuzz targets, as `cargo test --test fuzz` and libFuzzer run them. A new target is a line in one of the tables
+//! and a folder `tests/data/corpus/NAME` with seeds.
 
 #[path = "events.rs"]
 mod events;
