@@ -18,7 +18,7 @@ without() {
 }
 
 case ${1:-} in
-quick) set -- base:: proto::bencode:: proto::compact:: proto::wire:: proto::krpc:: proto::mse:: ;;
+quick) set -- base:: proto::bencode:: proto::compact:: proto::wire:: ;;
 '')
     set -- base:: proto:: dht::calls:: dht::ident:: dht::pace:: dht::search:: dht::store:: dht::table:: \
         session::bitfields:: session::picker::

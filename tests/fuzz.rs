@@ -23,7 +23,7 @@ const ROUNDS: u64 = 50_000;
 /// torrent takes 24 bytes of input and some 240 of memory at the peak.
 const HEAP_FACTOR: usize = 16;
 /// Mutations of each state machine: an input takes far longer there than in a decoder.
-const MACHINE_ROUNDS: u64 = 2_000;
+const MACHINE_ROUNDS: u64 = 300;
 /// Bytes on the heap that a state machine may take besides: it exists before its input does.
 const MACHINE_HEAP_BASE: usize = 4 << 20;
 /// Bytes on the heap that any input may cost: small tables and the texts of errors.

@@ -7,6 +7,7 @@ mod fast;
 mod haves;
 mod metadata;
 mod places;
+mod slow_disk;
 mod trackers;
 mod upload;
 
