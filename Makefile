@@ -28,6 +28,15 @@ check: ## formatting, lints and tests of both builds, and who imports whom: what
 sim: ## replay the simulator with one seed: make sim SEED=n
 	SEED=$(SEED) $(CARGO) test --no-default-features --test sim -- --nocapture
 
+miri: ## run the unit tests without I/O under Miri (installs a nightly compiler): make miri ARGS=quick
+	scripts/miri.sh $(ARGS)
+
+asan: ## run the loopback tests under AddressSanitizer: make asan ARGS=quick
+	scripts/asan.sh $(ARGS)
+
+fuzz: ## fuzz all decoders under libFuzzer: make fuzz TARGET=wire TIME=60, ARGS=quick, ARGS=CRASH_FILE
+	TARGET="$(TARGET)" TIME="$(TIME)" scripts/fuzz.sh $(ARGS)
+
 interop: ## download from and seed to real clients, which scripts/setup-peers.sh installs
 	$(CARGO) test --release --test interop -- --test-threads=4
 
@@ -48,4 +57,4 @@ install: release ## install binary and man page below PREFIX (and DESTDIR)
 clean: ## remove all that was built
 	$(CARGO) clean
 
-.PHONY: help debug release minimal test check sim interop bench demo size install clean
+.PHONY: help debug release minimal test check sim miri asan fuzz interop bench demo size install clean

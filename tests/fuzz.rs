@@ -1,71 +1,59 @@
-//! Every decoder on its corpus and on seeded mutations of it. A target asserts by itself that what it decodes is
+//! Every decoder and state machine on its corpus and on seeded mutations of it. A target asserts by itself that what it decodes is
 //! consistent; here we watch that it never panics and that memory stays within a small multiple of its input.
 //!
-//! A new decoder is a line in `TARGETS` and a folder `tests/data/corpus/NAME`. `SEED=n` gives other mutations,
-//! `ROUNDS=n` more of them, `TARGET=NAME` one target alone.
+//! `SEED=n` gives other mutations, `ROUNDS=n` more of them, `TARGET=NAME` one target alone. `make fuzz` runs the same
+//! targets under libFuzzer.
 
 #[path = "fuzz/heap.rs"]
 mod heap;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
+#[path = "fuzz/targets.rs"]
+mod targets;
 
 use ptorrent::base::rng::Rng;
-use ptorrent::proto::{
-    bencode, compact, extended, http, http_server, krpc, lsd, magnet, metainfo, mse, resume, tracker, wire,
-};
-use ptorrent::tracker as serve;
+use ptorrent::proto::{bencode, metainfo};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-
-type Target = fn(&[u8]);
-
-/// Decoders: the name of the corpus, and the entry that decodes and checks.
-const TARGETS: &[(&str, Target)] = &[
-    ("bencode", bencode::fuzz_bencode), //
-    ("metainfo", metainfo::fuzz_metainfo),
-    ("magnet", magnet::fuzz_magnet),
-    ("metadata", extended::metadata::fuzz_metadata),
-    ("wire", wire::decoder::fuzz_wire),
-    ("mse", mse::fuzz_mse),
-    ("compact", compact::fuzz_compact),
-    ("announce", tracker::http::fuzz_announce),
-    ("scrape", tracker::http::fuzz_scrape),
-    ("udp", tracker::udp::fuzz_udp),
-    ("url", tracker::url::fuzz_url),
-    ("http", http::fuzz_http),
-    ("resume", resume::fuzz_resume),
-    ("krpc", krpc::fuzz_krpc),
-    ("request", http_server::fuzz_request),
-    ("served", serve::http::fuzz_tracker_http),
-    ("extended", extended::handshake::fuzz_extended),
-    ("pex", extended::pex::fuzz_pex),
-    ("lsd", lsd::fuzz_lsd),
-    ("datagram", serve::udp::fuzz_tracker_udp),
-];
+use targets::{DECODERS, MACHINES, Target};
 
 /// How many mutations each target gets: all targets take a few seconds.
 const ROUNDS: u64 = 50_000;
 /// How many bytes on the heap a byte of input may cost at most, the checks of the target included. A file of a
 /// torrent takes 24 bytes of input and some 240 of memory at the peak.
 const HEAP_FACTOR: usize = 16;
+/// Mutations of each state machine: an input takes far longer there than in a decoder.
+const MACHINE_ROUNDS: u64 = 300;
+/// Bytes on the heap that a state machine may take besides: it exists before its input does.
+const MACHINE_HEAP_BASE: usize = 4 << 20;
 /// Bytes on the heap that any input may cost: small tables and the texts of errors.
 const HEAP_BASE: usize = 16 << 10;
 
 #[test]
 fn every_decoder_stands_its_corpus_and_mutations() {
-    let (seed, rounds) = (setting("SEED").unwrap_or(1), setting("ROUNDS").unwrap_or(ROUNDS));
+    mutate_all(DECODERS, ROUNDS, HEAP_BASE);
+}
+
+#[test]
+fn every_state_machine_stands_its_corpus_and_mutations() {
+    mutate_all(MACHINES, MACHINE_ROUNDS, MACHINE_HEAP_BASE);
+}
+
+fn mutate_all(targets: &[(&str, Target)], rounds: u64, heap_base: usize) {
+    let (seed, rounds) = (setting("SEED").unwrap_or(1), setting("ROUNDS").unwrap_or(rounds));
     let only = text_setting("TARGET");
-    for (name, target) in TARGETS.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name))
+    for (name, target) in targets.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name))
     {
         let corpus = corpus(name);
+        let test = |input: &[u8]| run(name, *target, input, seed, heap_base);
         for input in &corpus {
-            run(name, *target, input, seed);
+            test(input);
         }
         let mut rng = Rng::new([0; 32]).fork(format!("{name} {seed}").as_bytes());
         let mut input = Vec::new();
         for _ in 0..rounds {
             mutate::mutate(&corpus, &mut input, &mut rng);
-            run(name, *target, &input, seed);
+            test(&input);
         }
     }
 }
@@ -101,10 +89,10 @@ fn many_small_files_cost_little_memory() {
     assert!(peak < HEAP_FACTOR * input.len(), "{peak} bytes for {}", input.len());
 }
 
-fn run(name: &str, target: Target, input: &[u8], seed: u64) {
+fn run(name: &str, target: Target, input: &[u8], seed: u64, heap_base: usize) {
     let mut peak = 0;
     let result = catch_unwind(AssertUnwindSafe(|| peak = heap::peak(|| target(input))));
-    let limit = HEAP_BASE + HEAP_FACTOR * input.len();
+    let limit = heap_base + HEAP_FACTOR * input.len();
     let shown = input.escape_ascii();
     assert!(result.is_ok(), "{name} panics (SEED={seed}) on b\"{shown}\"");
     assert!(peak <= limit, "{name} takes {peak} bytes for {} (SEED={seed}): b\"{shown}\"", input.len());

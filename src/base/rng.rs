@@ -103,6 +103,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn below_stays_below_and_reaches_all() {
         let mut rng = Rng::new([1; 32]);
         let mut seen = [0u32; 7];

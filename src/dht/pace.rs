@@ -110,6 +110,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn a_flood_is_cut_off_and_the_others_are_answered() {
         let mut senders = Senders::default();
         let flood: IpAddr = "6.6.6.6".parse().unwrap();

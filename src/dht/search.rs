@@ -348,6 +348,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn liars_cannot_keep_it_going() {
         let mut search = search();
         search.begin_with(local(255));

@@ -221,6 +221,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn answers_and_memory_are_bounded() {
         let (mut store, mut rng) = (Store::default(), Rng::new([3; 32]));
         for n in 0..2 * DHT_PEERS_PER_HASH as u32 {

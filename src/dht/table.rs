@@ -299,6 +299,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn buckets_split_on_our_own_id_only() {
         let mut rng = Rng::new([1; 32]);
         let mut table = table(&mut rng);
@@ -349,6 +350,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn a_spare_takes_the_room_of_a_bad_node() {
         let mut rng = Rng::new([3; 32]);
         let mut table = table(&mut rng);
@@ -368,6 +370,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn one_network_has_two_nodes_in_a_bucket_and_one_an_address() {
         let mut rng = Rng::new([4; 32]);
         let mut table = table(&mut rng);
@@ -391,6 +394,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn ids_that_do_not_fit_their_address_give_way() {
         let mut rng = Rng::new([5; 32]);
         let mut table = table(&mut rng);

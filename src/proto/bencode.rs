@@ -442,6 +442,7 @@ fn encode_again(value: Value<'_>, data: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::base::rng::Rng;
+    use crate::base::testing::rounds;
     use std::collections::BTreeMap;
 
     #[derive(Clone, PartialEq, Debug)]
@@ -491,7 +492,7 @@ mod tests {
     #[test]
     fn encode_then_decode_is_the_identity() {
         let mut rng = Rng::new([1; 32]);
-        for _ in 0..3000 {
+        for _ in 0..rounds(3000) {
             let tree = random(&mut rng, 5);
             let encoded = encode(|e| write(&tree, e));
             assert_eq!(read(decode(&encoded).unwrap()), tree);
@@ -505,7 +506,7 @@ mod tests {
     #[test]
     fn any_bytes_never_panic() {
         let mut rng = Rng::new([2; 32]);
-        for _ in 0..20_000 {
+        for _ in 0..rounds(20_000) {
             let len = rng.index(40);
             let data: Vec<u8> = (0..len).map(|_| b"dlie0123456789:-ae"[rng.index(18)]).collect();
             fuzz_bencode(&data);
@@ -559,6 +560,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn depth_is_bounded_and_nothing_recurses() {
         let nested = |depth: usize| [vec![b'l'; depth], vec![b'e'; depth]].concat();
         assert!(decode(&nested(BENCODE_DEPTH)).is_ok());

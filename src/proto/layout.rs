@@ -195,6 +195,7 @@ impl Layout {
 mod tests {
     use super::*;
     use crate::base::rng::Rng;
+    use crate::base::testing::rounds;
 
     fn random(rng: &mut Rng) -> (u32, Vec<u64>) {
         let piece_length = [1, 7, 64, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK][rng.index(7)];
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn spans_are_those_of_a_walk_over_the_files() {
         let mut rng = Rng::new([3; 32]);
-        for _ in 0..5000 {
+        for _ in 0..rounds(5000) {
             let (piece_length, lengths) = random(&mut rng);
             let layout = Layout::new(piece_length, lengths.iter().copied()).unwrap();
             let total: u64 = lengths.iter().sum();
@@ -238,7 +239,7 @@ mod tests {
     #[test]
     fn blocks_tile_the_torrent() {
         let mut rng = Rng::new([4; 32]);
-        for _ in 0..2000 {
+        for _ in 0..rounds(2000) {
             let (piece_length, lengths) = random(&mut rng);
             let layout = Layout::new(piece_length, lengths).unwrap();
             let mut at = 0;
@@ -301,6 +302,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn a_million_empty_files_cost_a_span_nothing() {
         let empty = std::iter::repeat_n(0, FILES_MAX - 2);
         let layout = Layout::new(BLOCK, std::iter::once(5).chain(empty).chain([5])).unwrap();

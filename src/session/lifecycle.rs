@@ -225,7 +225,9 @@ impl Session {
         let full = self.full_due(id, now).min(self.parting_due(id, now));
         self.forget_torrent(id, now);
         let Some(t) = self.torrents.get(id) else { return };
-        let mut next = if t.wish == Wish::Remove { t.forget_at } else { Time::NEVER };
+        // Once that moment has passed, the torrent waits for its files to be closed, which may take the disk long.
+        let forgettable = t.wish == Wish::Remove && t.forget_at > now;
+        let mut next = if forgettable { t.forget_at } else { Time::NEVER };
         if t.swarming() {
             next = next.min(t.announcer.deadline().unwrap_or(Time::NEVER));
         }

@@ -28,7 +28,11 @@ impl Session {
     /// Saves totals and peers when that is due, or at once at the end. Gives when to come back.
     pub(super) fn save(&mut self, id: TorrentId, last: bool, now: Time) -> Time {
         let Some(t) = self.torrents.get_mut(id) else { return Time::NEVER };
-        if t.spec.state_dir.is_none() || !last && (t.saving || now < t.save_at) {
+        // While the disk has one in hand, the answer to it arms the timer: a moment that has passed must not.
+        if t.saving && !last {
+            return Time::NEVER;
+        }
+        if t.spec.state_dir.is_none() || !last && now < t.save_at {
             return t.save_at;
         }
         // Who is stopped while its files are opened knows nothing of what earlier runs saved.
@@ -49,6 +53,8 @@ impl Session {
     pub(super) fn on_saved(&mut self, id: TorrentId) {
         if let Some(t) = self.torrents.get_mut(id) {
             t.saving = false;
+            let save_at = t.save_at;
+            self.arm_torrent(id, save_at);
         }
     }
 }

@@ -9,6 +9,7 @@ mod haves;
 mod identity;
 mod metadata;
 mod places;
+mod slow_disk;
 mod trackers;
 mod turnover;
 mod upload;

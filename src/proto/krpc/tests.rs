@@ -1,5 +1,6 @@
 use super::*;
 use crate::base::rng::Rng;
+use crate::base::testing::rounds;
 use crate::limits::BENCODE_DEPTH;
 
 const A: NodeId = NodeId(*b"abcdefghij0123456789");
@@ -205,7 +206,7 @@ fn random_bytes(rng: &mut Rng, most: usize) -> Vec<u8> {
 #[test]
 fn what_is_encoded_is_decoded_to_the_same() {
     let mut rng = Rng::new([4; 32]);
-    for _ in 0..3000 {
+    for _ in 0..rounds(3000) {
         let mut place = || {
             let mut id = [0; 20];
             rng.fill(&mut id);
@@ -251,7 +252,7 @@ fn what_is_encoded_is_decoded_to_the_same() {
 #[test]
 fn any_bytes_never_panic() {
     let mut rng = Rng::new([5; 32]);
-    for _ in 0..20_000 {
+    for _ in 0..rounds(20_000) {
         let len = rng.index(60);
         let data: Vec<u8> = (0..len).map(|_| b"dlie012345679:aqrty-"[rng.index(20)]).collect();
         fuzz_krpc(&data);

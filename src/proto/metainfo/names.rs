@@ -129,6 +129,7 @@ pub(super) fn fold(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::base::rng::Rng;
+    use crate::base::testing::rounds;
 
     #[test]
     fn harmless_names_stay() {
@@ -211,7 +212,7 @@ mod tests {
     fn any_text_becomes_a_safe_name_that_stays() {
         let mut rng = Rng::new([5; 32]);
         let parts = ["con", "aux", ".", "..", " ", "/", "\0", "\u{202e}", "é", "x", "\u{10ffff}", "1", "\\"];
-        for _ in 0..20_000 {
+        for _ in 0..rounds(20_000) {
             let mut name = String::new();
             for _ in 0..rng.below(5) {
                 name += &parts[rng.index(parts.len())].repeat(1 + rng.index(3) * rng.index(200));

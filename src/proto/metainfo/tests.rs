@@ -1,6 +1,7 @@
 use super::*;
 use crate::base::buf::BLOCK;
 use crate::base::rng::Rng;
+use crate::base::testing::rounds;
 use crate::limits::{FILES_MAX, NAME_MAX, NODES_MAX, PIECE_LENGTH_MAX, TRACKERS_MAX, URL_MAX, WEB_SEEDS_MAX};
 use crate::proto::bencode::{DictEncoder, ListEncoder, encode};
 
@@ -450,7 +451,7 @@ fn any_bytes_never_panic() {
     let mut rng = Rng::new([6; 32]);
     let seeds =
         [plain(), many(0, |list| ["a", "a", "a/b", "../c"].iter().for_each(|path| empty(list, path)))];
-    for _ in 0..20_000 {
+    for _ in 0..rounds(20_000) {
         let mut bytes = seeds[rng.index(2)].clone();
         for _ in 0..=rng.below(3) {
             let at = rng.index(bytes.len());

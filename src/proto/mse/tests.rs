@@ -405,6 +405,7 @@ fn request_with(change: impl FnOnce(&mut Mate, &mut Vec<u8>)) -> Error {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes Miri minutes")]
 fn lies_end_it() {
     let flip = |at: usize| move |_: &mut Mate, say: &mut Vec<u8>| say[at] ^= 0x80;
     assert_eq!(request_with(flip(40)), Error::Check, "a wrong constant");

@@ -453,6 +453,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn any_split_yields_the_same_steps() {
         for seed in 0..20 {
             let mut rng = Rng::new([seed; 32]);
@@ -508,6 +509,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn lengths_are_held_against_their_type() {
         let fate = |len: u32, id: u8| {
             let mut bytes = len.to_be_bytes().to_vec();
@@ -628,6 +630,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn the_decoder_survives_what_a_mutated_stream_says() {
         let mut rng = Rng::new([5; 32]);
         for _ in 0..300 {

@@ -447,6 +447,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn a_search_of_the_bits_finds_what_is_common() {
         let mut rng = Rng::new([6; 32]);
         for _ in 0..500 {
