@@ -13,7 +13,7 @@ use ptorrent::api::{
 };
 use ptorrent::base::buf::{BLOCK, Buf, Pool};
 use ptorrent::base::time::Time;
-use ptorrent::limits::SEND_BUFS;
+use ptorrent::limits::{METADATA_MAX_DEFAULT, SEND_BUFS};
 use ptorrent::proto::extended::{Extension, Handshake as Extensions, Ids};
 use ptorrent::proto::layout::Block;
 use ptorrent::proto::metainfo::{Content, Metainfo, Plan, build};
@@ -114,7 +114,6 @@ impl Reactor<'_> {
         let plan = Plan::bare("file", Content::Single(total), piece_length, &hashes);
         let meta = Metainfo::parse(&build(&plan)).expect("a sound torrent");
         let config = Config {
-            peer_id: *b"-PT0100-............",
             port: 6881,
             max_conn: CONNECTIONS,
             max_upload: 2,
@@ -126,6 +125,7 @@ impl Reactor<'_> {
             receive_bufs: RECEIVE_BUFS,
             lsd: mode & 32 != 0,
             pex: true,
+            max_metadata_size: METADATA_MAX_DEFAULT,
         };
         let now = Time(1_000_000);
         let disk = if mode & 1 == 0 { Disk::empty(PIECES, 2) } else { Disk::full(PIECES, 2) };
