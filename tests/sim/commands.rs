@@ -192,10 +192,13 @@ fn a_piece_that_cannot_be_read_is_fetched_again() {
     let mut w = World::new(seed());
     let spec = recorded(40, |_| {});
     let from = seeder(&mut w, &spec, slow(1 << 20));
-    let other = seeder(&mut w, &spec, slow(1 << 20));
     w.nodes[from].disk.bad.insert(7);
     w.nodes[from].disk.bad.insert(8);
     let leech = leecher(&mut w, &spec, Link::default());
+    // Nobody else has been there to give these pieces, whatever the seed.
+    assert!(w.run(MINUTE, |w| !w.nodes[from].seen.errors.is_empty()));
+    let other = seeder(&mut w, &spec, slow(1 << 20));
+    w.list(other);
     finish_all(&mut w, &[leech, from, other]);
     let seen = &w.nodes[from].seen;
     assert!(matches!(&seen.errors[..], [(Reason::Io, text)] if text.contains("fetched again")), "{seen:?}");
