@@ -152,7 +152,7 @@ impl Reactor<'_> {
             2 => self.handshake(events),
             3 => self.message(events),
             4 => self.block(events),
-            5 => self.from_peer(events, |_, _, events| events.bytes().to_vec()),
+            5 => self.peer_sends(events, |_, _, events| events.bytes().to_vec()),
             6 => self.extensions(events),
             7 => self.sent(events),
             8 => (0..=events.below(8)).for_each(|_| self.disk_answers()),
@@ -177,7 +177,7 @@ impl Reactor<'_> {
     }
 
     /// One of the connections sends what `make` makes.
-    fn from_peer(
+    fn peer_sends(
         &mut self,
         events: &mut Events<'_>,
         make: impl FnOnce(&mut Reactor<'_>, PeerId, &mut Events<'_>) -> Vec<u8>,
@@ -210,7 +210,7 @@ impl Reactor<'_> {
     }
 
     fn handshake(&mut self, events: &mut Events<'_>) {
-        self.from_peer(events, |reactor, _, events| {
+        self.peer_sends(events, |reactor, _, events| {
             let reserved = [if events.byte() & 1 == 0 { 0xff } else { 0 }; 8];
             let info_hash = reactor.meta.info_hash;
             Handshake { reserved, info_hash, peer_id: [events.byte(); 20] }.encode().to_vec()
@@ -218,7 +218,7 @@ impl Reactor<'_> {
     }
 
     fn message(&mut self, events: &mut Events<'_>) {
-        self.from_peer(events, |reactor, _, events| {
+        self.peer_sends(events, |reactor, _, events| {
             let message = match events.below(16) {
                 0 => Message::Choke,
                 1 => Message::Unchoke,
@@ -245,7 +245,7 @@ impl Reactor<'_> {
 
     /// Answers a request, or sends a block that nobody requested.
     fn block(&mut self, events: &mut Events<'_>) {
-        self.from_peer(events, |reactor, peer, events| {
+        self.peer_sends(events, |reactor, peer, events| {
             let how = events.byte();
             let requested = reactor.conns.get_mut(&peer).and_then(|conn| conn.requested.pop_front());
             let block = requested.filter(|_| how & 1 == 0).unwrap_or_else(|| reactor.any_block(events));
@@ -267,7 +267,7 @@ impl Reactor<'_> {
     }
 
     fn extensions(&mut self, events: &mut Events<'_>) {
-        self.from_peer(events, |reactor, _, events| {
+        self.peer_sends(events, |reactor, _, events| {
             let mut ids = Ids::default();
             Extension::ALL.into_iter().for_each(|extension| ids.name(extension, events.byte()));
             let size = match events.byte() {
@@ -286,7 +286,7 @@ impl Reactor<'_> {
 
     /// Sends a piece of the info dictionary, which is one piece long (BEP 9).
     fn metadata(&mut self, events: &mut Events<'_>) {
-        self.from_peer(events, |reactor, _, events| {
+        self.peer_sends(events, |reactor, _, events| {
             let total = reactor.meta.info.len();
             let mut body =
                 format!("d8:msg_typei1e5:piecei{}e10:total_sizei{total}ee", events.byte() / 128).into_bytes();
