@@ -148,6 +148,9 @@ pub const TRACKER_ID_MAX: usize = 256;
 pub const ANNOUNCE_INTERVAL_MIN: Duration = Duration::from_secs(60);
 /// Announces that ask for more are made this far apart: a slip of a tracker must not lose us for days.
 pub const ANNOUNCE_INTERVAL_MAX: Duration = Duration::from_secs(6 * 3600);
+/// Tiers of a torrent whose answers are waited for at a time; one that is slow is not counted. Magnet links of twenty
+/// trackers are common, of which most are dead: the calls of all torrents have to share the helpers.
+pub const ANNOUNCE_TIERS_OUT: usize = 8;
 /// What most trackers ask for, where one asks for nothing sensible.
 pub const ANNOUNCE_INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);
 /// The most peers taken from one announce.

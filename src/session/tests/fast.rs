@@ -3,8 +3,7 @@
 use super::*;
 use crate::api::{DiskError, Verdict};
 use crate::limits::{
-    ALLOWED_FAST_PIECES, BITFIELDS_MAX, REFILL_REST, REFUSED_REST, REFUSED_RETRY, REFUSED_RETRY_MAX,
-    TORRENT_TICK,
+    ALLOWED_FAST_PIECES, BITFIELDS_MAX, REFILL_REST, REFUSED_REST, REFUSED_RETRY_MAX, TORRENT_TICK,
 };
 use crate::proto::extended::Extension;
 use crate::proto::wire::allowed_fast::allowed_fast;
