@@ -15,7 +15,7 @@ use crate::base::time::Time;
 use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::proto::tracker::url::Url;
-use crate::proto::tracker::{Event, Request, Response};
+use crate::proto::tracker::{Event, Failure, Request, Response, Retry};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tier::Tier;
@@ -141,7 +141,7 @@ impl Announcer {
     pub(super) fn new(trackers: &[Vec<Url>], key: u32, rng: &mut Rng, now: Time) -> Announcer {
         let mut all = Vec::new();
         let numbers = trackers.iter().map(|urls| number(&mut all, urls)).filter(|tier| !tier.is_empty());
-        let tiers = numbers.map(|tier| Tier::new(tier, Completed::No, rng, now)).collect();
+        let tiers = numbers.map(|tier| Tier::new(tier, rng, now)).collect();
         Announcer {
             tiers,
             trackers: all,
@@ -155,14 +155,13 @@ impl Announcer {
     }
 
     /// Tiers that were found later come after all others. What is out goes on, and the numbers of trackers stay what they
-    /// are. Gives how many trackers are new.
+    /// are. One that is found after the end of the download is not told of it. Gives how many trackers are new.
     pub(super) fn add(&mut self, trackers: &[Vec<Url>], now: Time) -> usize {
         let before = self.trackers.len();
-        let completed = if self.completed { Completed::Due } else { Completed::No };
         for urls in trackers {
             let tier = number(&mut self.trackers, urls);
             if !tier.is_empty() {
-                self.tiers.push(Tier::new(tier, completed, &mut self.rng, now));
+                self.tiers.push(Tier::new(tier, &mut self.rng, now));
             }
         }
         self.trackers.len() - before
@@ -322,7 +321,7 @@ impl Announcer {
         Outcome { peers: response.peers, external_ip: response.external_ip, news }
     }
 
-    /// Not to be called again for a while, which grows; or until its host has had its rest.
+    /// Not to be called again for a while, which grows; or until its host has had its rest; or as long as it says.
     fn on_failure(
         &mut self,
         at: usize,
@@ -336,9 +335,19 @@ impl Announcer {
         let wait = limits::ANNOUNCE_RETRY * (1 << tracker.failures.saturating_sub(1).min(10));
         let wait = wait.min(limits::ANNOUNCE_RETRY_MAX);
         let unsupported = matches!(failure, TrackerFailure::Unsupported(_));
+        let said = if let TrackerFailure::Refused(Failure { retry, .. }) = &failure {
+            *retry
+        } else {
+            Retry::Unsaid
+        };
         // All torrents of a host that comes back must not call at the same moment.
         let chance = wait * self.rng.below(256) / 1024;
-        tracker.retry = if unsupported { Time::NEVER } else { rest.unwrap_or(now + wait) + chance };
+        tracker.retry = match (said, rest) {
+            (Retry::Never, _) => Time::NEVER,
+            _ if unsupported => Time::NEVER,
+            (Retry::After(wait), _) => now + wait + chance,
+            (Retry::Unsaid, rest) => rest.unwrap_or(now + wait) + chance,
+        };
         tracker.stopped |= out.event == Event::Stopped;
         let stopping = self.stopping;
         if let Some(tier) = self.tiers.iter_mut().find(|tier| tier.order().contains(&at)) {

@@ -357,7 +357,7 @@ fn a_tracker_that_we_cannot_speak_to_is_passed_over_quietly() {
 #[test]
 fn what_the_tracker_says_is_shown_and_told_once_a_change() {
     let mut world = World::new(&[&["a"]]);
-    let refused = |words: &str| Err(TrackerFailure::Refused(words.into()));
+    let refused = |words: &str| Err(TrackerFailure::Refused(Failure::new(words.as_bytes())));
     world.run(after(3600), |_, _, _| refused("unregistered torrent"));
     assert_eq!(world.announcer.status().unwrap(), "the tracker says: unregistered torrent");
     world.run(after(7200), |_, _, _| refused("try later"));
@@ -373,6 +373,24 @@ fn what_the_tracker_says_is_shown_and_told_once_a_change() {
     world.run(after(20_000), |_, _, _| fine(1800));
     assert_eq!(world.announcer.status(), None);
     assert!(world.news.iter().all(|news| !format!("{news:?}").contains("0123456789")));
+}
+
+#[test]
+fn a_tracker_that_refuses_is_asked_again_when_it_says() {
+    let refused = |retry| Err(TrackerFailure::Refused(Failure { words: "busy".into(), retry }));
+    for minutes in [1, 10, 120] {
+        let wait = MINUTE * minutes;
+        let mut world = World::new(&[&["a"]]);
+        world.run(after(36_000), |_, _, _| refused(Retry::After(wait)));
+        let gaps: Vec<Duration> = world.said.windows(2).map(|w| w[1].2.since(w[0].2)).collect();
+        let longest = wait + limits::ANNOUNCE_RETRY_MAX / 4 + MINUTE;
+        assert!(gaps.len() > 3 && gaps.iter().all(|gap| (wait..longest).contains(gap)), "{gaps:?}");
+    }
+    let mut world = World::new(&[&["a"], &["b"]]);
+    world.run(after(36_000), |name, _, _| if name == "a" { refused(Retry::Never) } else { fine(1800) });
+    assert_eq!(world.said.iter().filter(|s| s.0 == "a").count(), 1);
+    world.run(after(40_000), |_, _, _| refused(Retry::Never));
+    assert_eq!(world.announcer.deadline(), None);
 }
 
 #[test]
@@ -620,6 +638,14 @@ fn a_tracker_that_is_found_later_is_asked_at_once() {
     world.names.push("b".to_owned());
     world.run(Time::ZERO, |_, _, _| fine(1800));
     assert_eq!(world.said.last().map(|(name, ..)| name.as_str()), Some("b"));
+    // One that comes after the end of the download does not hear of it.
+    world.facts.left = 0;
+    world.announcer.on_complete(world.now);
+    assert_eq!(world.announcer.add(&[urls(&["c"])], world.now), 1);
+    world.names.push("c".to_owned());
+    world.run(after(60), |_, _, _| fine(1800));
+    let (started, completed) = (Event::Started, Event::Completed);
+    assert_eq!(world.events()[2..], [("a", completed), ("b", completed), ("c", started)]);
     let many: Vec<Vec<Url>> = (0..300).map(|n| urls(&[&format!("h{n}")])).collect();
-    assert_eq!(world.announcer.add(&many, Time::ZERO), limits::TRACKERS_MAX - 2);
+    assert_eq!(world.announcer.add(&many, Time::ZERO), limits::TRACKERS_MAX - 3);
 }

@@ -27,7 +27,7 @@ pub(super) struct Tier {
 
 impl Tier {
     /// The order is drawn now.
-    pub(super) fn new(mut order: Vec<usize>, completed: Completed, rng: &mut Rng, now: Time) -> Tier {
+    pub(super) fn new(mut order: Vec<usize>, rng: &mut Rng, now: Time) -> Tier {
         rng.shuffle(&mut order);
         Tier {
             order,
@@ -37,7 +37,7 @@ impl Tier {
             current: None,
             asked: now,
             fell: None,
-            completed,
+            completed: Completed::No,
             warning: None,
         }
     }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn tier(seed: u8) -> Tier {
-        Tier::new(vec![0, 1, 2], Completed::No, &mut Rng::new([seed; 32]), Time::ZERO)
+        Tier::new(vec![0, 1, 2], &mut Rng::new([seed; 32]), Time::ZERO)
     }
 
     #[test]
