@@ -121,7 +121,7 @@ pub(super) struct Announcer {
     rng: Rng,
     /// The download was incomplete at some announce, so its end is news.
     incomplete: bool,
-    /// It is complete since.
+    /// It became complete after that.
     completed: bool,
     stopping: bool,
     failure: Option<(usize, TrackerFailure)>,
@@ -212,8 +212,8 @@ impl Announcer {
         Some(self.on_failure(at, out, why, Some(until), now))
     }
 
-    /// The tracker has not answered for so long that the next one of its tier is asked; its own call goes on, and its answer
-    /// counts when it comes. [`Announcer::poll`] is to be called after.
+    /// The tracker has not answered for so long that the next one of its tier is asked; its own call goes on, and its
+    /// answer counts when it comes. [`Announcer::poll`] is to be called after.
     pub(super) fn on_slow(&mut self, tracker: u32, now: Time) {
         let at = tracker as usize;
         let Some(out) = self.trackers.get_mut(at).and_then(|t| t.out.as_mut()).filter(|out| !out.slow) else {
