@@ -12,7 +12,7 @@ use crate::proto::layout::Block;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::mse::{Method, Methods};
 use crate::proto::tracker::url::Url;
-use crate::proto::tracker::{Request, Response};
+use crate::proto::tracker::{Failure, Request, Response};
 use crate::proto::wire::handshake::Handshake;
 use crate::proto::wire::message::Message;
 use std::fmt;
@@ -741,8 +741,8 @@ pub enum Reply {
 pub enum TrackerFailure {
     /// The name, the connection or the answer's transport failed.
     Network(String),
-    /// It answered with a `failure reason` (BEP 3), made printable.
-    Refused(String),
+    /// It answered with a `failure reason` (BEP 3).
+    Refused(Failure),
     /// The answer makes no sense.
     Answer(String),
     /// This build or the options cannot speak to it.
@@ -753,7 +753,7 @@ impl fmt::Display for TrackerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TrackerFailure::Network(what) => f.write_str(what),
-            TrackerFailure::Refused(words) => write!(f, "the tracker says: {words}"),
+            TrackerFailure::Refused(failure) => write!(f, "the tracker says: {failure}"),
             TrackerFailure::Answer(what) => write!(f, "the tracker's answer is not valid: {what}"),
             TrackerFailure::Unsupported(what) => f.write_str(what),
         }

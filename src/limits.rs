@@ -148,6 +148,9 @@ pub const TRACKER_ID_MAX: usize = 256;
 pub const ANNOUNCE_INTERVAL_MIN: Duration = Duration::from_secs(60);
 /// Announces that ask for more are made this far apart: a slip of a tracker must not lose us for days.
 pub const ANNOUNCE_INTERVAL_MAX: Duration = Duration::from_secs(6 * 3600);
+/// Tiers of a torrent whose answers are waited for at a time; one that is slow is not counted. Magnet links of twenty
+/// trackers are common, of which most are dead: the calls of all torrents have to share the helpers.
+pub const ANNOUNCE_TIERS_OUT: usize = 8;
 /// What most trackers ask for, where one asks for nothing sensible.
 pub const ANNOUNCE_INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);
 /// The most peers taken from one announce.
@@ -236,16 +239,25 @@ pub const ALLOWED_FAST_SHARE: u64 = 16;
 pub const ALLOWED_FAST_IN_MAX: usize = 64;
 /// Pieces that a peer would not serve and that are remembered for it.
 pub const REFUSED_MAX: usize = 8;
-/// How long it is not asked for such a piece.
-pub const REFUSED_FOR: Duration = Duration::from_secs(60);
+/// The first wait before it is asked for such a piece again: its queue was full for a moment, most likely. The wait
+/// doubles with each further reject.
+pub const REFUSED_RETRY: Duration = Duration::from_secs(2);
+/// The longest of these waits: a peer that has lost a piece costs a message a minute.
+pub const REFUSED_RETRY_MAX: Duration = Duration::from_secs(60);
 /// How long it is asked for nothing after that: who rejects all that is asked costs a few messages a second.
 pub const REFUSED_REST: Duration = Duration::from_secs(1);
 /// How many more pieces than there are a peer may say that it lost (BEP 54): each is a little work, and so is its return.
 pub const DONT_HAVES_SPARE: u32 = 64;
 /// Bitfields that a peer may send beside those that tell of many new pieces: each is work over all pieces.
 pub const BITFIELDS_MAX: u32 = 8;
-/// Requests that we have open with one peer at most: 8 MiB under way, 3 s at 2.7 MiB/s, 300 ms at 27 MiB/s.
-pub const REQUESTS_OUT_MAX: u32 = 512;
+/// Requests that we have open with one peer at most, as in libtorrent: 8 MiB under way, 3 s at 2.7 MiB/s, 300 ms at
+/// 27 MiB/s.
+pub const REQUESTS_OUT_MAX: u32 = 500;
+/// How far we stay below the number of requests that a peer says it keeps. Transmission takes one less than it says, and
+/// counts what was cancelled or is on its way; what is past its count it rejects or drops.
+pub const REQUESTS_MARGIN: u32 = 32;
+/// For peers that keep few requests, the margin is at most this part of them.
+pub const REQUESTS_MARGIN_SHARE: u32 = 4;
 /// Requests given up that are remembered for each peer, as their blocks may still come: two pipelines.
 pub const REQUESTS_LATE_MAX: usize = 2 * REQUESTS_OUT_MAX as usize;
 /// Torrents that one worker is told to open at a time: one in hand, one to follow.
@@ -457,7 +469,8 @@ pub const TORRENT_TICK: Duration = Duration::from_secs(1);
 pub const NOTES_MAX: usize = 32;
 
 const _: () = assert!(MSE_TIMEOUT.as_secs() < HANDSHAKE_TIMEOUT.as_secs());
-const _: () = assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX);
+const _: () =
+    assert!(PIPELINE_UNKNOWN <= REQUESTS_OUT_MAX && REFUSED_REST.as_secs() < REFUSED_RETRY.as_secs());
 const _: () = assert!(PARTIAL_BLOCKS_MAX as u64 >= 16 * (PIECE_LENGTH_MAX / BLOCK) as u64);
 /// How long a tracker may take to answer: overloaded ones do take half of it.
 pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);

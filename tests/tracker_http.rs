@@ -12,7 +12,7 @@ use ptorrent::helper::{Client, Pool, Roots};
 use ptorrent::limits;
 use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::tracker::url::Url;
-use ptorrent::proto::tracker::{Event, Request, Response};
+use ptorrent::proto::tracker::{Event, Failure, Request, Response};
 use ptorrent::sys::socket::Route;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -210,7 +210,7 @@ fn a_status_counts_unless_the_tracker_says_why() {
     let words = format!("d14:failure reason{}:no such key {SECRET}e", 12 + SECRET.len());
     for head in ["200 OK", "404 Not Found", "500 Oops"] {
         let failure = announce_to(says(answer(head, &words))).unwrap_err();
-        assert_eq!(failure, TrackerFailure::Refused("no such key …".into()), "{head}");
+        assert_eq!(failure, TrackerFailure::Refused(Failure::new("no such key …".as_bytes())), "{head}");
     }
     assert!(error_of(says(answer("404 Not Found", "<html>"))).contains("HTTP status 404"));
     assert!(error_of(says(answer("503 Busy", GOOD))).contains("HTTP status 503"));

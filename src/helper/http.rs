@@ -41,7 +41,7 @@ pub(super) fn fetch(
 /// What the body of a tracker's answer says. A failure in its own words counts with whatever status it comes.
 pub(super) fn answer(status: u16, body: &[u8]) -> Result<Response> {
     match tracker_answer(body) {
-        Err(Error::Failure(words)) => Err(TrackerFailure::Refused(words.to_string())),
+        Err(Error::Failure(failure)) => Err(TrackerFailure::Refused(failure)),
         _ if !(200..300).contains(&status) => Err(TrackerFailure::Answer(format!("HTTP status {status}"))),
         Ok(response) => Ok(response),
         Err(Error::Bencode(error)) => Err(TrackerFailure::Answer(error.to_string())),

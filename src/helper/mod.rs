@@ -22,7 +22,7 @@ use crate::limits;
 use crate::proto::tracker::guard::Purpose;
 use crate::proto::tracker::http::announce;
 use crate::proto::tracker::url::{Host, Url};
-use crate::proto::tracker::{Event, Response};
+use crate::proto::tracker::{Event, Failure, Response};
 use crate::sys::socket::Route;
 use client::Ask;
 pub use client::{Client, Roots};
@@ -391,7 +391,9 @@ impl Job {
 fn hide(trail: &[Url], failure: TrackerFailure) -> TrackerFailure {
     match failure {
         TrackerFailure::Network(text) => TrackerFailure::Network(hide_in(trail, &text)),
-        TrackerFailure::Refused(text) => TrackerFailure::Refused(hide_in(trail, &text)),
+        TrackerFailure::Refused(Failure { words, retry }) => {
+            TrackerFailure::Refused(Failure { words: hide_in(trail, &words), retry })
+        }
         TrackerFailure::Answer(text) => TrackerFailure::Answer(hide_in(trail, &text)),
         TrackerFailure::Unsupported(text) => TrackerFailure::Unsupported(hide_in(trail, &text)),
     }

@@ -109,7 +109,7 @@ fn over_http(
 
 fn http_answer(status: u16, body: &[u8], torrents: &[InfoHash]) -> Said {
     match scraped(body, torrents) {
-        Err(Error::Failure(words)) => Err(TrackerFailure::Refused(words.to_string())),
+        Err(Error::Failure(failure)) => Err(TrackerFailure::Refused(failure)),
         _ if !(200..300).contains(&status) => Err(TrackerFailure::Answer(format!("HTTP status {status}"))),
         Ok(scraped) => Ok(scraped),
         Err(Error::Bencode(error)) => Err(TrackerFailure::Answer(error.to_string())),
@@ -192,7 +192,7 @@ fn converse(
             };
             match udp::answer(&data[..len]) {
                 Ok((of, Answer::Refused(words))) if of == transaction => {
-                    return Err(TrackerFailure::Refused(Failure::new(words).to_string()));
+                    return Err(TrackerFailure::Refused(Failure::new(words)));
                 }
                 Ok((of, answer)) if of == transaction && take(answer) => return Ok(()),
                 _ => {}

@@ -297,6 +297,7 @@ impl Session {
         let len = u64::from(block.len);
         (p.heard, p.block_at, p.active, p.snubbed) = (now, now, now, false);
         p.settle(block);
+        p.fast.on_block(block.piece);
         p.down.add(len, now);
         p.downloaded += len;
         p.tune_depth(now);

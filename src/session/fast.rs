@@ -11,11 +11,12 @@ use crate::base::bits::Bitfield;
 use crate::base::time::Time;
 use crate::limits::{
     ALLOWED_FAST_BYTES, ALLOWED_FAST_IN_MAX, ALLOWED_FAST_PIECES, ALLOWED_FAST_SHARE, ALLOWED_FAST_START,
-    PIPELINE_START, REFUSED_FOR, REFUSED_MAX, REFUSED_REST,
+    PIPELINE_START, REFUSED_MAX, REFUSED_REST, REFUSED_RETRY, REFUSED_RETRY_MAX,
 };
 use crate::proto::layout::Block;
 use crate::proto::wire::allowed_fast::allowed_fast;
 use crate::proto::wire::message::Message;
+use std::time::Duration;
 
 /// What a peer did wrong that sends what was not agreed on.
 const NOT_AGREED: &str = "a message of the fast extension, which was not agreed on";
@@ -31,12 +32,22 @@ pub(super) struct Fast {
     left: u64,
     /// Pieces that we may ask for though it chokes us.
     allowed: Vec<u32>,
-    /// Pieces that it would not give though it does not choke us, and until when it is not asked for them.
-    refused: Vec<(u32, Time)>,
+    /// Pieces that it rejected though it does not choke us.
+    refused: Vec<Refused>,
     /// It is not asked for anything before that.
     rest: Time,
     /// There were requests without an answer that are forgotten: a reject that we know nothing of may be of one.
     pub(super) forgot: bool,
+}
+
+/// A piece that a peer rejected.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    piece: u32,
+    /// The peer is not asked for it before this.
+    until: Time,
+    /// The wait that ends then.
+    wait: Duration,
 }
 
 impl Fast {
@@ -67,14 +78,32 @@ impl Fast {
         self.rest = Time::ZERO;
     }
 
-    /// It would not serve a block though it does not choke us: it may be overloaded, or have lost the piece.
+    /// It would not serve a block though it does not choke us: it may be overloaded, or have lost the piece. Others are
+    /// asked at once; it is asked again after a wait, as it may be the only one that has the piece.
     fn refuse(&mut self, piece: u32, now: Time) {
-        self.refused.retain(|(other, _)| *other != piece);
+        self.rest = now + REFUSED_REST;
+        let known = self.refused.iter().position(|refused| refused.piece == piece);
+        let known = known.map(|at| self.refused.remove(at));
+        let refused = match known {
+            // The other requests for blocks of this piece are rejected with the first one.
+            Some(refused) if now < refused.until => refused,
+            Some(Refused { wait, .. }) => {
+                let wait = (wait * 2).min(REFUSED_RETRY_MAX);
+                Refused { piece, until: now + wait, wait }
+            }
+            None => Refused { piece, until: now + REFUSED_RETRY, wait: REFUSED_RETRY },
+        };
         if self.refused.len() == REFUSED_MAX {
             self.refused.remove(0);
         }
-        self.refused.push((piece, now + REFUSED_FOR));
-        self.rest = now + REFUSED_REST;
+        self.refused.push(refused);
+    }
+
+    /// It serves this piece: the next reject is the first one again.
+    pub(super) fn on_block(&mut self, piece: u32) {
+        if !self.refused.is_empty() {
+            self.refused.retain(|refused| refused.piece != piece);
+        }
     }
 }
 
@@ -95,18 +124,18 @@ impl Peer {
     /// What it may be asked for, where that is not all that it has.
     pub(super) fn narrowed(&mut self, t: &Torrent, now: Time) -> Option<Bitfield> {
         let fast = &mut self.fast;
-        fast.refused.retain(|(_, until)| now < *until);
+        let mut refused = fast.refused.iter().filter(|refused| now < refused.until).peekable();
         let mut bits = if self.choking {
             fast.allowed.retain(|piece| t.picker.is_missing(*piece));
             let mut bits = Bitfield::new(self.has.len());
             fast.allowed.iter().filter(|piece| self.has.get(**piece)).for_each(|piece| _ = bits.set(*piece));
             bits
-        } else if fast.refused.is_empty() {
+        } else if refused.peek().is_none() {
             return None;
         } else {
             self.has.clone()
         };
-        fast.refused.iter().for_each(|(piece, _)| _ = bits.clear(*piece));
+        refused.for_each(|refused| _ = bits.clear(refused.piece));
         Some(bits)
     }
 }

@@ -16,7 +16,7 @@ use crate::base::rate::Rate;
 use crate::base::time::Time;
 use crate::limits::{
     HANDSHAKE_TIMEOUT, MSE_TIMEOUT, PIPELINE, PIPELINE_START, PIPELINE_UNKNOWN, REQUESTS_LATE_MAX,
-    REQUESTS_OUT_MAX,
+    REQUESTS_MARGIN, REQUESTS_MARGIN_SHARE, REQUESTS_OUT_MAX,
 };
 use crate::proto::layout::Block;
 use crate::proto::mse::Method;
@@ -219,9 +219,11 @@ impl Peer {
         self.depth = PIPELINE_START.saturating_add(ahead).min(self.depth_max());
     }
 
-    /// How many requests it keeps, as it says (BEP 10); the others are asked no more than others ask.
+    /// The most requests to keep open: a margin less than it says that it keeps (BEP 10), or than others keep.
     pub(super) fn depth_max(&self) -> u32 {
-        self.spoken.reqq.map_or(PIPELINE_UNKNOWN, |reqq| reqq.clamp(1, REQUESTS_OUT_MAX))
+        let kept = self.spoken.reqq.unwrap_or(PIPELINE_UNKNOWN);
+        let margin = (kept / REQUESTS_MARGIN_SHARE).min(REQUESTS_MARGIN);
+        kept.saturating_sub(margin).clamp(1, REQUESTS_OUT_MAX)
     }
 
     /// Where it can be called, as far as we know.
@@ -294,11 +296,15 @@ mod tests {
             now += Duration::from_millis(100);
         }
         p.tune_depth(now);
-        assert!((200..=PIPELINE_UNKNOWN).contains(&p.depth), "100 blocks a second: {}", p.depth);
+        let most = PIPELINE_UNKNOWN - REQUESTS_MARGIN;
+        assert!((200..=most).contains(&p.depth), "100 blocks a second: {}", p.depth);
         p.down.add(1 << 40, now);
         p.tune_depth(now);
-        assert_eq!(p.depth, PIPELINE_UNKNOWN);
-        for (reqq, depth) in [(40, 40), (500, 500), (1, 1), (u32::MAX, REQUESTS_OUT_MAX)] {
+        assert_eq!(p.depth, most);
+        let max = REQUESTS_OUT_MAX;
+        for (reqq, depth) in
+            [(0, 1), (1, 1), (40, 30), (512, 480), (max, max - 32), (2000, max), (u32::MAX, max)]
+        {
             p.spoken.reqq = Some(reqq);
             p.tune_depth(now);
             assert_eq!(p.depth, depth, "it keeps {reqq}");

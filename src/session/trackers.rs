@@ -76,10 +76,11 @@ impl Session {
         let (Some(t), Some(outcome)) = (self.torrents.get_mut(id), outcome) else { return };
         match outcome.news {
             Some(News::Warning { url, words }) => t.news.warning(format!("tracker {url} says: {words}")),
-            Some(News::Failed { url, failure, alone }) => {
-                let message = format!("tracker {url}: {failure}");
-                if alone { t.news.error(Reason::Tracker, message) } else { t.news.warning(message) }
+            Some(News::Failed { url, failure, alone: true }) => {
+                t.news.error(Reason::Tracker, format!("tracker {url}: {failure}"));
             }
+            // Another one answers, or may: that one is no loss to the user.
+            Some(News::Failed { url, failure, alone: false }) => log::info!("{id} tracker {url}: {failure}"),
             None => {}
         }
         t.news.moved = true;

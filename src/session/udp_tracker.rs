@@ -431,7 +431,7 @@ impl UdpTrackers {
                 asked.renewed = true;
                 return self.renew(id, flight, now);
             }
-            Answer::Refused(words) => Err(refused(words, &asked.ask.url)),
+            Answer::Refused(words) => Err(refused(&Failure::new(words), &asked.ask.url)),
             Answer::Connected { .. } | Answer::Scraped(_) => return,
         };
         if let Some(p) = self.places.get_mut(&asked.place) {
@@ -607,7 +607,7 @@ impl UdpTrackers {
                 self.pump(id, now);
             }
             Answer::Refused(words) => {
-                let failure = TrackerFailure::Refused(Failure::new(words).0);
+                let failure = TrackerFailure::Refused(Failure::new(words));
                 self.fail_waiting(id, &failure, now);
             }
             Answer::Announced(_) | Answer::Scraped(_) => {}
@@ -630,7 +630,7 @@ impl UdpTrackers {
         for ask in p.waiting.iter_mut().flat_map(std::mem::take).collect::<Vec<_>>() {
             let url = self.asks.get(&ask).map(|asked| &asked.ask.url);
             let failure = match (failure, url) {
-                (TrackerFailure::Refused(words), Some(url)) => TrackerFailure::Refused(url.hide_in(words)),
+                (TrackerFailure::Refused(failure), Some(url)) => refused(failure, url),
                 (failure, _) => failure.clone(),
             };
             self.finish(ask, Err(failure), now);
@@ -772,8 +772,8 @@ fn no_answer() -> TrackerFailure {
 }
 
 /// A tracker's words for why it refuses, with nothing secret in them.
-fn refused(words: &[u8], url: &Url) -> TrackerFailure {
-    TrackerFailure::Refused(url.hide_in(&Failure::new(words).0))
+fn refused(failure: &Failure, url: &Url) -> TrackerFailure {
+    TrackerFailure::Refused(Failure { words: url.hide_in(&failure.words), retry: failure.retry })
 }
 
 /// Whether a tracker's words are about the connection id: there is no code for it.

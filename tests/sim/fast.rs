@@ -25,6 +25,8 @@ enum Manner {
     Allows(u32),
     /// It serves, but for odd pieces, which it rejects.
     RejectsOdd,
+    /// It serves, but rejects each fifth request.
+    RejectsFifth,
 }
 
 /// A peer that speaks the fast extension, by a manner of its own.
@@ -33,6 +35,7 @@ struct Fast {
     decoder: Decoder,
     hello: Vec<u8>,
     choked: bool,
+    requests: u32,
 }
 
 impl Fast {
@@ -43,11 +46,13 @@ impl Fast {
             Manner::Allows(piece) => Message::AllowedFast(piece).encode(&mut hello),
             _ => Message::Unchoke.encode(&mut hello),
         }
-        Fast { manner, decoder: Decoder::new(), hello, choked: false }
+        Fast { manner, decoder: Decoder::new(), hello, choked: false, requests: 0 }
     }
 
     fn on_request(&mut self, block: Block, out: &mut Vec<u8>) {
+        self.requests += 1;
         let serves = match self.manner {
+            Manner::RejectsFifth => !self.requests.is_multiple_of(5),
             Manner::Allows(piece) => block.piece == piece,
             Manner::RejectsOdd => block.piece.is_multiple_of(2),
             Manner::ChokesAndRejects | Manner::ChokesSilently => true,
@@ -122,6 +127,12 @@ fn takes(manner: Manner) -> u64 {
 fn requests_that_are_rejected_are_made_again_at_once() {
     let (rejected, silent) = (takes(Manner::ChokesAndRejects), takes(Manner::ChokesSilently));
     assert!(rejected < 8 && silent >= 30, "{rejected} s, and {silent} s where nothing is said");
+}
+
+#[test]
+fn a_peer_that_rejects_some_requests_alone_completes_the_download() {
+    let took = takes(Manner::RejectsFifth);
+    assert!(took < 30, "{took} s");
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub struct Metainfo {
     pub paths: Paths,
     /// Peers come only from the trackers (BEP 27).
     pub private: bool,
-    /// Announce URLs in tiers (BEP 12): `announce-list`, or `announce` where that has none.
+    /// Announce URLs in tiers (BEP 12): `announce-list`, and `announce` where that does not have it.
     pub trackers: Vec<Vec<String>>,
     /// URLs of `url-list` (BEP 19).
     pub web_seeds: Vec<String>,

@@ -31,7 +31,8 @@ fn url(value: Value<'_>) -> Option<&str> {
     (clean && url.contains("://")).then_some(url)
 }
 
-/// The tiers of BEP 12, each URL once. A list of URLs without tiers, as some programs write it, is a tier each.
+/// The tiers of BEP 12, each URL once. A list of URLs without tiers, as some programs write it, is a tier each. `announce`
+/// is one more tier where the list does not have it: it may be the only tracker that we can speak to.
 fn trackers(announce: Option<Value<'_>>, list: Option<Value<'_>>) -> Vec<Vec<String>> {
     let mut tiers: Vec<Vec<String>> = Vec::new();
     let mut count = 0;
@@ -49,8 +50,15 @@ fn trackers(announce: Option<Value<'_>>, list: Option<Value<'_>>) -> Vec<Vec<Str
             tiers.push(urls);
         }
     }
-    if tiers.is_empty() {
-        tiers.extend(announce.and_then(url).map(|url| vec![url.to_string()]));
+    if let Some(url) = announce.and_then(url)
+        && !tiers.iter().flatten().any(|known| known == url)
+    {
+        // A list of nothing but junk must not crowd it out.
+        if count == TRACKERS_MAX {
+            let last = tiers.last_mut().and_then(|tier| tier.pop().filter(|_| tier.is_empty()));
+            tiers.truncate(tiers.len() - usize::from(last.is_some()));
+        }
+        tiers.push(vec![url.to_string()]);
     }
     tiers
 }

@@ -279,13 +279,19 @@ fn trackers_come_in_tiers_without_junk() {
     assert_eq!(tiers(b"8:announce7:udp://a13:announce-listllel0:5:wordsee"), [["udp://a"]]);
     let list =
         b"8:announce7:udp://a13:announce-listll8:udp://b 7:udp://cel7:udp://bi1e8:x://\x1b[2Je7:udp://de";
-    assert_eq!(tiers(list), [vec!["udp://b", "udp://c"], vec!["udp://d"]]);
+    assert_eq!(tiers(list), [vec!["udp://b", "udp://c"], vec!["udp://d"], vec!["udp://a"]]);
+    let other = b"8:announce7:udp://a13:announce-listll7:wss://bel7:udp://a7:udp://cee";
+    assert_eq!(tiers(other), [vec!["wss://b"], vec!["udp://a", "udp://c"]]);
+    let unknown = b"8:announce7:udp://a13:announce-listll7:wss://bee";
+    assert_eq!(tiers(unknown), [["wss://b"], ["udp://a"]]);
     assert_eq!(tiers(b"8:announcei1e13:announce-listi1e"), Vec::<Vec<String>>::new());
     let url = |len: usize| format!("{len}:udp://{}", "a".repeat(len - 6));
     assert_eq!(tiers(format!("8:announce{}", url(URL_MAX)).as_bytes()).len(), 1);
     assert_eq!(tiers(format!("8:announce{}", url(URL_MAX + 1)).as_bytes()).len(), 0);
     let urls: String = (0..TRACKERS_MAX + 5).map(|n| format!("l10:udp://{n:04}e")).collect();
     assert_eq!(tiers(format!("13:announce-listl{urls}e").as_bytes()).len(), TRACKERS_MAX);
+    let full = tiers(format!("8:announce7:udp://a13:announce-listl{urls}e").as_bytes());
+    assert_eq!((full.len(), full.last().unwrap()[0].as_str()), (TRACKERS_MAX, "udp://a"));
 }
 
 #[test]

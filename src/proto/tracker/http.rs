@@ -2,7 +2,7 @@
 //! our own address); the scrape likewise (BEP 48). HTTP itself is `proto/http.rs`.
 
 use super::url::Url;
-use super::{Event, Failure, Request, Response, Scraped, Tally, interval, shown};
+use super::{Event, Failure, Request, Response, Retry, Scraped, Tally, interval, shown};
 use crate::limits;
 use crate::proto::bencode::{self, Value};
 use crate::proto::compact;
@@ -64,11 +64,11 @@ pub fn answer(body: &[u8]) -> Result<Response, Error> {
     let dict = value.as_dict().ok_or(Error::NotDict)?;
     let (mut seconds, mut min_seconds, mut v4, mut v6) = (None, None, vec![], vec![]);
     let mut response = Response::default();
+    let (mut failure, mut retry_in) = (None, None);
     for (key, value) in dict.iter() {
         match key {
-            b"failure reason" => {
-                return Err(Error::Failure(Failure::new(value.as_bytes().unwrap_or_default())));
-            }
+            b"failure reason" => failure = Some(Failure::new(value.as_bytes().unwrap_or_default())),
+            b"retry in" => retry_in = retry(value),
             b"interval" => seconds = value.as_int(),
             b"min interval" => min_seconds = value.as_int().filter(|s| *s > 0),
             b"peers" => v4 = peers(value, compact::v4),
@@ -84,12 +84,28 @@ pub fn answer(body: &[u8]) -> Result<Response, Error> {
             _ => {}
         }
     }
+    if let Some(failure) = failure {
+        let least = seconds.filter(|s| *s > 0).max(min_seconds);
+        let retry = retry_in.or(least.map(|s| Retry::After(interval(Some(s))))).unwrap_or(Retry::Unsaid);
+        return Err(Error::Failure(Failure { retry, ..failure }));
+    }
     response.interval = interval(seconds);
     response.min_interval = min_seconds.map(|s| interval(Some(s)));
     response.peers = v4;
     response.peers.append(&mut v6);
     response.peers.truncate(limits::ANNOUNCE_PEERS_MAX);
     Ok(response)
+}
+
+/// The value of `retry in` (BEP 31): minutes, as a number or, as some trackers write it, in digits; or `never`. What is
+/// neither, and what is not positive, says nothing.
+fn retry(value: Value<'_>) -> Option<Retry> {
+    let text = value.as_str();
+    if text == Some("never") {
+        return Some(Retry::Never);
+    }
+    let minutes = value.as_int().or_else(|| text?.parse().ok())?;
+    (minutes > 0).then(|| Retry::After(interval(Some(minutes.saturating_mul(60)))))
 }
 
 /// The peers of a list of dictionaries (BEP 3) or of a compact one, at most [`limits::ANNOUNCE_PEERS_MAX`].
@@ -202,7 +218,9 @@ pub fn fuzz_announce(data: &[u8]) {
             assert!(response.tracker_id.is_none_or(|id| id.len() <= limits::TRACKER_ID_MAX));
             assert!(response.warning.is_none_or(|text| fit(&text)));
         }
-        Err(Error::Failure(Failure(text))) => assert!(fit(&text)),
+        Err(Error::Failure(Failure { words, retry })) => {
+            assert!(fit(&words) && !matches!(retry, Retry::After(wait) if !in_bounds(wait)));
+        }
         Err(error) => assert!(fit(&error.to_string())),
     }
 }
@@ -317,13 +335,37 @@ mod tests {
     #[test]
     fn a_failure_is_told_in_the_trackers_words() {
         let failure = |body: &[u8]| match answer(body) {
-            Err(Error::Failure(Failure(text))) => text,
+            Err(Error::Failure(failure)) => failure.words,
             other => panic!("{other:?}"),
         };
         assert_eq!(failure(b"d14:failure reason12:unregistered8:intervali60ee"), "unregistered");
         assert_eq!(failure(b"d8:intervali60e14:failure reason4:\x1b[2Je"), "\u{fffd}[2J");
         assert_eq!(failure(b"d14:failure reason0:e"), "no reason given");
         assert_eq!(failure(b"d14:failure reasoni1ee"), "no reason given");
+    }
+
+    #[test]
+    fn a_failure_says_when_to_ask_again() {
+        let retry = |rest: &str| match answer(format!("d14:failure reason4:busy{rest}e").as_bytes()) {
+            Err(Error::Failure(failure)) => failure.retry,
+            other => panic!("{other:?}"),
+        };
+        let after = |minutes: u64| Retry::After(Duration::from_secs(60 * minutes));
+        assert_eq!(retry("8:retry ini5e"), after(5));
+        assert_eq!(retry("8:retry in2:15"), after(15));
+        assert_eq!(retry("8:retry in5:never"), Retry::Never);
+        assert_eq!(retry("8:intervali900e8:retry ini5e"), after(5));
+        assert_eq!(retry("8:intervali900e12:min intervali1800e"), after(30));
+        assert_eq!(retry("8:intervali900e"), after(15));
+        assert_eq!(retry("12:min intervali600e8:retry in4:soon"), after(10));
+        for nothing in
+            ["", "8:intervali0e", "8:retry ini-1e", "8:retry ini0e", "8:retry in0:", "8:retry inle"]
+        {
+            assert_eq!(retry(nothing), Retry::Unsaid, "{nothing}");
+        }
+        let most = Retry::After(limits::ANNOUNCE_INTERVAL_MAX);
+        assert_eq!(retry(&format!("8:retry ini{}e", i64::MAX)), most);
+        assert_eq!(retry("8:intervali1e"), Retry::After(limits::ANNOUNCE_INTERVAL_MIN));
     }
 
     #[test]
@@ -411,7 +453,7 @@ mod tests {
         );
         let got = odd(hostile.as_bytes()).unwrap();
         assert_eq!((got.tallies, got.min_interval), (vec![(a, Tally::default())], None));
-        assert_eq!(odd(b"d14:failure reason2:noe"), Err(Error::Failure(Failure("no".into()))));
+        assert_eq!(odd(b"d14:failure reason2:noe"), Err(Error::Failure(Failure::new(b"no"))));
         assert_eq!(odd(b"d5:filesi5e5:flagsi5ee"), Ok(Scraped::default()));
         assert_eq!(odd(b"le"), Err(Error::NotDict));
         assert!(matches!(odd(b"<html>"), Err(Error::Bencode(_))));

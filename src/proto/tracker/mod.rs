@@ -120,21 +120,38 @@ pub struct Scraped {
     pub min_interval: Option<Duration>,
 }
 
-/// The tracker's words for why it refuses (BEP 3, `failure reason`), printable and bounded.
+/// Why a tracker refuses, and until when.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Failure(pub String);
+pub struct Failure {
+    /// The tracker's words (BEP 3, `failure reason`), printable and bounded.
+    pub words: String,
+    /// When it may be asked again.
+    pub retry: Retry,
+}
+
+/// When a tracker that refuses may be asked again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retry {
+    /// It does not say.
+    Unsaid,
+    /// After this (BEP 31, `retry in`; `interval` and `min interval` of BEP 3).
+    After(Duration),
+    /// Never (BEP 31).
+    Never,
+}
 
 impl Failure {
-    /// From the tracker's bytes.
+    /// From the tracker's bytes, which say nothing of when.
     pub fn new(reason: &[u8]) -> Failure {
         let words = shown(reason);
-        Failure(if words.is_empty() { "no reason given".to_string() } else { words })
+        let words = if words.is_empty() { "no reason given".to_string() } else { words };
+        Failure { words, retry: Retry::Unsaid }
     }
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.words)
     }
 }
 

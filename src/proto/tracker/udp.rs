@@ -432,7 +432,7 @@ pub fn fuzz_udp(data: &[u8]) {
     match answer {
         Answer::Connected { connection } => put_connected(&mut out, transaction, connection),
         Answer::Refused(words) => {
-            let Failure(text) = Failure::new(words);
+            let text = Failure::new(words).words;
             assert!(text.len() <= limits::TRACKER_TEXT_MAX);
             assert!(!text.chars().any(crate::proto::metainfo::is_foul));
             return;

@@ -1,11 +1,12 @@
-//! When one torrent announces, where and with which event: tracker tiers (BEP 12), intervals, retries. The torrent
-//! carries out what [`Announcer::poll`] gives and brings each answer to [`Announcer::on_reply`]; a tracker that takes
-//! its time is passed over by [`Announcer::on_slow`], and its answer counts still when it comes.
+//! When one torrent announces, where and with which event: tracker tiers (BEP 12), intervals, retries. Each tier is
+//! announced to by itself, since trackers do not know the same peers: within a tier the first tracker that answers. The
+//! torrent carries out what [`Announcer::poll`] gives and brings each answer to [`Announcer::on_reply`]; a tracker that
+//! takes its time is passed over by [`Announcer::on_slow`], and its answer counts still when it comes.
 
 mod stop;
 #[cfg(test)]
 mod tests;
-mod tiers;
+mod tier;
 mod words;
 
 use crate::api::TrackerFailure;
@@ -14,10 +15,10 @@ use crate::base::time::Time;
 use crate::limits;
 use crate::proto::id::InfoHash;
 use crate::proto::tracker::url::Url;
-use crate::proto::tracker::{Event, Request, Response};
+use crate::proto::tracker::{Event, Failure, Request, Response, Retry};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tiers::Tiers;
+use tier::Tier;
 
 /// What an announce says about the torrent as it is now.
 #[derive(Clone, Debug)]
@@ -60,7 +61,7 @@ pub(super) struct Outcome {
     pub(super) peers: Vec<SocketAddr>,
     /// Our address as the tracker sees it (BEP 24).
     pub(super) external_ip: Option<IpAddr>,
-    /// What the user should be told, when it is something else than the last time.
+    /// What the user should be told, when it is something else than the last time; or the log, each time.
     pub(super) news: Option<News>,
 }
 
@@ -80,7 +81,7 @@ pub(super) enum News {
         url: String,
         /// How.
         failure: TrackerFailure,
-        /// No other tracker of the torrent is known to work.
+        /// No other tracker of the torrent is known to work. If false, it is for the log alone.
         alone: bool,
     },
 }
@@ -99,8 +100,8 @@ struct Tracker {
     /// No announce without an event before.
     not_before: Time,
     id: Option<Vec<u8>>,
-    /// The last line about it, not to be said twice.
-    said: Option<String>,
+    /// What the user was told of it last, not to be told twice.
+    said: Option<News>,
 }
 
 /// A call that is out.
@@ -111,33 +112,22 @@ struct Out {
     slow: bool,
 }
 
-/// The state of one torrent's announces. It speaks to one tracker at a time, the first by BEP 12 that works, beside
-/// those that are slow: one call of each tracker at most. At the end it speaks to all that know us.
+/// The state of one torrent's announces. In each tier it speaks to one tracker at a time, beside those that are slow: one
+/// call of each tracker at most. At the end it speaks to all that know us.
 pub(super) struct Announcer {
-    tiers: Tiers,
+    tiers: Vec<Tier>,
     trackers: Vec<Tracker>,
     key: u32,
     rng: Rng,
-    /// When to announce next; while it fails, when to look for a tracker again.
-    due: Time,
-    /// When to ask because the swarm is dry.
-    dry: Option<Time>,
-    /// How many announces in a row were made because it was.
-    thirst: u32,
-    /// The tracker that answered last, and when it was asked.
-    current: Option<usize>,
-    asked: Time,
-    /// The tracker that failed, or was passed over, a moment ago.
-    fell: Option<usize>,
     /// The download was incomplete at some announce, so its end is news.
     incomplete: bool,
-    completed: Completed,
+    /// It became complete after that.
+    completed: bool,
     stopping: bool,
-    warning: Option<String>,
     failure: Option<(usize, TrackerFailure)>,
 }
 
-/// Whether `completed` has been said; that happens once.
+/// Whether `completed` has been said in a tier; that happens once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Completed {
     No,
@@ -149,42 +139,32 @@ impl Announcer {
     /// For a torrent with these tiers of trackers. The order within a tier is drawn now (BEP 12); a URL that comes
     /// twice, and those past `limits::TRACKERS_MAX`, are left out. `key` is the torrent's secret of BEP 7.
     pub(super) fn new(trackers: &[Vec<Url>], key: u32, rng: &mut Rng, now: Time) -> Announcer {
-        let mut all: Vec<Tracker> = Vec::new();
-        let tiers = trackers.iter().map(|urls| number(&mut all, urls)).collect();
-        let tiers = Tiers::new(tiers, rng);
+        let mut all = Vec::new();
+        let numbers = trackers.iter().map(|urls| number(&mut all, urls)).filter(|tier| !tier.is_empty());
+        let tiers = numbers.map(|tier| Tier::new(tier, rng, now)).collect();
         Announcer {
             tiers,
             trackers: all,
             key,
             rng: Rng::new(rng.seed()),
-            due: now,
-            dry: None,
-            thirst: 0,
-            current: None,
-            asked: now,
-            fell: None,
             incomplete: false,
-            completed: Completed::No,
+            completed: false,
             stopping: false,
-            warning: None,
             failure: None,
         }
     }
 
     /// Tiers that were found later come after all others. What is out goes on, and the numbers of trackers stay what they
-    /// are. Gives how many trackers are new.
+    /// are. One that is found after the end of the download is not told of it. Gives how many trackers are new.
     pub(super) fn add(&mut self, trackers: &[Vec<Url>], now: Time) -> usize {
         let before = self.trackers.len();
         for urls in trackers {
             let tier = number(&mut self.trackers, urls);
-            self.tiers.push(tier, &mut self.rng);
+            if !tier.is_empty() {
+                self.tiers.push(Tier::new(tier, &mut self.rng, now));
+            }
         }
-        let count = self.trackers.len() - before;
-        // With one that works there is no hurry.
-        if count > 0 && self.current.is_none() {
-            self.due = now;
-        }
-        count
+        self.trackers.len() - before
     }
 
     /// The next announce that is due. To be called until it gives None, after every change and at
@@ -194,30 +174,12 @@ impl Announcer {
             return self.poll_stop(facts, now);
         }
         self.incomplete |= facts.left > 0;
-        if self.is_waiting() {
+        if self.is_busy() {
             return None;
         }
-        self.dry = if facts.dry { self.dry_due() } else { None };
-        if !facts.dry {
-            self.thirst = 0;
-        }
-        let thirsty = self.dry.is_some_and(|at| at <= now && self.due > now);
-        if self.due > now && !thirsty {
-            return None;
-        }
-        let Some(at) = self.choose(now) else {
-            let free = self.trackers.iter().filter(|t| t.out.is_none());
-            self.due = free.map(|t| t.retry).min().unwrap_or(Time::NEVER);
-            self.dry = None;
-            return None;
-        };
-        let event = self.event_for(at);
-        if event == Event::None && self.trackers[at].not_before > now {
-            self.due = self.trackers[at].not_before;
-            self.dry = None;
-            return None;
-        }
-        self.thirst = if thirsty { self.thirst.saturating_add(1) } else { self.thirst };
+        let trackers = &self.trackers;
+        let mut ready = self.tiers.iter_mut().filter(|tier| !tier.is_waiting(trackers));
+        let (at, event) = ready.find_map(|tier| tier.poll(trackers, facts.dry, now))?;
         Some(self.announce(at, event, facts, limits::ANNOUNCE_TIMEOUT, now))
     }
 
@@ -250,16 +212,17 @@ impl Announcer {
         Some(self.on_failure(at, out, why, Some(until), now))
     }
 
-    /// The tracker has not answered for so long that the next one is asked; its own call goes on, and its answer
-    /// counts when it comes. [`Announcer::poll`] is to be called after.
+    /// The tracker has not answered for so long that the next one of its tier is asked; its own call goes on, and its
+    /// answer counts when it comes. [`Announcer::poll`] is to be called after.
     pub(super) fn on_slow(&mut self, tracker: u32, now: Time) {
         let at = tracker as usize;
         let Some(out) = self.trackers.get_mut(at).and_then(|t| t.out.as_mut()).filter(|out| !out.slow) else {
             return;
         };
         out.slow = true;
-        self.fell = Some(at);
-        self.due = now;
+        if let Some(tier) = self.tier_of(at) {
+            (tier.fell, tier.due) = (Some(at), now);
+        }
         self.remember(at, TrackerFailure::Network("no answer yet".into()));
     }
 
@@ -270,68 +233,50 @@ impl Announcer {
         }
     }
 
-    /// The download became complete: `completed` is due at once, once. Without effect for who was complete at the
-    /// first announce.
+    /// The download became complete: `completed` is due at once, once in each tier. Without effect for a torrent that
+    /// was complete at the first announce.
     pub(super) fn on_complete(&mut self, now: Time) {
-        if self.incomplete && self.completed == Completed::No {
-            self.completed = Completed::Due;
-            if self.current.is_some() {
-                self.due = now;
-            }
+        if !self.incomplete || std::mem::replace(&mut self.completed, true) {
+            return;
+        }
+        for tier in &mut self.tiers {
+            tier.completed = Completed::Due;
+            tier.due = if tier.current.is_some() { now } else { tier.due };
         }
     }
 
     /// When [`Announcer::poll`] is to be called again though nothing happens.
     pub(super) fn deadline(&self) -> Option<Time> {
-        if self.stopping || self.is_waiting() {
+        if self.stopping || self.is_busy() {
             return None;
         }
-        let next = self.dry.map_or(self.due, |dry| dry.min(self.due));
-        (next != Time::NEVER && !self.trackers.is_empty()).then_some(next)
+        self.tiers.iter().filter_map(|tier| tier.deadline(&self.trackers)).min()
     }
 
-    /// An answer is due that the others are not asked before.
-    fn is_waiting(&self) -> bool {
-        self.trackers.iter().any(|t| t.out.is_some_and(|out| !out.slow))
+    /// So many answers are waited for that no other tier is asked before one has come, or is slow.
+    fn is_busy(&self) -> bool {
+        let waiting = self.tiers.iter().filter(|tier| tier.is_waiting(&self.trackers));
+        waiting.count() >= limits::ANNOUNCE_TIERS_OUT
     }
 
-    /// The first tracker in the order of BEP 12 that is not known to be failing. For `completed` rather the one that
-    /// followed the download, and after a failure the same host by another protocol.
-    fn choose(&self, now: Time) -> Option<usize> {
-        let can = |at: usize| self.trackers[at].out.is_none() && self.trackers[at].retry <= now;
-        let loyal = self.current.filter(|at| self.must_complete() && can(*at));
-        let host = |at: usize| self.trackers[at].url.host();
-        let sibling =
-            || self.fell.and_then(|fell| self.tiers.beside(fell, |at| can(at) && host(at) == host(fell)));
-        loyal.or_else(sibling).or_else(|| self.tiers.first(can))
+    /// Some tracker answered last time.
+    fn has_current(&self) -> bool {
+        self.tiers.iter().any(|tier| tier.current.is_some())
     }
 
-    fn event_for(&self, at: usize) -> Event {
-        match self.trackers[at].started {
-            false => Event::Started,
-            true if self.must_complete() => Event::Completed,
-            true => Event::None,
-        }
-    }
-
-    /// `completed` is due, and nobody is being told.
-    fn must_complete(&self) -> bool {
-        let telling = |t: &Tracker| t.out.is_some_and(|out| out.event == Event::Completed);
-        self.completed == Completed::Due && !self.trackers.iter().any(telling)
-    }
-
-    /// When a dry swarm lets us ask again: sooner than the interval, more rarely the longer it stays dry.
-    fn dry_due(&self) -> Option<Time> {
-        let tracker = &self.trackers[self.current?];
-        let wait = limits::ANNOUNCE_INTERVAL_MIN * (1 << self.thirst.min(10));
-        Some(tracker.not_before.max(self.asked + wait))
+    fn tier_of(&mut self, at: usize) -> Option<&mut Tier> {
+        self.tiers.iter_mut().find(|tier| tier.order().contains(&at))
     }
 
     fn announce(&mut self, at: usize, event: Event, facts: &Facts, timeout: Duration, now: Time) -> Announce {
         let tracker = &mut self.trackers[at];
         tracker.out = Some(Out { event, slow: false });
         tracker.not_before = now + limits::ANNOUNCE_INTERVAL_MIN;
-        (self.asked, self.fell) = (now, None);
+        let id = tracker.id.clone();
+        let url = tracker.url.clone();
+        if let Some(tier) = self.tier_of(at) {
+            tier.on_asked(now);
+        }
         let numwant = if self.stopping { 0 } else { facts.peers_wanted.min(limits::NUMWANT_MAX) };
         let request = Request {
             info_hash: facts.info_hash,
@@ -343,9 +288,9 @@ impl Announcer {
             event,
             numwant,
             key: self.key,
-            tracker_id: tracker.id.clone(),
+            tracker_id: id,
         };
-        Announce { tracker: at as u32, url: tracker.url.clone(), request, timeout }
+        Announce { tracker: at as u32, url, request, timeout }
     }
 
     fn on_answer(&mut self, at: usize, event: Event, response: Response, now: Time) -> Outcome {
@@ -359,22 +304,24 @@ impl Announcer {
         }
         match event {
             Event::Started => (tracker.started, tracker.stopped) = (true, false),
-            Event::Completed => self.completed = Completed::Said,
             Event::Stopped => (tracker.started, tracker.stopped) = (false, true),
-            Event::None => {}
+            Event::Completed | Event::None => {}
         }
-        (self.current, self.failure, self.fell) = (Some(at), None, None);
-        self.due = if self.must_complete() { now } else { now + interval.max(least) };
-        self.tiers.move_to_front(at);
-        self.warning = response.warning;
-        let news = self.warning.clone().map(|words| {
-            let url = self.trackers[at].url.to_string();
-            (words.clone(), News::Warning { url, words })
-        });
-        Outcome { peers: response.peers, external_ip: response.external_ip, news: self.unsaid(at, news) }
+        self.failure = None;
+        let news =
+            response.warning.clone().map(|words| News::Warning { url: tracker.url.to_string(), words });
+        let news = tracker.unsaid(news);
+        if let Some(tier) = self.tiers.iter_mut().find(|tier| tier.order().contains(&at)) {
+            tier.completed = if event == Event::Completed { Completed::Said } else { tier.completed };
+            tier.on_answer(at);
+            let must_complete = tier.must_complete(&self.trackers);
+            tier.due = if must_complete { now } else { now + interval.max(least) };
+            tier.warning = response.warning;
+        }
+        Outcome { peers: response.peers, external_ip: response.external_ip, news }
     }
 
-    /// Not to be called again for a while, which grows; or until its host has had its rest.
+    /// Not to be called again for a while, which grows; or until its host has had its rest; or as long as it says.
     fn on_failure(
         &mut self,
         at: usize,
@@ -388,35 +335,40 @@ impl Announcer {
         let wait = limits::ANNOUNCE_RETRY * (1 << tracker.failures.saturating_sub(1).min(10));
         let wait = wait.min(limits::ANNOUNCE_RETRY_MAX);
         let unsupported = matches!(failure, TrackerFailure::Unsupported(_));
+        let said = if let TrackerFailure::Refused(Failure { retry, .. }) = &failure {
+            *retry
+        } else {
+            Retry::Unsaid
+        };
         // All torrents of a host that comes back must not call at the same moment.
         let chance = wait * self.rng.below(256) / 1024;
-        tracker.retry = if unsupported { Time::NEVER } else { rest.unwrap_or(now + wait) + chance };
-        match (out.event, self.stopping) {
-            (Event::Stopped, _) => self.trackers[at].stopped = true,
-            // There is no time for another try: what is left is to leave.
-            (Event::Completed, true) => self.completed = Completed::Said,
-            _ => {}
+        tracker.retry = match (said, rest) {
+            (Retry::Never, _) => Time::NEVER,
+            _ if unsupported => Time::NEVER,
+            (Retry::After(wait), _) => now + wait + chance,
+            (Retry::Unsaid, rest) => rest.unwrap_or(now + wait) + chance,
+        };
+        tracker.stopped |= out.event == Event::Stopped;
+        let stopping = self.stopping;
+        if let Some(tier) = self.tiers.iter_mut().find(|tier| tier.order().contains(&at)) {
+            if out.event == Event::Completed && stopping {
+                // There is no time for another try: what is left is to leave.
+                tier.completed = Completed::Said;
+            }
+            tier.step_down(at, out.slow, &self.trackers, now);
         }
-        self.step_down(at, out, now);
-        let alone = self.current.is_none() && self.trackers.iter().all(|t| t.out.is_none() && t.retry > now);
-        let url = self.trackers[at].url.to_string();
-        let news = News::Failed { url, failure: failure.clone(), alone };
+        let alone = !self.has_current() && self.trackers.iter().all(|t| t.out.is_none() && t.retry > now);
         // One kind of URL less is no news as long as others can be spoken to.
-        let quiet = unsupported && self.trackers.iter().any(|t| t.retry != Time::NEVER);
-        let news = if quiet { None } else { self.unsaid(at, Some((failure.to_string(), news))) };
+        let is_quiet = unsupported && self.trackers.iter().any(|t| t.retry != Time::NEVER);
+        let tracker = &mut self.trackers[at];
+        let news = News::Failed { url: tracker.url.to_string(), failure: failure.clone(), alone };
+        let news = match (is_quiet, alone) {
+            (true, _) => None,
+            (false, true) => tracker.unsaid(Some(news)),
+            (false, false) => Some(news),
+        };
         self.remember(at, failure);
         Outcome { news, ..Outcome::default() }
-    }
-
-    /// A call came to nothing: the next tracker is asked, unless this one was passed over and another has answered.
-    fn step_down(&mut self, at: usize, out: Out, now: Time) {
-        if self.current == Some(at) {
-            (self.current, self.warning) = (None, None);
-        }
-        let content = out.slow && self.current.is_some() && !self.must_complete();
-        if !content || self.due == Time::NEVER {
-            (self.due, self.fell) = (now, Some(at));
-        }
     }
 }
 

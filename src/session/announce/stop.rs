@@ -14,7 +14,8 @@ impl Announcer {
 
     /// The torrent goes on after [`Announcer::stop`]: `started` is due, also where `stopped` is still on its way.
     pub(in crate::session) fn restart(&mut self, now: Time) {
-        (self.stopping, self.due, self.current) = (false, now, None);
+        self.stopping = false;
+        self.tiers.iter_mut().for_each(|tier| tier.restart(now));
         for tracker in &mut self.trackers {
             (tracker.started, tracker.stopped) = (false, false);
         }
@@ -42,8 +43,9 @@ impl Announcer {
     /// One after another to each tracker, to all trackers at once.
     pub(super) fn poll_stop(&mut self, facts: &Facts, now: Time) -> Option<Announce> {
         let ready = |t: &Tracker| t.started && !t.stopped && t.out.is_none();
-        let heir = self.current.filter(|at| self.completed == Completed::Due && ready(&self.trackers[*at]));
-        if let Some(at) = heir {
+        let due = self.tiers.iter().filter(|tier| tier.completed == Completed::Due);
+        let mut heirs = due.filter_map(|tier| tier.current);
+        if let Some(at) = heirs.find(|at| ready(&self.trackers[*at])) {
             return Some(self.announce(at, Event::Completed, facts, limits::COMPLETED_TIMEOUT, now));
         }
         let at = self.trackers.iter().position(ready)?;

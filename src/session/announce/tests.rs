@@ -45,7 +45,17 @@ struct World {
 impl World {
     fn new(tiers: &[&[&str]]) -> World {
         let trackers: Vec<Vec<Url>> = tiers.iter().map(|names| urls(names)).collect();
-        let announcer = Announcer::new(&trackers, 77, &mut Rng::new([3; 32]), Time::ZERO);
+        World::of(Announcer::new(&trackers, 77, &mut Rng::new([3; 32]), Time::ZERO), tiers)
+    }
+
+    /// One tier whose trackers are tried in this order.
+    fn in_order(names: &[&str]) -> World {
+        let drawn = |seed| Announcer::new(&[urls(names)], 77, &mut Rng::new([seed; 32]), Time::ZERO);
+        let mut all = (0..=255).map(drawn);
+        World::of(all.find(|announcer| announcer.tiers[0].order().is_sorted()).unwrap(), &[names])
+    }
+
+    fn of(announcer: Announcer, tiers: &[&[&str]]) -> World {
         let names = tiers.concat().iter().map(|name| name.to_string()).collect();
         World { announcer, names, now: Time::ZERO, facts: facts(100), said: vec![], news: vec![] }
     }
@@ -146,7 +156,7 @@ fn the_end_of_a_download_is_told_even_at_once_before_leaving() {
 
 #[test]
 fn completed_is_not_lost_when_a_tracker_fails() {
-    let mut world = World::new(&[&["a"], &["b"]]);
+    let mut world = World::in_order(&["a", "b"]);
     world.run(after(10), |_, _, _| fine(1800));
     world.facts.left = 0;
     world.announcer.on_complete(world.now);
@@ -162,7 +172,7 @@ fn completed_is_not_lost_when_a_tracker_fails() {
 }
 
 #[test]
-fn tiers_are_tried_as_bep_12_says() {
+fn within_a_tier_the_first_tracker_that_answers_is_announced_to() {
     let mut world = World::new(&[&["a", "b", "c"], &["d"]]);
     world.run(after(10), |name, _, _| if name == "d" { fine(1800) } else { dead() });
     let order: Vec<String> = world.said.iter().map(|s| s.0.clone()).collect();
@@ -170,18 +180,78 @@ fn tiers_are_tried_as_bep_12_says() {
     let mut first = order[..3].to_vec();
     first.sort();
     assert_eq!(first, ["a", "b", "c"]);
-    // The next round starts in the first tier again; who answers there stays first.
+    // The tracker of the tier that answers then stays first.
     let alive = order[2].clone();
-    world.said.clear();
-    world.run(after(4000), |name, _, _| if name == alive { fine(1800) } else { dead() });
-    assert_eq!(world.said[0].0, order[0]);
+    world.run(after(4000), |name, _, _| if name == alive || name == "d" { fine(1800) } else { dead() });
     world.said.clear();
     world.run(after(8000), |_, _, _| fine(1800));
-    assert!(world.said.iter().all(|s| s.0 == alive) && world.said.len() == 2);
+    assert!(world.said.iter().all(|s| s.0 == alive || s.0 == "d") && world.said.len() == 4);
     assert_eq!(world.announcer.unreached(), 2);
     world.said.clear();
     world.leave(|name, _, _| if name == "d" { dead() } else { fine(1800) });
     assert_eq!((world.said.len(), world.announcer.unreached()), (2, 1));
+}
+
+#[test]
+fn each_tier_is_announced_to_by_itself_with_all_events() {
+    let mut world = World::new(&[&["a"], &["b"], &["c"]]);
+    let answer = |name: &str, _: &Request, _: Time| match name {
+        "a" => fine(1800),
+        "b" => fine(900),
+        _ => dead(),
+    };
+    world.run(after(3500), answer);
+    world.facts.left = 0;
+    world.announcer.on_complete(world.now);
+    world.run(after(3550), answer);
+    world.leave(answer);
+    let of = |name: &str| -> Vec<Event> { world.said.iter().filter(|s| s.0 == name).map(|s| s.1).collect() };
+    let (started, none) = (Event::Started, Event::None);
+    assert_eq!(of("a"), [started, none, Event::Completed, Event::Stopped]);
+    assert_eq!(of("b"), [started, none, none, none, Event::Completed, Event::Stopped]);
+    assert!(of("c").len() >= 5 && of("c").iter().all(|event| *event == started));
+    assert!(world.said.iter().take(3).all(|s| s.2 < after(1)), "all are asked at once");
+}
+
+#[test]
+fn a_dry_swarm_has_every_tier_asked_sooner() {
+    let mut world = World::new(&[&["a"], &["b"]]);
+    world.facts.dry = true;
+    world.run(after(200), |_, _, _| fine(1800));
+    let count = |name| world.said.iter().filter(|s| s.0 == name).count();
+    assert!(count("a") >= 2 && count("a") == count("b"), "{:?}", world.events());
+}
+
+#[test]
+fn a_failure_is_told_only_when_no_other_tracker_answers() {
+    let mut world = World::new(&[&["a"], &["b"]]);
+    let told = |world: &World| {
+        let alone = |news: &&News| matches!(news, News::Failed { alone: true, .. });
+        world.news.iter().filter(alone).count()
+    };
+    world.run(after(3000), |name, _, _| if name == "a" { dead() } else { fine(600) });
+    assert!(world.news.len() > 3 && told(&world) == 0 && world.announcer.status().is_none());
+    world.run(after(20_000), |_, _, _| dead());
+    assert_eq!(told(&world), 2, "each once");
+    assert!(world.announcer.status().is_some());
+}
+
+#[test]
+fn the_tiers_that_are_asked_at_a_time_are_bounded() {
+    let names: Vec<String> = (0..30).map(|n| format!("t{n}")).collect();
+    let tiers: Vec<[&str; 1]> = names.iter().map(|name| [name.as_str()]).collect();
+    let tiers: Vec<&[&str]> = tiers.iter().map(|tier| &tier[..]).collect();
+    let mut world = World::new(&tiers);
+    let mut out = Vec::new();
+    while let Some((_, tracker, _)) = ask(&mut world) {
+        out.push(tracker);
+    }
+    assert_eq!((out.len(), world.announcer.deadline()), (limits::ANNOUNCE_TIERS_OUT, None));
+    // One that answers makes room, and so does one that is slow.
+    world.announcer.on_reply(out[0], fine(1800), world.now).unwrap();
+    world.announcer.on_slow(out[1], world.now);
+    assert!(world.announcer.deadline().is_some());
+    assert!(ask(&mut world).is_some() && ask(&mut world).is_some() && ask(&mut world).is_none());
 }
 
 #[test]
@@ -287,7 +357,7 @@ fn a_tracker_that_we_cannot_speak_to_is_passed_over_quietly() {
 #[test]
 fn what_the_tracker_says_is_shown_and_told_once_a_change() {
     let mut world = World::new(&[&["a"]]);
-    let refused = |words: &str| Err(TrackerFailure::Refused(words.into()));
+    let refused = |words: &str| Err(TrackerFailure::Refused(Failure::new(words.as_bytes())));
     world.run(after(3600), |_, _, _| refused("unregistered torrent"));
     assert_eq!(world.announcer.status().unwrap(), "the tracker says: unregistered torrent");
     world.run(after(7200), |_, _, _| refused("try later"));
@@ -306,6 +376,24 @@ fn what_the_tracker_says_is_shown_and_told_once_a_change() {
 }
 
 #[test]
+fn a_tracker_that_refuses_is_asked_again_when_it_says() {
+    let refused = |retry| Err(TrackerFailure::Refused(Failure { words: "busy".into(), retry }));
+    for minutes in [1, 10, 120] {
+        let wait = MINUTE * minutes;
+        let mut world = World::new(&[&["a"]]);
+        world.run(after(36_000), |_, _, _| refused(Retry::After(wait)));
+        let gaps: Vec<Duration> = world.said.windows(2).map(|w| w[1].2.since(w[0].2)).collect();
+        let longest = wait + limits::ANNOUNCE_RETRY_MAX / 4 + MINUTE;
+        assert!(gaps.len() > 3 && gaps.iter().all(|gap| (wait..longest).contains(gap)), "{gaps:?}");
+    }
+    let mut world = World::new(&[&["a"], &["b"]]);
+    world.run(after(36_000), |name, _, _| if name == "a" { refused(Retry::Never) } else { fine(1800) });
+    assert_eq!(world.said.iter().filter(|s| s.0 == "a").count(), 1);
+    world.run(after(40_000), |_, _, _| refused(Retry::Never));
+    assert_eq!(world.announcer.deadline(), None);
+}
+
+#[test]
 fn an_answer_that_nobody_asked_for_is_dropped() {
     let mut world = World::new(&[&["a"]]);
     assert!(world.announcer.on_reply(0, fine(1), Time::ZERO).is_none());
@@ -318,7 +406,8 @@ fn any_luck_keeps_the_rules() {
     for seed in 0..50 {
         let mut rng = Rng::new([seed; 32]);
         let mut world = World::new(&[&["a", "b"], &["c", "d", "e"], &["f"]]);
-        let (mut knows, mut completed) = (std::collections::BTreeSet::new(), 0);
+        let (mut knows, mut completed) = (std::collections::BTreeSet::new(), [0; 3]);
+        let tier_of = |name: &str| ["ab", "cde", "f"].iter().position(|tier| tier.contains(name)).unwrap();
         let mut luck = |name: &str, request: &Request, _: Time| {
             assert!(request.event != Event::Started || !knows.contains(name), "started twice");
             assert!(request.event == Event::Started || knows.contains(name), "{:?} first", request.event);
@@ -328,7 +417,7 @@ fn any_luck_keeps_the_rules() {
                 _ => fine(rng.u64() >> rng.below(64)),
             };
             if result.is_ok() {
-                completed += u32::from(request.event == Event::Completed);
+                completed[tier_of(name)] += u32::from(request.event == Event::Completed);
                 knows.insert(name.to_string());
             }
             result
@@ -342,7 +431,7 @@ fn any_luck_keeps_the_rules() {
             }
         }
         world.leave(&mut luck);
-        assert_eq!(completed, 1);
+        assert_eq!(completed, [1; 3]);
         for name in &world.names {
             let at: Vec<Time> =
                 world.said.iter().filter(|s| s.0 == *name && s.1 == Event::None).map(|s| s.2).collect();
@@ -361,7 +450,7 @@ fn ask(world: &mut World) -> Option<(String, u32, Event)> {
 
 #[test]
 fn a_slow_tracker_is_passed_over_and_its_late_answer_counts() {
-    let mut world = World::new(&[&["a"], &["b"], &["c"]]);
+    let mut world = World::in_order(&["a", "b", "c"]);
     let (_, a, _) = ask(&mut world).unwrap();
     assert!(ask(&mut world).is_none() && world.announcer.deadline().is_none());
     world.now = after(10);
@@ -389,7 +478,7 @@ fn a_slow_tracker_is_passed_over_and_its_late_answer_counts() {
 
 #[test]
 fn a_min_interval_holds_when_the_others_have_failed() {
-    let mut world = World::new(&[&["a"], &["b"]]);
+    let mut world = World::in_order(&["a", "b"]);
     let (_, a, _) = ask(&mut world).unwrap();
     world.announcer.on_slow(a, world.now);
     let (_, b, _) = ask(&mut world).unwrap();
@@ -424,7 +513,7 @@ fn when_all_are_slow_their_answers_are_waited_for() {
 
 #[test]
 fn a_late_failure_does_not_disturb_who_has_an_answer() {
-    let mut world = World::new(&[&["a"], &["b"]]);
+    let mut world = World::in_order(&["a", "b"]);
     let (_, a, _) = ask(&mut world).unwrap();
     world.announcer.on_slow(a, world.now);
     let (_, b, _) = ask(&mut world).unwrap();
@@ -437,22 +526,22 @@ fn a_late_failure_does_not_disturb_who_has_an_answer() {
 #[test]
 fn completed_is_said_once_though_a_tracker_is_slow_and_again_when_it_was_lost() {
     for lost in [false, true] {
-        let mut world = World::new(&[&["a"], &["b"]]);
-        // Both know us.
-        world.run(after(10), |name, _, _| if name == "a" { dead() } else { fine(60) });
-        world.run(after(200), |_, _, _| fine(60));
+        let mut world = World::in_order(&["a", "b"]);
+        // Both know us, and b is the one that followed the download.
+        world.run(after(10), |_, _, _| fine(60));
+        world.run(after(200), |name, _, _| if name == "a" { dead() } else { fine(60) });
         assert_eq!(world.announcer.unreached(), 2);
         world.facts.left = 0;
         world.announcer.on_complete(world.now);
-        let (_, a, event) = ask(&mut world).unwrap();
+        let (_, b, event) = ask(&mut world).unwrap();
         assert_eq!(event, Event::Completed);
-        world.announcer.on_slow(a, world.now);
+        world.announcer.on_slow(b, world.now);
         // The other one is asked for peers only, and not more often than each minute.
         world.said.clear();
         world.run(world.now + MINUTE * 10, |_, _, _| fine(60));
         assert!(world.said.iter().all(|s| s.1 == Event::None) && world.said.len() <= 11);
         let result = if lost { dead() } else { fine(60) };
-        world.announcer.on_reply(a, result, world.now).unwrap();
+        world.announcer.on_reply(b, result, world.now).unwrap();
         world.said.clear();
         world.run(world.now + MINUTE * 10, |_, _, _| fine(60));
         let again = world.said.iter().filter(|s| s.1 == Event::Completed).count();
@@ -523,30 +612,40 @@ fn trackers_that_are_found_later_come_last_and_mix_up_nothing() {
     assert_eq!(world.announcer.add(&more, Time::ZERO), 2);
     assert_eq!(world.announcer.add(&more, Time::ZERO), 0, "they are there");
     // The first is waited for, and its answer is its own.
-    assert!(world.announcer.poll(Time::ZERO, &world.facts).is_none());
     assert!(world.announcer.on_reply(first.tracker + 1, fine(1800), Time::ZERO).is_none());
     assert!(world.announcer.on_reply(first.tracker, fine(1800), Time::ZERO).is_some());
     world.names.extend(["b".to_owned(), "c".to_owned()]);
-    let end = Time::ZERO + 31 * MINUTE;
-    world.run(end, |name, _, _| if name == "a" { dead() } else { fine(1800) });
+    let end = after(1801);
+    world.run(end, |name, _, _| if name == "b" { fine(3600) } else { dead() });
     let said: Vec<_> = world.said.iter().map(|(name, event, ..)| (name.as_str(), *event)).collect();
-    assert_eq!(said, [("a", Event::None), ("b", Event::Started)]);
+    assert_eq!(said[..2], [("b", Event::Started), ("c", Event::Started)]);
+    assert!(said[2..].contains(&("a", Event::None)) && !said[2..].iter().any(|(name, _)| *name == "b"));
+    let count = said.len();
     // They are told of the end like the others.
     world.announcer.stop();
     world.run(end, |_, _, _| fine(1800));
-    let mut told: Vec<_> = world.said[2..].iter().map(|(name, event, ..)| (name.as_str(), *event)).collect();
+    let mut told: Vec<_> =
+        world.said[count..].iter().map(|(name, event, ..)| (name.as_str(), *event)).collect();
     told.sort_unstable_by_key(|(name, _)| *name);
     assert_eq!(told, [("a", Event::Stopped), ("b", Event::Stopped)]);
 }
 
 #[test]
-fn a_tracker_that_is_found_later_is_asked_at_once_when_none_works() {
+fn a_tracker_that_is_found_later_is_asked_at_once() {
     let mut world = World::new(&[&["a"]]);
-    world.run(Time::ZERO, |_, _, _| dead());
+    world.run(Time::ZERO, |_, _, _| fine(1800));
     assert_eq!(world.announcer.add(&[urls(&["b"])], Time::ZERO), 1);
     world.names.push("b".to_owned());
     world.run(Time::ZERO, |_, _, _| fine(1800));
     assert_eq!(world.said.last().map(|(name, ..)| name.as_str()), Some("b"));
+    // One that comes after the end of the download does not hear of it.
+    world.facts.left = 0;
+    world.announcer.on_complete(world.now);
+    assert_eq!(world.announcer.add(&[urls(&["c"])], world.now), 1);
+    world.names.push("c".to_owned());
+    world.run(after(60), |_, _, _| fine(1800));
+    let (started, completed) = (Event::Started, Event::Completed);
+    assert_eq!(world.events()[2..], [("a", completed), ("b", completed), ("c", started)]);
     let many: Vec<Vec<Url>> = (0..300).map(|n| urls(&[&format!("h{n}")])).collect();
-    assert_eq!(world.announcer.add(&many, Time::ZERO), limits::TRACKERS_MAX - 2);
+    assert_eq!(world.announcer.add(&many, Time::ZERO), limits::TRACKERS_MAX - 3);
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::api::{DiskError, Verdict};
-use crate::limits::{ALLOWED_FAST_PIECES, BITFIELDS_MAX, REFILL_REST, REFUSED_FOR, REFUSED_REST};
+use crate::limits::{
+    ALLOWED_FAST_PIECES, BITFIELDS_MAX, REFILL_REST, REFUSED_REST, REFUSED_RETRY_MAX, TORRENT_TICK,
+};
 use crate::proto::extended::Extension;
 use crate::proto::wire::allowed_fast::allowed_fast;
 use crate::proto::wire::handshake::{EXTENSION_BIT, FAST_BIT};
@@ -291,9 +293,67 @@ fn who_rejects_without_a_choke_has_a_rest_and_is_not_asked_for_that_piece() {
     for other in (0..PIECES).filter(|other| *other != piece) {
         verify(&mut b, torrent, other);
     }
-    b.pass(REFUSED_FOR);
-    b.pass(Duration::from_secs(1));
+    b.pass(REFUSED_RETRY_MAX);
+    b.pass(TORRENT_TICK);
     assert!(asked(&b, peer).iter().any(|block| block.piece == piece));
+}
+
+/// A peer with one piece, which may be the only one that has it.
+fn only_source(b: &mut Bench, torrent: TorrentId, n: u8, piece: u32) -> PeerId {
+    let mut has = Bitfield::new(PIECES);
+    has.set(piece);
+    let peer = b.peer_with(torrent, n, n, FAST);
+    say(b, peer, Message::Bitfield(Cow::Borrowed(has.as_bytes())));
+    say(b, peer, Message::Unchoke);
+    peer
+}
+
+/// Rejects all that is asked; gives how long the peer is not asked then, to a second.
+fn rejected_for(b: &mut Bench, peer: PeerId) -> Duration {
+    let since = b.now;
+    for block in asked(b, peer) {
+        say(b, peer, Message::Reject(block));
+    }
+    while asked(b, peer).is_empty() && b.now < since + REFUSED_RETRY_MAX * 2 {
+        b.pass(TORRENT_TICK);
+    }
+    b.now.since(since)
+}
+
+#[test]
+fn the_only_peer_that_has_a_rejected_piece_is_asked_again_and_later_each_time() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let peer = only_source(&mut b, torrent, 1, 5);
+    let waits: Vec<u64> = (0..7).map(|_| rejected_for(&mut b, peer).as_secs()).collect();
+    assert!((2..=3).contains(&waits[0]), "{waits:?}");
+    assert!(waits[1..5].iter().zip(&waits).all(|(next, last)| *next + 2 >= last * 2), "{waits:?}");
+    assert!(waits[5..].iter().all(|wait| (60..=61).contains(wait)), "{waits:?}");
+    // Once it serves the piece, it starts over.
+    let block = asked(&b, peer)[0];
+    assert_eq!(b.s.intake(peer, block, b.now), Intake::Take);
+    let mut pool = Pool::new(1).unwrap();
+    b.tell(Event::Block { peer, block, buf: pool.take().unwrap() });
+    assert!(rejected_for(&mut b, peer).as_secs() <= 3);
+}
+
+#[test]
+fn a_peer_is_asked_for_less_than_it_says_that_it_keeps() {
+    let mut b = Bench::new();
+    let torrent = b.open("a", Bitfield::new(PIECES));
+    let peer = b.peer_with(torrent, 1, 1, BOTH);
+    say(
+        &mut b,
+        peer,
+        Message::Extended { id: 0, body: Cow::Borrowed(b"d1:md11:lt_donthavei7ee4:reqqi512ee") },
+    );
+    let now = b.now;
+    let p = b.s.peers.get_mut(peer).unwrap();
+    p.down.add(1 << 40, now);
+    p.tune_depth(now);
+    say(&mut b, peer, Message::HaveAll);
+    say(&mut b, peer, Message::Unchoke);
+    assert_eq!(asked(&b, peer).len(), 512 - 32);
 }
 
 #[test]
