@@ -320,8 +320,14 @@ impl Session {
         self.next_report(now)
     }
 
+    /// Runs what is due: at most as many as wait now, so that one that arms itself for a moment of the past costs turns,
+    /// and never keeps the answers of the disk and of peers from being heard.
     fn run_timers(&mut self, now: Time) {
-        while let Some((at, key)) = self.timers.due(now) {
+        let mut left = self.timers.len();
+        while left > 0
+            && let Some((at, key)) = self.timers.due(now)
+        {
+            left -= 1;
             match key {
                 Key::Peer(peer) => {
                     if let Some(p) = self.peers.get_mut(peer)
