@@ -22,7 +22,7 @@
 //! Nothing that the outside says ends the process: a count that turns out wrong is asserted where tests run and survived
 //! elsewhere, so code outside tests neither panics nor unwraps.
 
-#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
 pub mod api;
 pub mod base;

@@ -159,12 +159,11 @@ fn check_good(result: Result<Response, TrackerFailure>) {
     assert_eq!((response.interval, response.complete), (Duration::from_secs(900), Some(3)));
 }
 
-/// Threads and descriptors of this process that are of helpers.
-fn held() -> (usize, usize) {
+/// How many helper threads this process has.
+fn helpers() -> usize {
     let name = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
     let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
-    let threads = tasks.filter(|task| name(task).starts_with("ptorrent")).count();
-    (threads, fs::read_dir("/proc/self/fd").unwrap().count())
+    tasks.filter(|task| name(task).starts_with("ptorrent")).count()
 }
 
 /// The most memory that this process has had, in KiB.
@@ -251,12 +250,9 @@ fn the_call_leaves_from_the_bound_address_on_the_bound_device() {
 #[test]
 fn handshakes_that_hang_leave_no_thread_and_no_descriptor() {
     let _alone = alone();
-    let hangs: [fn(TcpStream); 3] = [
-        // Not a word.
-        |socket| {
-            thread::sleep(LONG);
-            drop(socket);
-        },
+    let hangs: [fn(TcpStream); 2] = [
+        // Reads what comes and says not a word.
+        |mut socket| while socket.read(&mut [0; 512]).is_ok_and(|n| n > 0) {},
         // The head of a long record, and then a byte now and then.
         |mut socket| {
             let _ = socket.write_all(&[22, 3, 3, 0x40, 0]);
@@ -264,11 +260,16 @@ fn handshakes_that_hang_leave_no_thread_and_no_descriptor() {
                 thread::sleep(Duration::from_millis(50));
             }
         },
-        // Reads what comes, says nothing.
-        |mut socket| while socket.read(&mut [0; 512]).is_ok_and(|n| n > 0) {},
     ];
     for hang in hangs {
-        let port = server_at("127.0.0.1", hang);
+        // Those that the server has open end when our descriptors are closed.
+        let open = Arc::new(AtomicUsize::new(0));
+        let there = open.clone();
+        let port = server_at("127.0.0.1", move |socket| {
+            there.fetch_add(1, Ordering::SeqCst);
+            hang(socket);
+            there.fetch_sub(1, Ordering::SeqCst);
+        });
         let (pool, inbox) = pool(Client::new(Route::default(), ours()));
         let start = Instant::now();
         for _ in 0..8 {
@@ -278,14 +279,15 @@ fn handshakes_that_hang_leave_no_thread_and_no_descriptor() {
             answer(&inbox).unwrap_err();
         }
         assert!(start.elapsed() < LONG / 2, "{:?}", start.elapsed());
-        let (threads, _) = held();
+        let threads = helpers();
         assert!(threads <= limits::HELPERS_MAX, "{threads} threads");
         drop(pool);
         let end = Instant::now() + LONG;
-        while held().0 > 0 && Instant::now() < end {
+        while helpers() + open.load(Ordering::SeqCst) > 0 && Instant::now() < end {
             thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!(held().0, 0, "threads of helpers are left");
+        let left = (helpers(), open.load(Ordering::SeqCst));
+        assert_eq!(left, (0, 0), "threads and connections are left");
     }
 }
 

@@ -38,7 +38,7 @@ fn ceiling(of: &Use) -> Vec<(&'static str, usize)> {
         ("read ahead of a message", STASHES * BURST + SCRATCH),
         (
             "outboxes of peers that do not read",
-            (of.connections * OUTBOX_MAX).min(OUTBOXES_MAX) * 2 + of.connections * OUTBOX_KEEP,
+            2 * OUTBOXES_MAX.min(of.connections * OUTBOX_MAX) + of.connections * (OUTBOX_KEEP + bits / 2),
         ),
         (
             "connections, bitfields and requests",

@@ -70,7 +70,11 @@ impl Known {
 
 /// The copies of all torrents that the workers have read.
 #[derive(Default)]
-pub(super) struct PieceHashes(Mutex<Known>);
+pub(super) struct PieceHashes {
+    known: Mutex<Known>,
+    /// One copy is read and hashed at a time: it may be as large as a .torrent can be.
+    turn: Mutex<()>,
+}
 
 /// A copy that is open.
 struct Open {
@@ -149,21 +153,20 @@ impl PieceHashes {
         let torrent = spec.meta.info_hash;
         let limit = open.version.len.min(TORRENT_FILE_MAX);
         let size = usize::try_from(limit).unwrap_or(usize::MAX);
-        {
-            let known = locked(&self.0);
-            let verified = known.verified.get(&torrent).filter(|verified| verified.version == open.version);
-            match verified.map(|verified| verified.parts.clone()) {
-                Some(None) => return Err(foreign(&open.path)),
-                // To be held it is read again, but never at the cost of another one: they would take turns for ever.
-                Some(Some(parts)) if !hold || known.held_bytes() + size > DUE_HELD => return Ok(parts),
-                _ => {}
-            }
+        let hold = hold && size <= DUE_HELD;
+        if let Some(parts) = self.verified(torrent, open, size, hold) {
+            return parts;
+        }
+        let _turn = locked(&self.turn);
+        // Somebody else may have done it meanwhile.
+        if let Some(parts) = self.verified(torrent, open, size, hold) {
+            return parts;
         }
         let mut bytes = Vec::with_capacity(size);
         (&open.file).take(limit).read_to_end(&mut bytes).map_err(|error| failed(&open.path, error))?;
         let parts = find_hashes(&bytes, torrent).zip(find_info(&bytes, torrent));
         let parts = parts.map(|(hashes, info)| Parts { hashes, info });
-        let mut known = locked(&self.0);
+        let mut known = locked(&self.known);
         #[cfg(test)]
         {
             known.loads += 1;
@@ -175,15 +178,33 @@ impl PieceHashes {
             held.retain(|other| other.torrent != torrent);
             held.push(Arc::new(Copy { torrent, bytes, parts: parts.clone() }));
             let mut sum: usize = held.iter().map(|copy| copy.bytes.len()).sum();
-            while sum > DUE_HELD && held.len() > 1 {
+            while sum > DUE_HELD {
                 sum -= held.remove(0).bytes.len();
             }
         }
         Ok(parts)
     }
 
+    /// Where the parts lie in a copy of this version, if it was hashed and need not be read.
+    fn verified(
+        &self,
+        torrent: InfoHash,
+        open: &Open,
+        size: usize,
+        hold: bool,
+    ) -> Option<Result<Parts, DiskError>> {
+        let known = locked(&self.known);
+        let verified = known.verified.get(&torrent).filter(|verified| verified.version == open.version)?;
+        match &verified.parts {
+            None => Some(Err(foreign(&open.path))),
+            // To be held it is read again, but never at the cost of another one: they would take turns for ever.
+            Some(parts) if !hold || known.held_bytes() + size > DUE_HELD => Some(Ok(parts.clone())),
+            Some(_) => None,
+        }
+    }
+
     fn held(&self, torrent: InfoHash) -> Option<Arc<Copy>> {
-        let held = &mut locked(&self.0).held;
+        let held = &mut locked(&self.known).held;
         let at = held.iter().rposition(|copy| copy.torrent == torrent)?;
         held[at..].rotate_left(1);
         held.last().cloned()
@@ -192,13 +213,13 @@ impl PieceHashes {
     /// How many bytes are held, and how many copies were hashed.
     #[cfg(test)]
     pub(super) fn effort(&self) -> (usize, u32) {
-        let known = locked(&self.0);
+        let known = locked(&self.known);
         (known.held_bytes(), known.loads)
     }
 
     /// The torrent is closed.
     pub(super) fn forget(&self, torrent: InfoHash) {
-        let mut known = locked(&self.0);
+        let mut known = locked(&self.known);
         known.held.retain(|copy| copy.torrent != torrent);
         known.verified.remove(&torrent);
     }

@@ -91,7 +91,8 @@ impl Client {
         mut heed: impl FnMut() -> Result<(), E>,
     ) -> Result<(Stream, IpAddr), E> {
         let addrs = permitted(ask.named, ask.purpose, addrs, ask.from).map_err(refused)?;
-        let mut last = late();
+        let mut last =
+            if addrs.is_empty() { TrackerFailure::Network("its name has no address".into()) } else { late() };
         for (at, &ip) in addrs.iter().enumerate() {
             heed()?;
             let Some(left) = left(deadline) else { break };

@@ -328,7 +328,9 @@ impl Reactor {
         let small = conn.outbox.small();
         let left = limits::OUTBOXES_MAX.saturating_sub(self.unsent_small);
         self.unsent_small += small - before;
-        if small > limits::OUTBOX_MAX.min(left / limits::OUTBOXES_PART) {
+        let most = limits::OUTBOX_MAX.min(left / limits::OUTBOXES_PART);
+        // What was empty takes one message of any length: who has read all is not closed for what others leave.
+        if small > most && (before > 0 || small > limits::MESSAGE_MAX as usize + 4) {
             self.drop_peer(id, Why::Stalled);
             self.lost.push_back((id, Why::Stalled));
         } else if !conn.dirty && !conn.blocked {

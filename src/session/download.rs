@@ -188,6 +188,7 @@ impl Session {
         if p.asked.is_empty() {
             p.block_at = now;
         }
+        p.owes_since.get_or_insert(now);
         p.said = now;
         let due = p.block_at + SNUB_AFTER;
         let mut bytes = 0;
@@ -266,6 +267,7 @@ impl Session {
         let unpaid = if given_up { u64::from(block.len) } else { 0 };
         if !t.downloading() || !p.expects(block) || !t.picker.wants(block) {
             let was_asked = p.settle(block);
+            p.owes_since = p.owes_since.filter(|_| !was_asked);
             p.heard = now;
             self.throttle.take_download(unpaid);
             if was_asked {
@@ -296,6 +298,7 @@ impl Session {
         };
         let len = u64::from(block.len);
         (p.heard, p.block_at, p.active, p.snubbed) = (now, now, now, false);
+        p.owes_since = None;
         p.settle(block);
         p.fast.on_block(block.piece);
         p.down.add(len, now);

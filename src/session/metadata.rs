@@ -131,6 +131,9 @@ impl Session {
             }
             Err(BadInfo::Hash) => {
                 let guilty = fetch.on_wrong();
+                if self.budget.is_wanted(now) {
+                    fetch.let_others(now);
+                }
                 log::warn!("{id} metadata that does not match the info-hash is fetched again");
                 self.punish(id, &guilty, now);
                 self.pump_metadata(id, now);

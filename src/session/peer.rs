@@ -118,6 +118,8 @@ pub(super) struct Peer {
     pub(super) snubbed: bool,
     /// When a block came last, or the first request went out.
     pub(super) block_at: Time,
+    /// Since when it has been asked and has given nothing, whatever it rejects or chokes in between.
+    pub(super) owes_since: Option<Time>,
     pub(super) down: Rate,
     pub(super) downloaded: u64,
 
@@ -179,6 +181,7 @@ impl Peer {
             waiting: false,
             snubbed: false,
             block_at: now,
+            owes_since: None,
             down: Rate::new(),
             downloaded: 0,
             queue: VecDeque::new(),

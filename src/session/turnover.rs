@@ -11,7 +11,7 @@ use super::torrent::Torrent;
 use crate::api::PeerId;
 use crate::base::time::Time;
 use crate::limits::{
-    NETWORK_SHARE, REPLACE_AFTER, STRANGERS_LOOKED_AT, TURNOVER_AFTER, TURNOVER_CHOKED_AFTER,
+    NETWORK_SHARE, REPLACE_AFTER, SNUB_AFTER, STRANGERS_LOOKED_AT, TURNOVER_AFTER, TURNOVER_CHOKED_AFTER,
 };
 use crate::proto::extended::Extension;
 use crate::proto::network::Network;
@@ -48,7 +48,7 @@ impl Session {
             let theirs = self.held(p);
             p.torrent.and_then(|id| self.torrents.get(id)).is_some_and(|t| {
                 theirs >= held
-                    && !is_ready(p)
+                    && !is_ready(p, now)
                     && !t.known.is_users(p.addr)
                     && is_quiet(p, self.patience(t, p, theirs), now)
             })
@@ -106,7 +106,8 @@ pub(super) fn is_useless(p: &Peer) -> bool {
     p.lure.is_none() && !p.interested || p.snubbed && p.uploaded == 0
 }
 
-/// Whether it would give us what we want, and it is us who do not ask.
-fn is_ready(p: &Peer) -> bool {
-    p.lure.is_some() && !p.choking && !p.snubbed
+/// Whether it would give us what we want, as far as is known: it is us who do not ask, or it was asked a moment ago. One
+/// that rejects all that it is asked for, or chokes before it is late, is known not to.
+fn is_ready(p: &Peer, now: Time) -> bool {
+    p.lure.is_some() && !p.choking && p.owes_since.is_none_or(|since| now.since(since) < SNUB_AFTER)
 }

@@ -52,20 +52,20 @@ impl fmt::Display for Refusal {
 /// Whether a URL may be asked at this address, one of its host; `from`: the address of the server that redirected to it,
 /// if one did. What the user names is free, but nobody redirects further inward than he is himself: from the public
 /// network to a private one, or from either to this machine. Announces of a stranger inside go to the path
-/// `/announce` only, with no query but ours, and web seeds have no query.
+/// `/announce` only, with no query but ours and by no redirect, web seeds have no query, and nobody is told a password.
 pub fn check(url: &Url, purpose: Purpose, ip: IpAddr, from: Option<IpAddr>) -> Result<(), Refusal> {
     let to = scope(ip);
     if from.is_some_and(|from| scope(from) < to) {
         return Err(Refusal::Inward(ip));
     }
     let plain = match purpose {
-        // A redirect inside brings our own query along.
-        Purpose::Announce => url.path() == "/announce" && (from.is_some() || !url.has_query()),
-        Purpose::Scrape => url.path() == "/scrape" && (from.is_some() || !url.has_query()),
+        // A redirect would bring a query of its own, or none, so that nothing is announced.
+        Purpose::Announce => url.target() == "/announce" && from.is_none(),
+        Purpose::Scrape => url.target() == "/scrape" && from.is_none(),
         Purpose::WebSeed => !url.has_query(),
         Purpose::Torrent => false,
     };
-    if to == Scope::Global || url.is_trusted() || plain {
+    if to == Scope::Global || url.is_trusted() || plain && url.user().is_none() {
         Ok(())
     } else {
         Err(Refusal::Stranger(ip, purpose))
@@ -149,8 +149,9 @@ mod tests {
                 assert!(!free("http://x/announce", Purpose::Announce, to, Some(from)));
             }
         }
-        assert!(free("http://x/announce?info_hash=1", Purpose::Announce, LAN, Some(LAN)));
-        assert!(!free("http://x/reboot?info_hash=1", Purpose::Announce, LAN, Some(LAN)));
+        assert!(!free("http://x/announce?info_hash=1", Purpose::Announce, LAN, Some(LAN)));
+        assert!(free("http://x/file", Purpose::WebSeed, LAN, Some(LAN)));
+        assert!(!free("http://user:password@x/announce", Purpose::Announce, LAN, None));
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Url {
     }
 
     /// The path without the query.
-    pub fn path(&self) -> &str {
+    fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
 

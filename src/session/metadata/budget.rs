@@ -70,7 +70,7 @@ impl Budget {
     }
 
     /// Whether a torrent waits for room. They look once a second.
-    fn is_wanted(&self, now: Time) -> bool {
+    pub(super) fn is_wanted(&self, now: Time) -> bool {
         self.wanted.is_some_and(|at| now < at + 3 * TORRENT_TICK)
     }
 }

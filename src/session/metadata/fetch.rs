@@ -185,6 +185,11 @@ impl Fetch {
         }
     }
 
+    /// What came was wrong, and others wait for room: they have a while.
+    pub(in super::super) fn let_others(&mut self, now: Time) {
+        self.rest = now + METADATA_REST;
+    }
+
     /// Forgets what has come, unless it is being hashed.
     pub(in super::super) fn drop_plan(&mut self) {
         if !self.checking {
@@ -381,6 +386,7 @@ impl Fetch {
 
     /// Makes a plan where there is none, or another one where this leads nowhere.
     fn choose(&mut self, now: Time, room: Room) {
+        self.waits = false;
         if now < self.rest {
             return;
         }

@@ -99,6 +99,29 @@ fn seeder_gets_in_though_one_network_fills_the_table_and_chokes_for_ever() {
 }
 
 #[test]
+fn peers_that_unchoke_and_give_nothing_make_way_too() {
+    for at in [v4, v6] {
+        let mut b = table(PLACES);
+        let torrent = b.open("a", Bitfield::new(PIECES));
+        let says = [all(), Message::Unchoke];
+        let liars: Vec<_> =
+            (1..=PLACES).map(|n| come(&mut b, torrent, at(n), &says).expect("there is room")).collect();
+        let (start, mut inside) = (b.now, None);
+        while inside.is_none() && b.now.since(start) < 10 * MINUTE {
+            pass(&mut b, 20 * SECOND);
+            // Before they are late they choke, so that nothing is asked of them, and are ready again.
+            for liar in &liars {
+                for message in [Message::Choke, Message::Unchoke] {
+                    b.tell(Event::Message { peer: *liar, message });
+                }
+            }
+            inside = come(&mut b, torrent, apart(1), &[all()]);
+        }
+        assert!(inside.is_some(), "the seeder does not get in");
+    }
+}
+
+#[test]
 fn seeder_that_we_call_gets_in_too() {
     let mut b = table(PLACES);
     let torrent = b.open("a", Bitfield::new(PIECES));
