@@ -35,7 +35,7 @@ use std::thread::{self, JoinHandle};
 pub struct Options {
     /// Addresses and device of every socket.
     pub route: Route,
-    /// Whom HTTPS trusts.
+    /// The certificates that HTTPS trusts.
     pub roots: Roots,
     /// Ports to listen on, the first free one; 0 is one of the kernel's choice.
     pub ports: RangeInclusive<u16>,

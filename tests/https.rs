@@ -48,7 +48,7 @@ fn data_of(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
 }
 
-/// Those who trust the authority of the tests alone.
+/// The certificate authority of the tests alone.
 fn ours() -> Roots {
     Roots::Only { file: Some(data_of("ca.pem")), dir: None }
 }

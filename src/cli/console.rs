@@ -157,7 +157,7 @@ impl<'c> Console<'c> {
         self.state_dir.map(Path::to_path_buf)
     }
 
-    /// Whom HTTPS trusts.
+    /// The certificates that HTTPS trusts.
     pub(crate) fn roots(&self) -> Roots {
         self.roots.clone()
     }

@@ -60,7 +60,7 @@ pub struct Env<'a> {
     pub takes_signals: bool,
     /// `RUST_LOG`, levels of the log by module.
     pub rust_log: Option<String>,
-    /// Whom HTTPS trusts: `SSL_CERT_FILE` and `SSL_CERT_DIR`, where one of them is set.
+    /// The certificates that HTTPS trusts: `SSL_CERT_FILE` and `SSL_CERT_DIR`, where one of them is set.
     pub roots: Roots,
     /// The state folder where `--state-dir` names none: `$XDG_STATE_HOME/ptorrent`, or `~/.local/state/ptorrent`.
     pub state_dir: Option<PathBuf>,
@@ -97,7 +97,7 @@ impl<'a> Env<'a> {
     }
 }
 
-/// Whom HTTPS trusts; what is empty is not set.
+/// The certificates that HTTPS trusts; what is empty is not set.
 fn roots(file: Option<OsString>, dir: Option<OsString>) -> Roots {
     let path = |given: Option<OsString>| given.filter(|text| !text.is_empty()).map(PathBuf::from);
     match (path(file), path(dir)) {

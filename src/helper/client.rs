@@ -1,5 +1,5 @@
-//! What the helper threads make connections with: the route of the sockets, and whom TLS trusts. Every connection over
-//! HTTP and HTTPS is made here, over a socket of `sys/socket` to an address that was looked up before.
+//! What the helper threads make connections with: the route of the sockets, and the certificates that TLS trusts. Every
+//! connection over HTTP and HTTPS is made here, over a socket of `sys/socket` to an address that was looked up before.
 
 use super::http::late;
 use super::stream::Stream;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Whom HTTPS trusts to vouch for a server.
+/// The certificates that HTTPS trusts to vouch for a server.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Roots {
     /// Those of Mozilla's list, which is built in, and those of the system's store.
@@ -80,9 +80,10 @@ impl Client {
         &self.0.route
     }
 
-    /// Connects to the first of the addresses that takes it, of those where that URL [may be asked](permitted), and shakes hands where the URL says HTTPS; tells which
-    /// that was. An address that does not answer takes at most half of the time that is left, so that the next has its
-    /// turn, and never so long that a few dead hosts hold all threads. `heed` is called before each.
+    /// Connects to the first of the addresses that takes the connection, of those at which the URL
+    /// [may be asked](permitted), with a TLS handshake where the URL says HTTPS. Gives that address too. An address that
+    /// does not answer takes at most half of the time that is left, so that the next has its turn, and never so long that
+    /// a few dead hosts hold all threads. `heed` is called before each.
     pub(super) fn connect<E: From<TrackerFailure>>(
         &self,
         ask: &Ask<'_>,
