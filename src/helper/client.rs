@@ -131,7 +131,7 @@ impl Client {
 fn refused(why: Refusal) -> TrackerFailure {
     match why {
         Refusal::Inward(_) => TrackerFailure::Network(why.to_string()),
-        Refusal::Stranger(..) => TrackerFailure::Unsupported(why.to_string()),
+        Refusal::Stranger(..) | Refusal::Password(_) => TrackerFailure::Unsupported(why.to_string()),
     }
 }
 

@@ -184,7 +184,7 @@ fn the_command_asks_each_tracker_once_for_all_torrents_and_prints_a_table() {
     let (http, asked) =
         tracker(move |_| Some(files(&known.lock().unwrap(), "5:flagsd20:min_request_intervali600ee")));
     let place = http.split('/').nth(2).unwrap().to_string();
-    let http = http.replace("http://", &format!("http://user:{SECRET}@"));
+    let private = http.replace("http://", &format!("http://user:{SECRET}@"));
     let udp = datagrams("127.0.0.1", Box::new(honest));
     let gone = closed();
     let one = create(&folder, "one", &[&http, &udp]);
@@ -218,7 +218,13 @@ fn the_command_asks_each_tracker_once_for_all_torrents_and_prints_a_table() {
         lines[0].starts_with(r#"{"event":"scrape","info_hash":""#) && lines[0].contains(r#""name":"one""#)
     );
     assert!(lines[1].ends_with(r#","seeders":1,"leechers":0,"downloads":2}"#), "{text}");
-    assert!(!text.contains(SECRET) && output.status.success());
+    assert!(output.status.success());
+
+    // A password goes to no private address that the .torrent names, and is in no output.
+    let output = run(&folder, &["scrape", &create(&folder, "private", &[&private])]);
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(text.contains("with a password") && !text.contains(SECRET), "{text}");
+    assert_eq!((output.status.code(), asked.all().len()), (Some(1), 2), "{text}");
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub enum Refusal {
     Inward(IpAddr),
     /// Nobody but the user may have such a URL asked there.
     Stranger(IpAddr, Purpose),
+    /// Nobody but the user may have a password told there.
+    Password(IpAddr),
 }
 
 impl fmt::Display for Refusal {
@@ -45,6 +47,9 @@ impl fmt::Display for Refusal {
                 write!(f, "it leads to {ip} with a query, which is not asked there")
             }
             Refusal::Stranger(ip, Purpose::Torrent) => write!(f, "it leads to {ip}, which is not asked"),
+            Refusal::Password(ip) => {
+                write!(f, "it leads to {ip} with a password, which only a URL that you name may")
+            }
         }
     }
 }
@@ -65,10 +70,14 @@ pub fn check(url: &Url, purpose: Purpose, ip: IpAddr, from: Option<IpAddr>) -> R
         Purpose::WebSeed => !url.has_query(),
         Purpose::Torrent => false,
     };
-    if to == Scope::Global || url.is_trusted() || plain && url.user().is_none() {
+    if to == Scope::Global || url.is_trusted() {
         Ok(())
-    } else {
+    } else if !plain {
         Err(Refusal::Stranger(ip, purpose))
+    } else if url.user().is_some() {
+        Err(Refusal::Password(ip))
+    } else {
+        Ok(())
     }
 }
 
@@ -151,7 +160,10 @@ mod tests {
         }
         assert!(!free("http://x/announce?info_hash=1", Purpose::Announce, LAN, Some(LAN)));
         assert!(free("http://x/file", Purpose::WebSeed, LAN, Some(LAN)));
-        assert!(!free("http://user:password@x/announce", Purpose::Announce, LAN, None));
+        let told = Url::parse("http://user:password@x/announce").unwrap();
+        assert_eq!(check(&told, Purpose::Announce, ip(LAN), None), Err(Refusal::Password(ip(LAN))));
+        assert_eq!(check(&told, Purpose::Announce, ip(PUBLIC), None), Ok(()));
+        assert_eq!(check(&told.trust(), Purpose::Announce, ip(LAN), None), Ok(()));
     }
 
     #[test]
