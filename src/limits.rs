@@ -294,6 +294,11 @@ pub const ASKERS_MAX: usize = 3;
 pub const PICK_WALK: u32 = 512;
 /// Partial pieces that a pick looks at for the one that suits best, before any will do.
 pub const PARTIAL_WALK: usize = 64;
+/// A block of a piece of which nothing was requested for this long is requested from an idle peer too: the peer that has
+/// the request is slow, or will be snubbed only after [`SNUB_AFTER`].
+pub const STALE_AFTER: Duration = Duration::from_secs(3);
+/// An idle peer, which unchokes us and has pieces that we want, is offered to the picker again at this interval.
+pub const IDLE_RETRY: Duration = Duration::from_secs(2);
 /// In the end-game, a peer with so many requests open is asked for no more of what others were asked for: peers of one
 /// speed would send all that is under way a second time. As blocks come, it may be asked for more.
 pub const ENDGAME_OPEN: usize = 16;

@@ -15,6 +15,8 @@ mod encryption;
 mod fast;
 #[path = "sim/hostile.rs"]
 mod hostile;
+#[path = "sim/idle.rs"]
+mod idle;
 #[path = "sim/many.rs"]
 mod many;
 #[path = "sim/metadata.rs"]

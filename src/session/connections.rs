@@ -281,6 +281,9 @@ impl Session {
                     self.send(peer, Message::KeepAlive, now);
                 }
                 self.check_snubbed(peer, now);
+                if self.peers.get(peer).is_some_and(|p| p.starved && p.asked.is_empty()) {
+                    self.refill_soon(peer, now);
+                }
                 let Some(p) = self.peers.get(peer) else { return };
                 // While it stands in line we do not read from it: its clocks stand still.
                 let silent = if p.waiting { Time::NEVER } else { p.heard + INACTIVITY };

@@ -9,7 +9,7 @@ use crate::api::{Action, DiskError, Intake, Job, PeerId, Reason, TorrentId, Verd
 use crate::base::bits::Bitfield;
 use crate::base::buf::Buf;
 use crate::base::time::Time;
-use crate::limits::{ENDGAME_OPEN, REFILL_REST, SNUB_AFTER, STARVED_AT_ONCE};
+use crate::limits::{ENDGAME_OPEN, IDLE_RETRY, REFILL_REST, SNUB_AFTER, STARVED_AT_ONCE};
 use crate::proto::layout::Block;
 use crate::proto::wire::message::Message;
 use std::net::SocketAddr;
@@ -175,13 +175,17 @@ impl Session {
         let narrowed = p.narrowed(t, now);
         let has = narrowed.as_ref().map_or(p.pieces(), Pieces::Some);
         let copies = ENDGAME_OPEN.saturating_sub(p.asked.len());
-        let asker = Asker { peer, from: p.addr, has, rate: p.rate(now), copies };
+        let is_idle = p.asked.is_empty();
+        let asker = Asker { peer, from: p.addr, has, rate: p.rate(now), copies, is_idle };
         let mut blocks = std::mem::take(&mut self.picked);
         t.picker.pick(&asker, count as usize, now, &mut blocks);
         if blocks.is_empty() {
             self.picked = blocks;
-            if p.asked.is_empty() && !std::mem::replace(&mut p.starved, true) {
-                t.starved.push_back(peer);
+            if is_idle {
+                if !std::mem::replace(&mut p.starved, true) {
+                    t.starved.push_back(peer);
+                }
+                self.arm_peer(peer, now + IDLE_RETRY);
             }
             return 0;
         }

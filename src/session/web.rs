@@ -205,7 +205,14 @@ impl Session {
         let count = blocks_due(rate, second, endgame).min(left.max(WEB_BLOCKS_MIN));
         // One that is not known yet counts as fast: it gets pieces of its own.
         let rate = if rate == 0 { u64::from(t.spec.meta.layout.piece_length()) } else { rate };
-        let asker = Asker { peer: id, from: sender(at), has: seed.pieces(), rate, copies: usize::MAX };
+        let asker = Asker {
+            peer: id,
+            from: sender(at),
+            has: seed.pieces(),
+            rate,
+            copies: usize::MAX,
+            is_idle: false,
+        };
         let mut blocks = Vec::new();
         t.picker.pick(&asker, count, now, &mut blocks);
         if blocks.is_empty() {

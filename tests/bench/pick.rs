@@ -60,6 +60,7 @@ fn picks(picker: &mut Picker, peers: &mut [Peer], count: usize) -> (Duration, us
                 has: Pieces::Some(&peer.has),
                 rate: peer.rate,
                 copies: 16,
+                is_idle: false,
             };
             picker.pick(&asker, count, now, &mut peer.requests);
             served += usize::from(peer.requests.len() > before);

@@ -138,6 +138,19 @@ impl Disk {
         self.open.is_none() && self.pending == 0
     }
 
+    /// Whether a block of a piece that is not verified is there.
+    pub(crate) fn has_block(&self, block: Block) -> bool {
+        let index = self.spec.as_ref().and_then(|spec| spec.meta.layout.block_index(block));
+        let blocks = self.partial.get(&block.piece);
+        blocks.zip(index).is_some_and(|(blocks, index)| blocks.contains_key(&index))
+    }
+
+    /// Whether it has no room, or answers what is asked of it now only after a second.
+    pub(crate) fn is_behind(&self, now: Time) -> bool {
+        let late = Duration::from_secs(1);
+        self.space != u64::MAX || self.latency > late || self.busy.iter().any(|busy| busy.since(now) > late)
+    }
+
     fn layout(&self) -> Layout {
         self.spec.as_ref().expect("opened before anything else").meta.layout.clone()
     }

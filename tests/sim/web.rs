@@ -54,6 +54,11 @@ impl Server {
 }
 
 impl Thread {
+    /// Whether it has this block in hand.
+    pub(crate) fn fetches(&self, block: Block) -> bool {
+        self.gets.iter().any(|(blocks, _)| blocks.contains(&block))
+    }
+
     /// Takes an order; gives what it says at once.
     pub(crate) fn order(&mut self, order: WebOrder) -> Vec<WebSaid> {
         match order {

@@ -4,6 +4,7 @@
 
 use super::datagrams::{Host, Weather};
 use super::disk::Disk;
+use super::idle::Watch;
 use super::web::{Server, Thread};
 use ptorrent::api::{
     Action, Call, Command, Done, Encryption, Event, Intake, Job, PeerId, Reason, Reply, Report, Spec, State,
@@ -72,6 +73,8 @@ enum Mind {
 pub(crate) struct Node {
     mind: Mind,
     encryption: Encryption,
+    /// The rate of its downloads has a limit.
+    pub(crate) is_limited: bool,
     pub(crate) addr: SocketAddr,
     pub(crate) link: Link,
     pub(crate) disk: Disk,
@@ -245,6 +248,7 @@ pub(crate) struct World {
     pub(crate) ghosts: Vec<SocketAddr>,
     /// What a connection holds on its way at most.
     pub(crate) window: usize,
+    watch: Watch,
     /// A digest of all that happened.
     pub(crate) trace: u64,
     pub(crate) events: u64,
@@ -270,6 +274,7 @@ impl World {
             weather: Weather::default(),
             ghosts: Vec::new(),
             window: WINDOW,
+            watch: Watch::default(),
             trace: 0,
             events: 0,
         }
@@ -295,10 +300,11 @@ impl World {
         let mut seed = [0; 32];
         self.rng.fill(&mut seed);
         let pool = Pool::new(c.receive_bufs + SEND_BUFS).expect("memory");
-        let encryption = c.encryption;
+        let (encryption, is_limited) = (c.encryption, c.max_download_rate > 0);
         let mind = Mind::Session(Box::new(Session::new(c, seed, self.now)));
         let node = self.push(mind, link, disk, pool);
         self.nodes[node].encryption = encryption;
+        self.nodes[node].is_limited = is_limited;
         node
     }
 
@@ -320,6 +326,7 @@ impl World {
         self.nodes.push(Node {
             mind,
             encryption: Encryption::Disabled,
+            is_limited: false,
             addr,
             link,
             disk,
@@ -437,6 +444,7 @@ impl World {
                 return done(self);
             }
             self.queue.pop();
+            self.watch.check(at, &self.nodes);
             self.now = at;
             self.events += 1;
             let what = self.what[place].take().expect("each entry has its event");
@@ -504,6 +512,13 @@ impl World {
             return;
         }
         let Mind::Session(session) = &mut n.mind else { return };
+        match &event {
+            Event::Command(command) => self.watch.command(node, command),
+            Event::Message { peer, message } => self.watch.received(node, *peer, message),
+            Event::Handshake { peer, handshake } => self.watch.handshake(node, *peer, handshake),
+            Event::Block { peer, block, .. } => self.watch.block(node, *peer, *block, now),
+            _ => {}
+        }
         session.handle(event, now);
         self.drain(node);
     }
@@ -582,6 +597,7 @@ impl World {
                 }
             }
             Action::Send { peer, message } => {
+                self.watch.sent(node, peer, &message, self.now);
                 *self.nodes[node].seen.messages.entry(name(&message)).or_default() += 1;
                 if let Message::Extended { id, body } = &message {
                     self.nodes[node].seen.extended.push((*id, body.to_vec()));
@@ -1082,6 +1098,9 @@ impl World {
         let n = &mut self.nodes[node];
         let Mind::Session(session) = &mut n.mind else { return false };
         let intake = session.intake(peer, block, now);
+        if intake == Intake::Skip {
+            self.watch.block(node, peer, block, now);
+        }
         let fate = match intake {
             Intake::Take => Fate::Take,
             Intake::Skip => Fate::Skip,
@@ -1112,6 +1131,7 @@ impl World {
     fn take_half(&mut self, node: NodeId, peer: PeerId) -> Option<(usize, usize)> {
         let n = &mut self.nodes[node];
         let half = n.halves.remove(&peer)?;
+        self.watch.closed(node, peer);
         for buf in half.outbox.into_iter().filter_map(|s| s.block.and_then(|(_, buf)| buf)).chain(half.buf) {
             n.pool.put(buf);
         }
@@ -1128,6 +1148,11 @@ impl World {
 }
 
 impl Node {
+    /// Whether it downloads the torrent of this number.
+    pub(crate) fn is_downloading(&self, number: u32) -> bool {
+        self.seen.each.get(&number).is_some_and(|each| each.state == Some(State::Downloading))
+    }
+
     /// The disk that a job is for.
     fn disk_for(&mut self, job: &Job) -> &mut Disk {
         let torrent = match job {

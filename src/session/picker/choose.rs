@@ -1,5 +1,6 @@
 //! How a pick chooses, in this order: the piece that the peer is at; a partial piece that suits it; a piece that
-//! nobody has begun; any partial piece; what it is a suspect of; in the end-game, blocks that others were asked for.
+//! nobody has begun; any partial piece; what it is a suspect of; in the end-game, blocks that others were asked for; and
+//! if the peer would be idle, a block that another peer is slow with.
 
 use super::bands::{Pieces, Place};
 use super::partial::{Held, Stage};
@@ -7,7 +8,7 @@ use super::{Asker, Picker, Seat, is_server};
 use crate::api::PeerId;
 use crate::base::buf::BLOCK;
 use crate::base::time::Time;
-use crate::limits::{ASKERS_MAX, ENDGAME_WALK, PARTIAL_WALK, PICK_WALK, STORE_RUN};
+use crate::limits::{ASKERS_MAX, ENDGAME_WALK, PARTIAL_WALK, PICK_WALK, STALE_AFTER, STORE_RUN};
 use crate::proto::layout::Block;
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -58,7 +59,10 @@ impl Picker {
         }
         let full = full.min(out.len().saturating_add(asker.copies));
         if out.len() < full && self.is_endgame() {
-            self.ask_again(asker, full, now, out);
+            self.ask_again(asker, full, out);
+        }
+        if out.is_empty() && count > 0 && asker.is_idle {
+            out.extend(self.ask_stale(asker, now));
         }
     }
 
@@ -244,7 +248,7 @@ impl Picker {
 
     /// In the end-game: blocks that others were asked for and that are not here. Who is much slower than them is of
     /// no help; a third copy is asked only of who is much faster.
-    fn ask_again(&mut self, asker: &Asker<'_>, full: usize, now: Time, out: &mut Vec<Block>) {
+    fn ask_again(&mut self, asker: &Asker<'_>, full: usize, out: &mut Vec<Block>) {
         let (count, mut budget) = (self.partials.list(Stage::Asked).len(), ENDGAME_WALK);
         self.turn = self.turn.wrapping_add(1);
         for step in 0..count {
@@ -271,11 +275,44 @@ impl Picker {
                     _ => askers < ASKERS_MAX && asker.rate > best.saturating_mul(2),
                 };
                 if helps {
-                    self.partials.ask_again(index, at, asker.peer, now);
+                    self.partials.ask_again(index, at, asker.peer);
                     out.push(self.layout.block(piece, at));
                 }
             }
         }
+    }
+
+    /// A block that another peer is slow with: one that was requested once, of a piece of which nothing was requested for
+    /// [`STALE_AFTER`]. The last block of the piece first, since the other peer sends it last.
+    fn ask_stale(&mut self, asker: &Asker<'_>, now: Time) -> Option<Block> {
+        let mut budget = ENDGAME_WALK;
+        let asked = self.partials.list(Stage::Asked);
+        let (then, first) = asked.split_at(self.turn % asked.len().max(1));
+        self.turn = self.turn.wrapping_add(1);
+        let stale = |index: u32, piece: u32| {
+            let is_stale = now.since(self.partials.get(index).touched) >= STALE_AFTER;
+            is_stale && asker.has.get(piece) && !self.blame.has(piece)
+        };
+        let mut found = None;
+        for (index, piece) in first.iter().chain(then).copied() {
+            budget = budget.saturating_sub(1);
+            if stale(index, piece) {
+                let mut blocks = (0..self.partials.get(index).blocks()).rev();
+                found = blocks.find(|at| {
+                    budget = budget.saturating_sub(ENDGAME_ASKED);
+                    budget == 0 || matches!(self.asked(index, *at, asker.peer), Some((1, _)))
+                });
+                found = found.filter(|_| budget > 0);
+            }
+            if let Some(at) = found {
+                self.partials.ask_again(index, at, asker.peer);
+                return Some(self.layout.block(piece, at));
+            }
+            if budget == 0 {
+                break;
+            }
+        }
+        None
     }
 
     /// In order: the first piece that is not here holds all up, so when it lags, its blocks are asked of a faster
@@ -301,7 +338,8 @@ impl Picker {
             }
             let Some((askers, best)) = self.asked(index, at, asker.peer) else { continue };
             if askers < ASKERS_MAX && asker.rate > best {
-                self.partials.ask_again(index, at, asker.peer, now);
+                self.partials.ask_again(index, at, asker.peer);
+                self.partials.edit(index, |partial| partial.touched = now);
                 out.push(self.layout.block(head, at));
             }
         }

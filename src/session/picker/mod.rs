@@ -48,6 +48,8 @@ pub struct Asker<'a> {
     pub rate: u64,
     /// How many blocks it may be asked for that others were asked for as well (end-game).
     pub copies: usize,
+    /// Whether no request to it is open.
+    pub is_idle: bool,
 }
 
 /// What a block that came is worth.

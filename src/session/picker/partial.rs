@@ -270,8 +270,7 @@ impl Partials {
     }
 
     /// Marks a block that was asked of others as asked of this peer too.
-    pub(super) fn ask_again(&mut self, index: u32, block: u32, peer: PeerId, now: Time) {
-        self.slots[index as usize].touched = now;
+    pub(super) fn ask_again(&mut self, index: u32, block: u32, peer: PeerId) {
         self.again.insert((self.get(index).piece, block, peer));
     }
 

@@ -5,6 +5,7 @@ use super::*;
 use crate::base::arena::Handle;
 use crate::base::buf::BLOCK;
 use crate::base::time::Time;
+use crate::limits::STALE_AFTER;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ fn sorted(mut blocks: Vec<Block>) -> Vec<Block> {
 fn pick_of(picker: &mut Picker, peer: u32, has: Pieces<'_>, rate: u64, count: usize) -> Vec<Block> {
     let mut out = Vec::new();
     picker.pick(
-        &Asker { peer: id(peer), from: from(peer), has, rate, copies: 99 },
+        &Asker { peer: id(peer), from: from(peer), has, rate, copies: 99, is_idle: false },
         count,
         Time(9_000_000),
         &mut out,
@@ -172,7 +173,14 @@ impl Model {
         let count = 1 + self.rng.index(12);
         let mut out = Vec::new();
         let peer = &self.peers[&n];
-        let asker = Asker { peer: id(n), from: from(n), has: peer.pieces(), rate: peer.rate, copies: 99 };
+        let asker = Asker {
+            peer: id(n),
+            from: from(n),
+            has: peer.pieces(),
+            rate: peer.rate,
+            copies: 99,
+            is_idle: false,
+        };
         self.picker.pick(&asker, count, self.now, &mut out);
         assert!(out.len() <= count);
         for block in &out {
@@ -481,7 +489,8 @@ fn in_order_the_lagging_head_is_asked_of_a_faster_peer() {
     let head = pick(&mut picker, 1, 10, 2);
     assert_eq!((head[0].piece, head[1].piece), (0, 0));
     let mut out = Vec::new();
-    let mut asker = Asker { peer: id(2), from: from(2), has: Pieces::All, rate: FAST, copies: 99 };
+    let mut asker =
+        Asker { peer: id(2), from: from(2), has: Pieces::All, rate: FAST, copies: 99, is_idle: false };
     picker.pick(&asker, 4, Time(9_500_000), &mut out);
     assert_eq!(out.iter().map(|block| block.piece).collect::<Vec<_>>(), [1, 1, 2, 2]);
     out.clear();
@@ -503,7 +512,7 @@ fn the_end_game_asks_the_fast_and_cancels() {
     assert!(picker.is_endgame());
     assert_eq!(pick(&mut picker, 2, 10, 4), [], "too slow to help");
     let mut few = Vec::new();
-    let slow = Asker { peer: id(9), from: from(9), has: Pieces::All, rate: 600, copies: 1 };
+    let slow = Asker { peer: id(9), from: from(9), has: Pieces::All, rate: 600, copies: 1, is_idle: false };
     picker.pick(&slow, 4, Time(9_000_000), &mut few);
     assert_eq!(few.len(), 1, "no more copies than it may be asked for");
     picker.release(id(9), few[0]);
@@ -515,6 +524,35 @@ fn the_end_game_asks_the_fast_and_cancels() {
     let Arrival::First { cancel } = picker.on_block(id(5), from(5), all[2]) else { panic!("it was due") };
     assert_eq!(cancel.into_iter().flatten().collect::<Vec<_>>(), [id(1), id(3)]);
     assert_eq!(picker.on_block(id(1), from(1), all[2]), Arrival::Duplicate);
+}
+
+#[test]
+fn an_idle_peer_is_asked_for_a_block_that_another_peer_is_slow_with() {
+    let layout = layout(6, 4);
+    let mut picker = picker(&layout, false, 6);
+    settle(&mut picker);
+    let mut has = Bitfield::new(6);
+    has.set(4);
+    let all = pick_of(&mut picker, 1, Pieces::Some(&has), 0, 4);
+    assert_eq!((all.len(), picker.is_endgame()), (4, false));
+    let idle =
+        Asker { peer: id(2), from: from(2), has: Pieces::Some(&has), rate: 0, copies: 16, is_idle: true };
+    let ask = |picker: &mut Picker, asker: &Asker<'_>, millis: u64| {
+        let mut out = Vec::new();
+        picker.pick(asker, 4, Time(9_000_000 + millis * 1000), &mut out);
+        out
+    };
+    let stale = STALE_AFTER.as_millis() as u64;
+    assert_eq!(ask(&mut picker, &idle, stale - 1), [], "the first peer may still be about to send it");
+    assert_eq!(ask(&mut picker, &Asker { is_idle: false, ..idle }, stale), []);
+    assert_eq!(ask(&mut picker, &idle, stale), [all[3]], "one block, the last");
+    assert_eq!(
+        ask(&mut picker, &Asker { peer: id(3), ..idle }, stale),
+        [all[2]],
+        "each block once more at most"
+    );
+    let Arrival::First { cancel } = picker.on_block(id(2), from(2), all[3]) else { panic!("it was due") };
+    assert_eq!(cancel.into_iter().flatten().collect::<Vec<_>>(), [id(1)]);
 }
 
 #[test]
