@@ -55,6 +55,13 @@ pub enum Event<'a> {
         /// How the payload goes.
         method: Method,
     },
+    /// The other side's handshake is in up to its info-hash (48 bytes), and may be waiting for ours.
+    InfoHash {
+        /// Which.
+        peer: PeerId,
+        /// The torrent that it names.
+        info_hash: InfoHash,
+    },
     /// The other side's handshake is in, the first thing on every connection.
     Handshake {
         /// Who sent it.

@@ -25,6 +25,8 @@ mod metadata;
 mod peers;
 #[path = "sim/rates.rs"]
 mod rates;
+#[path = "sim/selection.rs"]
+mod selection;
 #[path = "sim/turnover.rs"]
 mod turnover;
 #[path = "sim/udp.rs"]

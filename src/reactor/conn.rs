@@ -8,6 +8,7 @@ use crate::base::arena::Handle;
 use crate::base::buf::{BLOCK, Buf, Pool};
 use crate::base::time::Time;
 use crate::limits;
+use crate::proto::id::InfoHash;
 use crate::proto::layout::Block;
 use crate::proto::wire::{Decoder, Error, Fate, Handshake, Message, Payload, Step};
 use std::io::{self, IoSliceMut, Read};
@@ -16,6 +17,8 @@ use std::net::{SocketAddr, TcpStream};
 /// What a connection brings.
 #[derive(Debug)]
 pub(super) enum Found<'a> {
+    /// The info-hash of a handshake whose rest has not come.
+    InfoHash(InfoHash),
     /// The handshake.
     Handshake(Handshake),
     /// A message, any but a piece.
@@ -169,6 +172,7 @@ impl Conn {
         let Some(step) = self.decoder.next(input)? else { return Ok(None) };
         self.streaming = matches!(step, Step::Piece(_));
         Ok(Some(match step {
+            Step::InfoHash(info_hash) => Found::InfoHash(info_hash),
             Step::Handshake(handshake) => Found::Handshake(handshake),
             Step::Message(message) => Found::Message(message),
             Step::Piece(block) => Found::Piece(block),
@@ -347,6 +351,8 @@ mod tests {
                             found.push(name(block, &buf));
                             pool.put(buf);
                         }
+                        // Only where the handshake comes in two parts.
+                        Found::InfoHash(_) => assert!(found.is_empty()),
                         other => found.push(format!("{other:?}")),
                     }
                 }

@@ -94,6 +94,8 @@ pub(super) mod script {
                 Event::Message { peer, message } => format!("{peer} {message:?}"),
                 Event::Handshake { peer, .. } => format!("{peer} handshake"),
                 Event::Closed { peer, why } => format!("{peer} {why:?}"),
+                // Only where the handshake comes in two parts.
+                Event::InfoHash { .. } => return,
                 Event::Sent { blocks, bytes, .. } => {
                     self.sent = (self.sent.0 + blocks, self.sent.1 + bytes);
                     return;

@@ -258,6 +258,7 @@ impl Reactor {
                 }
                 Ok(Some(Found::Block(block, buf))) => self.tell(Event::Block { peer: id, block, buf }),
                 Ok(Some(Found::Message(message))) => self.tell(Event::Message { peer: id, message }),
+                Ok(Some(Found::InfoHash(info_hash))) => self.tell(Event::InfoHash { peer: id, info_hash }),
                 Ok(Some(Found::Handshake(handshake))) => self.tell(Event::Handshake { peer: id, handshake }),
                 Ok(None) => return true,
                 Err(error) => {

@@ -12,6 +12,7 @@ use crate::limits::{
     ADDRESS_SILENT, CONNECT_TIMEOUT, DIALS_A_SECOND, HALF_OPEN_MAX, HALF_OPEN_OTHERS, HALF_OPEN_REST,
     INACTIVITY, KEEPALIVE, MESSAGE_MAX, MESSAGE_SMALL, SNUB_AFTER, TORRENT_TICK,
 };
+use crate::proto::id::InfoHash;
 use crate::proto::mse::Method;
 use crate::proto::network::Network;
 use crate::proto::wire::handshake::{DHT_BIT, EXTENSION_BIT, FAST_BIT, Handshake};
@@ -143,6 +144,21 @@ impl Session {
         self.actions.push_back(Action::Handshake { peer, handshake: Box::new(handshake) });
     }
 
+    /// A peer that called names its torrent and may wait for our handshake before it sends its id, as BEP 3 allows.
+    /// Whether it gets a place is decided when its id is there.
+    pub(super) fn on_info_hash(&mut self, peer: PeerId, info_hash: InfoHash, now: Time) {
+        let Some(p) = self.peers.get_mut(peer).filter(|p| !p.outgoing) else { return };
+        if refuses(self.config.encryption, p) {
+            return self.close(peer, Why::Unencrypted, now);
+        }
+        let found = self.by_hash.get(&info_hash).copied();
+        let Some(torrent) = found.filter(|id| self.torrents.get(*id).is_some_and(Torrent::welcomes)) else {
+            return self.close(peer, Why::UnknownTorrent, now);
+        };
+        p.is_answered = true;
+        self.send_handshake(peer, torrent);
+    }
+
     pub(super) fn on_handshake(&mut self, peer: PeerId, handshake: &Handshake, now: Time) {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.heard = now;
@@ -180,7 +196,9 @@ impl Session {
             if !self.admit(torrent, addr, now) {
                 return self.close(peer, Why::Replaced, now);
             }
-            self.send_handshake(peer, torrent);
+            if self.peers.get(peer).is_some_and(|p| !p.is_answered) {
+                self.send_handshake(peer, torrent);
+            }
         }
         self.open(torrent, peer, handshake, now);
         self.join_roll(peer, now);

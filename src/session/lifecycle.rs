@@ -195,7 +195,10 @@ impl Session {
     pub(super) fn on_complete(&mut self, id: TorrentId, now: Time) {
         let Some(t) = self.torrents.get_mut(id) else { return };
         log::info!("{id} complete");
-        t.announcer.on_complete(now);
+        // To a tracker the download of a part is none.
+        if t.picker.have().all() {
+            t.announcer.on_complete(now);
+        }
         t.full.over();
         t.known.set_seeding(true, now);
         t.news.state(State::Seeding, None);

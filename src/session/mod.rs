@@ -273,6 +273,7 @@ impl Session {
             Event::Connected { peer } => self.on_connected(peer, now),
             Event::Closed { peer, why } => self.on_closed(peer, why, now),
             Event::Encrypted { peer, method } => self.on_encrypted(peer, method),
+            Event::InfoHash { peer, info_hash } => self.on_info_hash(peer, info_hash, now),
             Event::Handshake { peer, handshake } => self.on_handshake(peer, &handshake, now),
             Event::Message { peer, message } => self.on_message(peer, &message, now),
             Event::Block { peer, block, buf } => self.on_block(peer, block, buf, now),

@@ -43,8 +43,9 @@ impl Session {
             port: self.config.port,
             uploaded: t.uploaded,
             downloaded: t.downloaded,
-            // How much there is is not known, but that something is: a tracker must not take us for a seed.
-            left: if t.spec.meta.is_known() { t.picker.left() } else { BLOCK.into() },
+            // The size is not known before the metadata, but is not 0: the tracker must not count us as a seed.
+            left: if t.spec.meta.is_known() { t.picker.left_of_all() } else { BLOCK.into() },
+            is_partial_seed: t.upload_only() && !t.picker.have().all(),
             peers_wanted: u32::try_from(wanted).unwrap_or(u32::MAX),
             dry: t.hungry() && wanted > 0 && t.known.deadline().is_none(),
         })

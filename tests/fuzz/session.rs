@@ -514,6 +514,7 @@ impl Reactor<'_> {
             _ => {}
         }
         match conn.decoder.next(input) {
+            Ok(Some(Step::InfoHash(info_hash))) => self.tell(Event::InfoHash { peer, info_hash }),
             Ok(Some(Step::Handshake(handshake))) => self.tell(Event::Handshake { peer, handshake }),
             Ok(Some(Step::Message(message))) => self.tell(Event::Message { peer, message }),
             Ok(Some(Step::Piece(_))) => {}

@@ -23,9 +23,10 @@ impl Leecher {
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut handshake = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
         handshake.extend(info_hash);
-        handshake.extend(b"-XX0001-slow-leecher");
         stream.write_all(&handshake).unwrap();
+        // It waits for the other handshake before it sends its peer id, as BEP 3 allows.
         stream.read_exact(&mut [0; 68]).unwrap();
+        stream.write_all(b"-XX0001-slow-leecher").unwrap();
         let mut leecher = Leecher { stream, piece_length, total, bitfield: Vec::new() };
         leecher.say(2, &[]).unwrap();
         loop {

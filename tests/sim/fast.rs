@@ -94,7 +94,7 @@ impl Script for Fast {
             match step {
                 Step::Message(Message::Request(block)) => requests.push(block),
                 Step::Message(message) => drop(message),
-                Step::Handshake(_) => {}
+                Step::InfoHash(_) | Step::Handshake(_) => {}
                 Step::Piece(_) => self.decoder.decide(Fate::Skip),
             }
         }

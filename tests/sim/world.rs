@@ -1072,6 +1072,7 @@ impl World {
                     }
                     break;
                 }
+                Ok(Some(Step::InfoHash(info_hash))) => self.tell(node, Event::InfoHash { peer, info_hash }),
                 Ok(Some(Step::Handshake(handshake))) => self.tell(node, Event::Handshake { peer, handshake }),
                 Ok(Some(Step::Message(message))) => self.tell(node, Event::Message { peer, message }),
                 Ok(Some(Step::Piece(_))) => {}

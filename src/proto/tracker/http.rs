@@ -48,6 +48,7 @@ pub fn announce(tracker: &Url, request: &Request) -> Url {
         Event::Started => "&event=started",
         Event::Stopped => "&event=stopped",
         Event::Completed => "&event=completed",
+        Event::Paused => "&event=paused",
     });
     if let Some(id) = &request.tracker_id {
         query.push_str("&trackerid=");
@@ -284,6 +285,7 @@ mod tests {
         assert_eq!(of(Event::Started, None), "&event=started");
         assert_eq!(of(Event::Stopped, Some(b"a&b\0")), "&event=stopped&trackerid=a%26b%00");
         assert_eq!(of(Event::Completed, Some(b"")), "&event=completed&trackerid=");
+        assert_eq!(of(Event::Paused, None), "&event=paused");
     }
 
     #[test]

@@ -33,8 +33,10 @@ pub enum Event {
     Started,
     /// We leave.
     Stopped,
-    /// The download became complete in this run.
+    /// The download of the whole torrent became complete in this run.
     Completed,
+    /// As [`Event::None`], from a partial seed: a peer that does not have all, and wants nothing more (BEP 21).
+    Paused,
 }
 
 /// One announce.

@@ -42,6 +42,7 @@ pub fn announce(query: &str) -> Result<Announce, &'static str> {
                     "started" => Event::Started,
                     "stopped" => Event::Stopped,
                     "completed" => Event::Completed,
+                    "paused" => Event::Paused,
                     _ => Event::None,
                 }
             }
@@ -206,7 +207,7 @@ mod tests {
         assert_eq!((of("").left, of("&left=0").left, of("&left=-1").left), (1, 0, 1));
         assert_eq!((of("&numwant=-1").numwant, of("&numwant=4294967296").numwant), (None, None));
         assert!(of("&compact=1").compact && !of("&compact=0&no_peer_id=1").compact);
-        assert_eq!(of("&event=paused&ip=1.2.3.4&trackerid=x").event, Event::None);
+        assert_eq!(of("&event=paused&ip=1.2.3.4&trackerid=x").event, Event::Paused);
         assert_eq!(of("&&=&left").left, 1);
     }
 

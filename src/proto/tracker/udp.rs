@@ -97,7 +97,8 @@ pub fn announce(out: &mut Vec<u8>, connection: u64, transaction: u32, request: &
         out.extend_from_slice(&number.to_be_bytes());
     }
     let event = match request.event {
-        Event::None => 0,
+        // BEP 15 has no number for a partial seed.
+        Event::None | Event::Paused => 0,
         Event::Completed => 1,
         Event::Started => 2,
         Event::Stopped => 3,
@@ -563,6 +564,8 @@ mod tests {
 
     #[test]
     fn a_tracker_reads_what_a_client_says() {
+        let partial_seed = Request { event: Event::Paused, ..request() };
+        assert_eq!(made(|out| announce(out, 7, 5, &partial_seed, "/"))[80..84], [0; 4]);
         for (event, number) in
             [(Event::None, 0), (Event::Completed, 1), (Event::Started, 2), (Event::Stopped, 3)]
         {

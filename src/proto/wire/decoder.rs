@@ -6,13 +6,16 @@ use super::message::id;
 use super::{Error, Handshake, Message};
 use crate::base::buf::BLOCK;
 use crate::limits;
+use crate::proto::id::InfoHash;
 use crate::proto::layout::Block;
 use std::borrow::Cow;
 
 /// What the decoder found next.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step<'a> {
-    /// The handshake, always the first step.
+    /// The info-hash of a handshake whose peer id has not come yet: some peers wait for our handshake before they send it.
+    InfoHash(InfoHash),
+    /// The handshake: the first step, or the second one after its info-hash.
     Handshake(Handshake),
     /// A message; never [`Message::Piece`].
     Message(Message<'a>),
@@ -51,7 +54,8 @@ impl Payload {
 
 /// Where in the stream we are.
 enum Phase {
-    Handshake,
+    /// Whether the info-hash was a step already.
+    Handshake(bool),
     Head,
     /// What follows the header of a message that is kept whole, of so many bytes, is next.
     Body(Kept, usize),
@@ -100,7 +104,7 @@ impl Decoder {
     /// A decoder at the start of a connection, before the handshake.
     pub fn new() -> Decoder {
         Decoder {
-            phase: Phase::Handshake,
+            phase: Phase::Handshake(false),
             bitfield_max: limits::MESSAGE_SMALL,
             head: [0; Handshake::LEN],
             held: 0,
@@ -120,7 +124,7 @@ impl Decoder {
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Step<'a>>, Error> {
         loop {
             match &mut self.phase {
-                Phase::Handshake => return Ok(self.handshake(input)?.map(Step::Handshake)),
+                Phase::Handshake(_) => return self.handshake(input),
                 Phase::Head => match self.head(input)? {
                     None => return Ok(None),
                     Some(Message::Bitfield(_) | Message::Extended { .. }) => {}
@@ -187,15 +191,20 @@ impl Decoder {
         whole
     }
 
-    fn handshake(&mut self, input: &mut &[u8]) -> Result<Option<Handshake>, Error> {
+    fn handshake<'a>(&mut self, input: &mut &[u8]) -> Result<Option<Step<'a>>, Error> {
         let whole = self.hold(Handshake::LEN, input);
         Handshake::check(&self.head[..self.held])?;
-        if !whole {
-            return Ok(None);
+        if whole {
+            self.held = 0;
+            self.phase = Phase::Head;
+            return Ok(Some(Step::Handshake(Handshake::decode(&self.head)?)));
         }
-        self.held = 0;
-        self.phase = Phase::Head;
-        Handshake::decode(&self.head).map(Some)
+        let is_new = matches!(self.phase, Phase::Handshake(false));
+        let info_hash = Handshake::info_hash(&self.head[..self.held]).filter(|_| is_new);
+        if info_hash.is_some() {
+            self.phase = Phase::Handshake(true);
+        }
+        Ok(info_hash.map(Step::InfoHash))
     }
 
     /// The next header, and with it the phase that follows. Where it lies whole in `input` it is read in place.
@@ -367,6 +376,8 @@ fn run(mut stream: &[u8], handshake: bool, mut split: impl FnMut() -> usize) -> 
         while !input.is_empty() {
             match decoder.next(&mut input) {
                 Err(error) => return (log, Some(error)),
+                // Only where the handshake comes in two parts.
+                Ok(Some(Step::InfoHash(_))) => assert!(log.is_empty()),
                 Ok(Some(Step::Handshake(handshake))) => log.extend_from_slice(&handshake.encode()),
                 Ok(Some(Step::Message(message))) => message.encode(&mut log),
                 Ok(Some(Step::Piece(block))) => {
@@ -394,7 +405,6 @@ fn run(mut stream: &[u8], handshake: bool, mut split: impl FnMut() -> usize) -> 
 mod tests {
     use super::*;
     use crate::base::rng::Rng;
-    use crate::proto::id::InfoHash;
 
     fn hand() -> Handshake {
         Handshake { reserved: [0; 8], info_hash: InfoHash([7; 20]), peer_id: [8; 20] }
@@ -405,6 +415,19 @@ mod tests {
         let bytes = hand().encode();
         assert_eq!(decoder.next(&mut &bytes[..]), Ok(Some(Step::Handshake(hand()))));
         decoder
+    }
+
+    #[test]
+    fn the_info_hash_is_a_step_when_the_peer_id_has_not_come() {
+        let bytes = hand().encode();
+        for cut in [48, 50, 67] {
+            let mut decoder = Decoder::new();
+            assert_eq!(decoder.next(&mut &bytes[..47]), Ok(None));
+            assert_eq!(decoder.next(&mut &bytes[47..cut]), Ok(Some(Step::InfoHash(hand().info_hash))));
+            assert_eq!(decoder.next(&mut &bytes[cut..cut]), Ok(None), "once");
+            assert_eq!(decoder.next(&mut &bytes[cut..]), Ok(Some(Step::Handshake(hand()))));
+            assert!(decoder.is_between());
+        }
     }
 
     /// A stream with every message in it, and random ones after; and the log of it that [`run`] has to give.

@@ -64,6 +64,11 @@ impl Handshake {
         Ok(handshake)
     }
 
+    /// The info-hash, where so much of a handshake is there.
+    pub fn info_hash(start: &[u8]) -> Option<InfoHash> {
+        start.get(28..48)?.try_into().ok().map(InfoHash)
+    }
+
     /// Whether `start`, the first bytes of a connection, can become a handshake: wrong at its first wrong byte, so
     /// that a stream of another kind is told apart (or closed) without waiting for more of it.
     pub fn check(start: &[u8]) -> Result<(), Error> {

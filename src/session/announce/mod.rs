@@ -33,8 +33,10 @@ pub(super) struct Facts {
     pub(super) uploaded: u64,
     /// Payload bytes received in this run.
     pub(super) downloaded: u64,
-    /// Bytes still missing.
+    /// Bytes of the whole torrent that are missing, whether they are wanted or not.
     pub(super) left: u64,
+    /// Some are missing, and none of them is wanted (BEP 21).
+    pub(super) is_partial_seed: bool,
     /// How many more peers are of use; 0 when full, or when seeding with enough.
     pub(super) peers_wanted: u32,
     /// Peers are wanted and no known address is left to call: ask before the interval is over.
@@ -119,8 +121,10 @@ pub(super) struct Announcer {
     trackers: Vec<Tracker>,
     key: u32,
     rng: Rng,
-    /// The download was incomplete at some announce, so its end is news.
+    /// Some was missing at the first announce, so that the end of the download is told.
     incomplete: bool,
+    /// Nothing was missing at the first announce: a piece that is lost and downloaded again is not the end of a download.
+    was_complete: bool,
     /// It became complete after that.
     completed: bool,
     stopping: bool,
@@ -148,6 +152,7 @@ impl Announcer {
             key,
             rng: Rng::new(rng.seed()),
             incomplete: false,
+            was_complete: false,
             completed: false,
             stopping: false,
             failure: None,
@@ -173,7 +178,10 @@ impl Announcer {
         if self.stopping {
             return self.poll_stop(facts, now);
         }
-        self.incomplete |= facts.left > 0;
+        match facts.left {
+            0 => self.was_complete |= !self.incomplete,
+            _ => self.incomplete |= !self.was_complete,
+        }
         if self.is_busy() {
             return None;
         }
@@ -233,7 +241,7 @@ impl Announcer {
         }
     }
 
-    /// The download became complete: `completed` is due at once, once in each tier. Without effect for a torrent that
+    /// All of the torrent is there now: `completed` is due at once, once in each tier. Without effect for a torrent that
     /// was complete at the first announce.
     pub(super) fn on_complete(&mut self, now: Time) {
         if !self.incomplete || std::mem::replace(&mut self.completed, true) {
@@ -277,6 +285,7 @@ impl Announcer {
         if let Some(tier) = self.tier_of(at) {
             tier.on_asked(now);
         }
+        let event = if event == Event::None && facts.is_partial_seed { Event::Paused } else { event };
         let numwant = if self.stopping { 0 } else { facts.peers_wanted.min(limits::NUMWANT_MAX) };
         let request = Request {
             info_hash: facts.info_hash,
@@ -305,7 +314,7 @@ impl Announcer {
         match event {
             Event::Started => (tracker.started, tracker.stopped) = (true, false),
             Event::Stopped => (tracker.started, tracker.stopped) = (false, true),
-            Event::Completed | Event::None => {}
+            Event::Completed | Event::None | Event::Paused => {}
         }
         self.failure = None;
         let news =

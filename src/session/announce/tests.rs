@@ -19,6 +19,7 @@ fn facts(left: u64) -> Facts {
         uploaded: 0,
         downloaded: 0,
         left,
+        is_partial_seed: false,
         peers_wanted: 1000,
         dry: false,
     }
@@ -131,6 +132,29 @@ fn who_was_complete_at_the_start_does_not_say_completed() {
     world.announcer.on_complete(world.now);
     world.run(after(4000), |_, _, _| fine(1800));
     assert!(world.said.iter().all(|s| s.1 != Event::Completed));
+}
+
+#[test]
+fn a_lost_piece_that_comes_again_is_not_announced_as_completed() {
+    let mut world = World::new(&[&["a"]]);
+    world.facts.left = 0;
+    world.run(after(10), |_, _, _| fine(1800));
+    world.facts.left = 500;
+    world.run(after(4000), |_, _, _| fine(1800));
+    world.facts.left = 0;
+    world.announcer.on_complete(world.now);
+    world.run(after(8000), |_, _, _| fine(1800));
+    assert!(world.said.iter().all(|s| s.1 != Event::Completed));
+}
+
+#[test]
+fn a_partial_seed_says_so_in_each_announce_that_has_no_other_event() {
+    let mut world = World::new(&[&["a"]]);
+    world.facts.is_partial_seed = true;
+    world.run(after(4000), |_, _, _| fine(1800));
+    world.leave(|_, _, _| fine(1800));
+    let events: Vec<Event> = world.said.iter().map(|s| s.1).collect();
+    assert_eq!(events, [Event::Started, Event::Paused, Event::Paused, Event::Stopped]);
 }
 
 #[test]

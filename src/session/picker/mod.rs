@@ -192,10 +192,19 @@ impl Picker {
 
     /// The bytes of the pieces that are wanted and not verified.
     pub fn left(&self) -> u64 {
+        self.bytes(&self.missing)
+    }
+
+    /// The bytes of the pieces that are not verified, wanted or not.
+    pub fn left_of_all(&self) -> u64 {
+        self.layout.total() - self.bytes(&self.have)
+    }
+
+    fn bytes(&self, pieces: &Bitfield) -> u64 {
         let Some(last) = self.layout.pieces().checked_sub(1) else { return 0 };
         let short = self.layout.piece_length() - self.layout.piece_len(last);
-        let cut = if self.missing.get(last) { short } else { 0 };
-        u64::from(self.missing.count()) * u64::from(self.layout.piece_length()) - u64::from(cut)
+        let cut = if pieces.get(last) { short } else { 0 };
+        u64::from(pieces.count()) * u64::from(self.layout.piece_length()) - u64::from(cut)
     }
 
     /// A piece that a peer has and that is wanted and not verified: the first from `from` on, and from the start again.

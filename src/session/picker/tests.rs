@@ -322,6 +322,8 @@ impl Model {
         let bytes: u64 = missing.iter().map(|piece| u64::from(self.layout.piece_len(*piece))).sum();
         assert_eq!((self.picker.left(), self.picker.missing_count()), (bytes, missing.len() as u32));
         assert_eq!(self.picker.have(), &self.verified);
+        let there: u64 = self.verified.iter().map(|piece| u64::from(self.layout.piece_len(piece))).sum();
+        assert_eq!(self.picker.left_of_all(), self.layout.total() - there);
         assert_eq!(self.picker.is_complete(), missing.is_empty());
         assert_eq!(self.picker.is_endgame(), self.free().is_empty());
         for peer in self.peers.values() {

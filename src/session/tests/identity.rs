@@ -65,6 +65,26 @@ fn connection_to_ourselves_is_closed_by_the_identity_of_its_torrent() {
 }
 
 #[test]
+fn peer_that_waits_with_its_id_is_answered_once() {
+    let mut b = Bench::new();
+    let torrent = b.seed("a");
+    let info_hash = b.s.torrents.get(torrent).unwrap().spec.meta.info_hash;
+    let come = |b: &mut Bench, n: u8, info_hash| {
+        let peer = b.s.accept(SocketAddr::from(([10, 0, 0, n], 40_000)), b.now).unwrap();
+        b.tell(Event::InfoHash { peer, info_hash });
+        peer
+    };
+    let peer = come(&mut b, 1, info_hash);
+    assert_eq!(said_to(&b, peer).len(), 1);
+    b.tell(Event::Handshake { peer, handshake: Handshake { reserved: [0; 8], info_hash, peer_id: [1; 20] } });
+    assert_eq!(said_to(&b, peer).len(), 1, "not again");
+    assert!(b.s.torrents.get(torrent).unwrap().peers.contains(&peer));
+    // A torrent that we do not have is no reason to wait for the rest.
+    let peer = come(&mut b, 2, InfoHash([9; 20]));
+    assert!(said_to(&b, peer).is_empty() && !b.s.peers.contains(peer));
+}
+
+#[test]
 fn torrent_that_is_added_again_has_the_identity_that_it_had() {
     let identity = |info_hash, secret| {
         let identity = Identity::of(info_hash, secret);
