@@ -2,6 +2,7 @@
 //! arrives, plain or chunked (RFC 9112). Bounded throughout; no compression.
 
 use crate::limits;
+use crate::proto::metainfo::text;
 use crate::proto::tracker::shown;
 use crate::proto::tracker::url::Url;
 
@@ -183,7 +184,7 @@ fn fields(status: u16, headers: &[httparse::Header<'_>], body: usize, keep: bool
     for header in headers {
         let value = header.value.trim_ascii();
         if header.name.eq_ignore_ascii_case("location") {
-            head.location = std::str::from_utf8(value).ok().map(str::to_string);
+            head.location = Some(text(value).into_owned());
         } else if header.name.eq_ignore_ascii_case("content-encoding") {
             if !value.is_empty() && !value.eq_ignore_ascii_case(b"identity") {
                 head.encoding = Some(shown(value));

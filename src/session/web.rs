@@ -230,6 +230,7 @@ impl Session {
                 if let Some(Verdict::Warn(words)) = verdict {
                     t.news.warning(words);
                 }
+                t.web.limit_memory(at).into_iter().for_each(|words| t.news.warning(words));
                 self.want_web(torrent);
                 false
             }
@@ -409,6 +410,7 @@ impl Session {
         if let Verdict::Warn(words) = seed.on_failure(failure, came, &t.spec.meta, missing, now) {
             t.news.warning(words);
         }
+        t.web.limit_memory(at).into_iter().for_each(|words| t.news.warning(words));
         t.news.moved = true;
         self.refill_all(torrent, now);
         self.arm_torrent(torrent, now + TORRENT_TICK);

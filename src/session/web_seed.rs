@@ -7,8 +7,8 @@ use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::time::Time;
 use crate::limits::{
-    HTTP_REDIRECTS_MAX, WEB_MISSES_MAX, WEB_MOVED_MAX, WEB_RETRY, WEB_RETRY_MAX, WEB_RETRY_SOON,
-    WEB_SEEDS_MAX,
+    HTTP_REDIRECTS_MAX, WEB_HAS_MAX, WEB_LOOK_UPS, WEB_MISSES_MAX, WEB_MOVED_ALL, WEB_MOVED_MAX, WEB_RETRY,
+    WEB_RETRY_MAX, WEB_RETRY_SOON, WEB_SEEDS_MAX,
 };
 use crate::proto::layout::Block;
 use crate::proto::metainfo::Metainfo;
@@ -121,6 +121,11 @@ impl WebSeed {
         self.hosts.values().any(Option::is_none)
     }
 
+    /// Whether its name is yet to be looked up.
+    fn needs_look_up(&self) -> bool {
+        matches!(self.url.host(), Host::Name(_)) && !self.hosts.contains_key(&place(&self.url))
+    }
+
     /// Whether it may be asked once its rest is over.
     fn usable(&self) -> bool {
         self.dropped.is_none() && self.slot.is_none() && !self.looking()
@@ -230,6 +235,8 @@ impl WebSeed {
     pub(super) fn drop(&mut self, why: String) -> Verdict {
         let words = format!("web seed {}: {why}; it is not used any more", self.url);
         self.dropped = Some(why);
+        self.has = None;
+        self.forget_ways();
         Verdict::Warn(words)
     }
 
@@ -253,6 +260,9 @@ impl WebSeed {
             None => {
                 if self.moved.len() >= WEB_MOVED_MAX {
                     self.moved.clear();
+                    // Each of these may have been on a host of its own.
+                    let own = place(&self.url);
+                    self.hosts.retain(|place, _| *place == own);
                 }
                 self.moved.insert(file, to);
             }
@@ -370,9 +380,31 @@ impl WebSeeds {
 
     /// The one to be asked next: of those that failed least, the first.
     pub(super) fn next(&self, now: Time, tried: &[usize]) -> Option<usize> {
-        let ready = |(at, seed): &(usize, &WebSeed)| seed.usable() && seed.rest <= now && !tried.contains(at);
+        let busy = self.seeds.iter().filter(|seed| seed.looking()).count() >= WEB_LOOK_UPS;
+        let ready = |(at, seed): &(usize, &WebSeed)| {
+            seed.usable() && seed.rest <= now && !tried.contains(at) && !(busy && seed.needs_look_up())
+        };
         let ready = self.seeds.iter().enumerate().filter(ready);
         ready.min_by_key(|(_, seed)| seed.failures).map(|(at, _)| at)
+    }
+
+    /// Holds what is remembered of all of them within bounds, after this one had a redirect or lacked a file. Gives what to
+    /// say if it is not used any more.
+    pub(super) fn limit_memory(&mut self, seed: usize) -> Option<String> {
+        let bytes = |seed: &WebSeed| seed.has.as_ref().map_or(0, |has| u64::from(has.len()).div_ceil(8));
+        let moved: usize = self.seeds.iter().map(|seed| seed.moved.len()).sum();
+        let has: u64 = self.seeds.iter().map(bytes).sum();
+        let last = self.seeds.get_mut(seed)?;
+        if moved > WEB_MOVED_ALL {
+            last.moved.clear();
+        }
+        if has <= WEB_HAS_MAX || last.has.is_none() {
+            return None;
+        }
+        match last.drop("it lacks files, and so do many others".into()) {
+            Verdict::Warn(words) => Some(words),
+            Verdict::Silent => None,
+        }
     }
 
     /// When there is something to do about them, if nothing else happens.
@@ -480,5 +512,52 @@ impl WebSeed {
         }
         self.hosts.insert(place.clone(), Some(addrs.into()));
         Verdict::Silent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seeds(count: usize) -> WebSeeds {
+        let urls: Vec<Url> =
+            (0..count).map(|n| Url::parse(&format!("http://m{n}.example/")).unwrap()).collect();
+        WebSeeds::new(&urls)
+    }
+
+    #[test]
+    fn hundreds_of_mirrors_are_looked_up_a_few_at_a_time() {
+        let mut all = seeds(400);
+        let mut looked_up = Vec::new();
+        while let Some(at) = all.next(Time::ZERO, &[]) {
+            let place = place(&all.seeds[at].url);
+            all.get_mut(at).unwrap().look(place.clone());
+            looked_up.push((at, place));
+        }
+        assert_eq!(looked_up.len(), WEB_LOOK_UPS);
+        let (at, place) = &looked_up[2];
+        let addr = SocketAddr::from(([9, 8, 7, 6], 80));
+        assert!(all.on_resolved(place, &Ok(vec![addr]), Time::ZERO).0);
+        // One that has an address comes before one that needs a look-up, which may be made again.
+        assert_eq!(all.next(Time::ZERO, &[]), Some(*at));
+        assert_eq!(all.next(Time::ZERO, &[*at]), Some(WEB_LOOK_UPS));
+    }
+
+    #[test]
+    fn what_is_remembered_of_all_web_seeds_is_bounded() {
+        const PIECES: u32 = 1 << 21;
+        let mut all = seeds(100);
+        let mut dropped = 0;
+        for at in 0..100 {
+            let seed = all.get_mut(at).unwrap();
+            seed.has = Some(Bitfield::full(PIECES));
+            for file in 0..WEB_MOVED_MAX {
+                seed.moved.insert(file, seed.url.clone());
+            }
+            dropped += usize::from(all.limit_memory(at).is_some());
+        }
+        let kept = all.seeds.iter().filter(|seed| seed.has.is_some()).count();
+        assert_eq!((kept, dropped), (16, 84));
+        assert!(all.seeds.iter().map(|seed| seed.moved.len()).sum::<usize>() <= WEB_MOVED_ALL);
     }
 }

@@ -56,6 +56,34 @@ fn a_url_with_a_slash_at_its_end_is_a_folder_and_names_are_encoded() {
     assert_eq!(fetch(&folder, &torrent, &[]), "");
 }
 
+/// Writes other URLs of the same length into a .torrent: `create` itself escapes them.
+fn patch(folder: &Folder, torrent: &str, from: &str, to: &[u8]) {
+    assert_eq!(from.len(), to.len());
+    let path = folder.0.join(torrent);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(from.len()).position(|part| part == from.as_bytes()).unwrap();
+    bytes[at..at + to.len()].copy_from_slice(to);
+    fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn blanks_and_letters_beyond_ascii_in_urls_are_escaped() {
+    let folder = Folder::new("web-escape");
+    let data = noise(3 * PIECE, 9);
+    folder.file("there/file", &data);
+    let server = WebServer::new(&[("/a%20b/100%/%C3%BC%FFX-Y:z.bin", &data)], |_| Way::Serve);
+    let torrent = with_seeds(&folder, "file", &[server.url("/a_b/100_/_____X-Y:z.bin")]);
+    patch(&folder, &torrent, "/a_b/100_/_____X", b"/a b/100%/\xc3\xbc\xff\r\nX");
+    // The tracker that the user names: others are asked on loopback for /announce only.
+    fetch(&folder, &torrent, &["--tracker", &server.url("/an ounce?key=a b")]);
+    let asked = server.asked();
+    assert!(asked.iter().any(|one| one.path.starts_with("/an%20ounce?key=a%20b&info_hash=")), "{asked:?}");
+    let shown = run(&folder, &["show", &torrent]);
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert!(text.contains("/a%20b/100%/%C3%BC%FFX-Y:z.bin\n"), "{text}");
+    assert!(shown.stderr.is_empty());
+}
+
 #[test]
 fn a_folder_of_small_large_empty_and_oddly_named_files_comes_whole() {
     let folder = Folder::new("web-tree");

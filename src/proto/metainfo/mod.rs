@@ -17,6 +17,7 @@ pub use uri::percent_encode;
 use super::bencode::{self, Value, decode};
 use super::id::InfoHash;
 use super::layout::{self, Layout};
+use super::tracker::unusable::UnusableUrls;
 use crate::limits::{PATH_DEPTH, PATH_MAX, TORRENT_FILE_MAX};
 use std::fmt;
 use std::ops::Range;
@@ -59,6 +60,8 @@ pub struct Metainfo {
     pub encoding: Option<String>,
     /// When it was made, in seconds since 1970.
     pub creation_date: Option<i64>,
+    /// Trackers and web seeds that were left out.
+    pub unusable: UnusableUrls,
     /// The names that are not those of the torrent, in the order of the files.
     pub renamed: Vec<Renamed>,
 }
@@ -243,6 +246,7 @@ impl Metainfo {
             created_by: None,
             encoding: None,
             creation_date: None,
+            unusable: UnusableUrls::default(),
             renamed: Vec::new(),
         }
     }
