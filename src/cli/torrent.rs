@@ -249,6 +249,10 @@ mod tests {
         assert_eq!(of("HTTPS://x/y.torrent?k", false), "https://x/y.torrent?k");
         assert_eq!(of(" http://x/a b.torrent\n", false), "http://x/a%20b.torrent");
         assert_eq!(of(&format!(" {hash}/ "), false), format!("magnet:?xt=urn:btih:{hash}"));
+        assert_eq!(
+            of(&format!("magnet:///?xt=urn:btih:{hash}/"), false),
+            format!("magnet:?xt=urn:btih:{hash}")
+        );
         for path in ["x.torrent", "http:/x", "magnet", &"ab".repeat(21), &"ag".repeat(20)] {
             assert_eq!(of(path, false), "path", "{path}");
         }

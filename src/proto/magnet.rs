@@ -13,6 +13,9 @@ use std::ops::RangeInclusive;
 /// The longest host name of the DNS, in bytes.
 const HOST_MAX: usize = 253;
 
+/// What browsers drop from URLs wherever it is.
+const LINE_ENDS: [char; 3] = ['\t', '\n', '\r'];
+
 /// What a magnet link says. Every text in it is safe to print.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Magnet {
@@ -78,13 +81,17 @@ impl Magnet {
         Magnet { info_hash, name: None, trackers, web_seeds, peers, select: None, unusable }
     }
 
-    /// Reads a link. What is optional and invalid is left out, but for `so`: an error there would get every file.
+    /// Reads a link, without its tabs and line ends, as browsers do. What is optional and invalid is left out, but for `so`:
+    /// an error there would get every file.
     pub fn parse(link: &str) -> Result<Magnet, Error> {
-        let link = link.trim();
+        let link: Cow<'_, str> = match link.trim() {
+            link if link.contains(LINE_ENDS) => Cow::Owned(link.replace(LINE_ENDS, "")),
+            link => Cow::Borrowed(link),
+        };
         if link.len() > MAGNET_MAX {
             return Err(Error::TooLong);
         }
-        let query = after_scheme(link).ok_or(Error::Scheme)?;
+        let query = after_scheme(&link).ok_or(Error::Scheme)?;
         let mut topics = Topics::default();
         let mut magnet = Magnet::bare(InfoHash([0; 20]));
         for part in query.split('&') {
@@ -175,6 +182,8 @@ struct Topics {
 impl Topics {
     fn add(&mut self, urn: &[u8]) {
         let Ok(urn) = std::str::from_utf8(urn) else { return };
+        // Pages and mails put blanks around it, and browsers a slash behind what they take for a host.
+        let urn = urn.trim().trim_end_matches(|c: char| c == '/' || c.is_whitespace());
         let of = |scheme: &str| {
             let (start, rest) = urn.split_at_checked(scheme.len())?;
             start.eq_ignore_ascii_case(scheme).then_some(rest)
@@ -205,7 +214,8 @@ pub fn is_magnet(link: &str) -> bool {
 
 fn after_scheme(link: &str) -> Option<&str> {
     let rest = link.get(7..).filter(|_| is_magnet(link))?;
-    rest.strip_prefix('?')
+    // Browsers and desktops write it like a URL with a host: `magnet://?`, `magnet:///?`.
+    rest.trim_start_matches('/').strip_prefix('?')
 }
 
 /// A key without the number that it may have where it comes more than once: `tr.2`.
@@ -406,6 +416,27 @@ mod tests {
         assert_eq!(magnet.trackers, ["http://a/b%20c"]);
         assert_eq!(magnet.web_seeds, ["http://a/%C3%BC%FF/"]);
         assert_eq!(Magnet::parse(&magnet.to_string()), Ok(magnet));
+    }
+
+    #[test]
+    fn links_are_taken_as_browsers_and_mails_write_them() {
+        for start in ["magnet:?", "magnet://?", "magnet:///?", "magnet:/?", "Magnet:////?"] {
+            for end in ["", " ", "%20", "/", "%2F", " / ", "%20/", "/&", " &dn=", "\n", "%09"] {
+                for hash in [HEX, BASE32] {
+                    let link = format!("{start}xt=urn:btih:{hash}{end}");
+                    assert_eq!(Magnet::parse(&link), Ok(Magnet::bare(self::hash())), "{link:?}");
+                }
+            }
+        }
+        let (first, rest) = HEX.split_at(20);
+        let wrapped = format!("magnet:?xt=urn:\r\nbtih:{first}\n\t{rest}");
+        assert_eq!(Magnet::parse(&wrapped), Ok(Magnet::bare(hash())));
+        for wrong in [format!("magnet://x?xt=urn:btih:{HEX}"), format!("magnet:///xt=urn:btih:{HEX}")] {
+            assert_eq!(Magnet::parse(&wrong), Err(Error::Scheme), "{wrong}");
+        }
+        for wrong in [format!("{HEX}/x"), format!("{first} {rest}"), format!("/{HEX}")] {
+            assert_eq!(Magnet::parse(&format!("magnet:?xt=urn:btih:{wrong}")), Err(Error::Hash), "{wrong}");
+        }
     }
 
     #[test]
