@@ -778,6 +778,9 @@ pub struct WebGet {
     pub blocks: Vec<Block>,
     /// Where their bytes are, in order.
     pub parts: Vec<WebPart>,
+    /// None: the server has to serve ranges. Otherwise a whole file is taken as well, and read from its start; bytes of
+    /// it that are not wanted are read at no more than this rate, in bytes a second (0: no limit).
+    pub skip_rate: Option<u64>,
 }
 
 /// A run of the bytes of a [`WebGet`].
@@ -843,6 +846,8 @@ pub enum WebFailure {
         /// What the server says.
         why: String,
     },
+    /// The server answers with whole files only, and was asked for a range.
+    NoRanges,
     /// This server, or this build, cannot do it at all.
     Useless(String),
 }

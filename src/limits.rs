@@ -694,6 +694,13 @@ pub const WEB_RETRY_SOON: Duration = Duration::from_secs(1);
 pub const WEB_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
 /// Files in a row that a web seed may lack before it counts as one that has none.
 pub const WEB_MISSES_MAX: u32 = 8;
+/// Bytes of a file that are read for nothing without regard to what they bring, where a server serves whole files only:
+/// a second or some.
+pub const WEB_SKIP_FREE: u64 = 16 << 20;
+/// A download that gets less than this, in bytes a second, has any number of bytes skipped: nobody else serves it.
+pub const WEB_SKIP_IDLE: u64 = 16 << 10;
+/// Passes in a row over whole files that cost far more than they brought; then the web seed is not used any more.
+pub const WEB_PASSES_WASTED: u32 = 3;
 /// Files of a web seed whose redirects are remembered.
 pub const WEB_MOVED_MAX: usize = 64;
 /// The same of all web seeds of a torrent, so that their URLs take some 10 MiB at most.

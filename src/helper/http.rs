@@ -68,7 +68,8 @@ fn exchange(stream: &mut Stream, url: &Url, deadline: Instant, max: usize) -> Re
     }
     let status = head.status;
     let mut whole = Vec::new();
-    let mut body = Body::new(&head, max).map_err(bad)?;
+    head.plain().map_err(bad)?;
+    let mut body = Body::new(head.framing, max as u64).map_err(bad)?;
     // Without a byte of its own a body of length 0 is whole too.
     let mut done = body.feed(&start[head.body..], &mut whole).map_err(bad)?;
     while !done {

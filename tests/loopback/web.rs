@@ -137,10 +137,8 @@ fn a_redirect_in_a_circle_ends() {
 
 #[test]
 fn a_server_that_cannot_be_used_is_said_and_left_to_others() {
-    let whole = "HTTP/1.1 200 OK\r\nContent-Length: 2097075\r\n\r\n";
     let ways = [
-        (whole.to_string() + &"x".repeat(100), "does not serve parts of files (ranges)"),
-        ("HTTP/1.1 404 Not Found\r\n\r\n".into(), "does not have file (HTTP status 404)"),
+        ("HTTP/1.1 404 Not Found\r\n\r\n".to_string(), "does not have file (HTTP status 404)"),
         ("HTTP/1.1 206 x\r\nContent-Length: 5\r\n\r\nabcde".into(), "does not say which"),
         ("HTTP/1.1 206 x\r\nContent-Range: bytes 1-2/2097075\r\n\r\nab".into(), "another part of the file"),
         ("HTTP/1.1 206 x\r\nContent-Range: bytes 0-1/7\r\n\r\nab".into(), "has 7 bytes, not 2097075"),
@@ -171,6 +169,54 @@ fn a_server_that_cannot_be_used_is_said_and_left_to_others() {
         assert!(line.contains(word) && line.contains("not used any more"), "{line}");
         assert!(server.asked().len() <= 2, "{word}: {} requests", server.asked().len());
     }
+}
+
+#[test]
+fn a_file_is_read_once_from_a_server_without_ranges() {
+    let (folder, server) = one("web-whole", |_| Way::Whole);
+    let torrent = with_seeds(&folder, "file", &[server.url("/file")]);
+    assert_eq!(fetch(&folder, &torrent, &[]), "");
+    // The first request shows that there are no ranges.
+    assert_eq!(server.asked().len(), 2, "{:?}", server.asked());
+}
+
+#[test]
+fn files_of_a_folder_are_read_once_each_from_a_server_without_ranges() {
+    let folder = Folder::new("web-whole-tree");
+    let sizes = [("a", 1), ("b", 5 * PIECE + 3), ("c", 100), ("d", PIECE / 2), ("e", 9 * PIECE)];
+    let files: Vec<_> = sizes.iter().map(|(name, len)| (*name, noise(*len, *len as u32))).collect();
+    files.iter().for_each(|(name, data)| _ = folder.file(&format!("there/tree/{name}"), data));
+    let paths: Vec<_> = files.iter().map(|(name, _)| format!("/tree/{name}")).collect();
+    let served: Vec<_> = paths.iter().zip(&files).map(|(p, (_, data))| (p.as_str(), &data[..])).collect();
+    let server = WebServer::new(&served, |_| Way::Whole);
+    let torrent = with_seeds(&folder, "tree", &[server.url("/")]);
+    // The second half is here already.
+    folder.file("here/tree/e", &files[4].1);
+    assert_eq!(fetch(&folder, &torrent, &[]), "");
+    let asked = server.asked();
+    assert!(asked.len() <= 7, "{asked:?}");
+}
+
+#[test]
+fn a_server_without_ranges_that_breaks_off_is_read_again() {
+    let breaks = AtomicUsize::new(0);
+    let (folder, server) = one("web-whole-break", move |_| match breaks.fetch_add(1, Ordering::Relaxed) {
+        1 => Way::BreakWhole(700_000),
+        _ => Way::Whole,
+    });
+    let torrent = with_seeds(&folder, "file", &[server.url("/file")]);
+    fetch(&folder, &torrent, &[]);
+    assert_eq!(server.asked().len(), 3, "{:?}", server.asked());
+}
+
+#[test]
+fn a_file_that_is_stored_compressed_is_taken_as_it_is() {
+    let (folder, server) = one("web-gzip", |asked| match asked.number % 2 {
+        0 => Way::ServeWith("Content-Encoding: x-gzip\r\n"),
+        _ => Way::ServeWith("Content-Type: application/x-gzip\r\nContent-Encoding: gzip\r\n"),
+    });
+    let torrent = with_seeds(&folder, "file", &[server.url("/file")]);
+    assert_eq!(fetch(&folder, &torrent, &[]), "");
 }
 
 #[test]
