@@ -745,6 +745,8 @@ pub enum TrackerFailure {
     Refused(Failure),
     /// The answer makes no sense.
     Answer(String),
+    /// The answer is compressed in this content coding, though it was asked for as it is.
+    Compressed(String),
     /// This build or the options cannot speak to it.
     Unsupported(String),
 }
@@ -755,6 +757,11 @@ impl fmt::Display for TrackerFailure {
             TrackerFailure::Network(what) => f.write_str(what),
             TrackerFailure::Refused(failure) => write!(f, "the tracker says: {failure}"),
             TrackerFailure::Answer(what) => write!(f, "the tracker's answer is not valid: {what}"),
+            TrackerFailure::Compressed(coding) => write!(
+                f,
+                "the answer is encoded as \"{coding}\", which was not asked for and cannot be decompressed yet; use \
+                 another tracker (--tracker)"
+            ),
             TrackerFailure::Unsupported(what) => f.write_str(what),
         }
     }

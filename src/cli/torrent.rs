@@ -4,8 +4,8 @@
 use super::console::{Console, Stream, now, shown};
 use super::text::cut;
 use super::{Error, failed};
-use crate::api::Reason;
-use crate::engine::{self, Client, Signals};
+use crate::api::{Reason, TrackerFailure};
+use crate::engine::{self, Client, Downloaded, Signals};
 use crate::limits::TORRENT_FILE_MAX;
 use crate::proto::id::InfoHash;
 use crate::proto::magnet::{Magnet, is_magnet};
@@ -65,7 +65,16 @@ pub(crate) fn find(
     let path = console.resolve(Path::new(torrent));
     let (bytes, name) = match kind(torrent, path.exists())? {
         Kind::Link(magnet) => return Ok(linked(magnet, sources)),
-        Kind::Url(url) => (download(&url, sources, console)?, url.to_string()),
+        Kind::Url(url) => match download(&url, sources, console)? {
+            Downloaded::Torrent(bytes) => (bytes, url.to_string()),
+            Downloaded::Magnet { link, from } => {
+                log::debug!("{url} leads to a magnet link");
+                let magnet = Magnet::parse(&link).map_err(|why| {
+                    Error::Failed(Reason::Metainfo, format!("{url}: redirected to a magnet link: {why}"))
+                })?;
+                return Ok(linked(magnet.from_redirect(from), sources));
+            }
+        },
         Kind::Path => {
             let name = shown(Path::new(torrent));
             (read(&path).map_err(|e| failed(format_args!("cannot read {name}"), &e))?, name)
@@ -162,14 +171,22 @@ pub(crate) fn with_sources(mut meta: Metainfo, magnet: &Magnet) -> Metainfo {
     meta
 }
 
-/// The bytes behind a URL; after a second it is told that they are waited for.
-fn download(url: &Url, sources: &Sources<'_>, console: &mut Console<'_>) -> Result<Vec<u8>, Error> {
+/// What a URL leads to; after a second it is told that they are waited for.
+fn download(url: &Url, sources: &Sources<'_>, console: &mut Console<'_>) -> Result<Downloaded, Error> {
     let start = now();
     let got = engine::download(sources.client.clone(), url.clone())
         .map_err(|error| Error::Failed(Reason::Io, error.to_string()))?;
     let result = loop {
         match got.recv_timeout(LOOK) {
-            Ok(result) => break result.map_err(|failure| failure.to_string()),
+            Ok(result) => {
+                break result.map_err(|failure| match failure {
+                    TrackerFailure::Compressed(coding) => format!(
+                        "the .torrent comes compressed (\"{coding}\"), which cannot be read yet; save it decompressed \
+                         (curl --compressed -o FILE URL) and give FILE"
+                    ),
+                    failure => failure.to_string(),
+                });
+            }
             Err(RecvTimeoutError::Disconnected) => break Err("the download ended by itself".into()),
             Err(RecvTimeoutError::Timeout) => {
                 sources.check_signal()?;

@@ -39,6 +39,11 @@ fn request(url: &Url, fields: &str) -> Vec<u8> {
 /// How we name ourselves to servers.
 pub const USER_AGENT: &str = concat!("ptorrent/", env!("CARGO_PKG_VERSION"));
 
+/// Whether bytes are compressed with gzip (RFC 1952), whatever a server calls them.
+pub fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x1f\x8b")
+}
+
 /// What is wrong with an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Error {

@@ -2,12 +2,13 @@
 
 use super::id::{InfoHash, from_base32, from_hex};
 use super::metainfo::{is_foul, percent_encode, printable, safe, text};
+use super::scope::scope;
 use super::tracker::unusable::{Reason, Role, UnusableUrls};
 use super::tracker::url;
 use crate::limits::{FILES_MAX, MAGNET_MAX, MAGNET_PEERS_MAX, TRACKERS_MAX, WEB_SEEDS_MAX};
 use std::borrow::Cow;
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 /// The longest host name of the DNS, in bytes.
@@ -115,6 +116,18 @@ impl Magnet {
         }
         magnet.info_hash = topics.best()?;
         Ok(magnet)
+    }
+
+    /// The link as a server at `from` redirected to it: peers that it gives by name, or that are further inward than the server
+    /// itself, are left out. Only the user may have us call those.
+    pub fn from_redirect(mut self, from: IpAddr) -> Magnet {
+        for (host, port) in std::mem::take(&mut self.peers) {
+            match host.parse::<IpAddr>() {
+                Ok(ip) if scope(ip) <= scope(from) => self.peers.push((host, port)),
+                _ => self.unusable.add(Role::Peer, Reason::Inward, host.as_bytes()),
+            }
+        }
+        self
     }
 
     /// Adds a URL, unless it is there.
@@ -437,6 +450,24 @@ mod tests {
         for wrong in [format!("{HEX}/x"), format!("{first} {rest}"), format!("/{HEX}")] {
             assert_eq!(Magnet::parse(&format!("magnet:?xt=urn:btih:{wrong}")), Err(Error::Hash), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_redirect_names_no_peer_further_inward_than_its_server() {
+        let peers =
+            "9.8.7.6:1 [2001:db8::1]:2 192.168.1.1:3 [fd00::1]:4 127.0.0.1:5 [::1]:6 0.0.0.0:7 router:8";
+        let link = peers.split(' ').map(|peer| format!("&x.pe={peer}")).collect::<String>();
+        let magnet = Magnet::parse(&format!("magnet:?xt=urn:btih:{HEX}{link}")).unwrap();
+        let ports = |from: &str| {
+            let magnet = magnet.clone().from_redirect(from.parse().unwrap());
+            let said: Vec<String> = magnet.unusable.iter().map(ToString::to_string).collect();
+            (magnet.peers.iter().map(|(_, port)| *port).collect::<Vec<_>>(), said.concat())
+        };
+        let (public, said) = ports("5.6.7.8");
+        assert_eq!(public, [1, 2]);
+        assert_eq!(said, "left out 6 peers, the first '192.168.1.1': a redirect may not lead there");
+        assert_eq!(ports("192.168.1.9").0, [1, 2, 3, 4]);
+        assert_eq!(ports("::1").0, [1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub use paths::Paths;
 pub use uri::percent_encode;
 
 use super::bencode::{self, Value, decode};
+use super::http::is_gzip;
 use super::id::InfoHash;
 use super::layout::{self, Layout};
 use super::tracker::unusable::UnusableUrls;
@@ -119,6 +120,8 @@ pub struct Renamed {
 pub enum Error {
     /// More bytes than a .torrent file may have.
     Size(usize),
+    /// Compressed with gzip.
+    Gzip,
     /// Not bencode, or a key twice.
     Bencode(bencode::Error),
     /// A key is missing that a torrent must have.
@@ -163,6 +166,9 @@ impl fmt::Display for Error {
             Error::Size(len) => {
                 write!(f, "the .torrent file has {len} bytes; the limit is {TORRENT_FILE_MAX}")
             }
+            Error::Gzip => f.write_str(
+                "the .torrent is compressed with gzip, which cannot be read yet; decompress it first (gunzip)",
+            ),
             Error::Bencode(error) => write!(f, "not a valid torrent: {error}"),
             Error::Missing(key) => write!(f, "not a valid torrent: it has no \"{key}\""),
             Error::Value { key, want, at } => {
@@ -213,6 +219,9 @@ impl Metainfo {
     pub fn parse(bytes: &[u8]) -> Result<Metainfo, Error> {
         if bytes.len() as u64 > TORRENT_FILE_MAX {
             return Err(Error::Size(bytes.len()));
+        }
+        if is_gzip(bytes) {
+            return Err(Error::Gzip);
         }
         let root = typed(decode(bytes)?, "torrent", "a dictionary", Value::as_dict)?;
         let [info] = root.fields(["info"])?;
