@@ -281,6 +281,7 @@ mod tests {
     fn a_passkey_is_not_said_back() {
         assert_eq!(shown_safely("http://me:word@x:99999/key?a"), "http://x:99999/...");
         assert_eq!(shown_safely("http://x?key"), "http://x/...");
+        assert_eq!(shown_safely("http://x\\key"), "http://x/...");
         assert_eq!((shown_safely("http://x").as_str(), shown_safely("a/b").as_str()), ("http://x", "a/b"));
     }
 

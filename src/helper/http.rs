@@ -142,7 +142,6 @@ fn broken(error: io::Error) -> TrackerFailure {
     TrackerFailure::Network(format!("the connection broke: {error}"))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a function for map_err")]
 fn bad(error: http::Error) -> TrackerFailure {
     match error {
         http::Error::Encoding(coding) => TrackerFailure::Compressed(coding),

@@ -460,6 +460,7 @@ fn chaos_of_web_seeds_and_peers_ends_well() {
         for (host, failure) in hosts.iter().zip(fails) {
             let mut server = Server { rate: 1 << (16 + w.rng.below(6)), ..Server::default() };
             server.fails = (w.rng.below(60), failure);
+            server.whole = w.rng.below(3) == 0;
             server.lies = if w.rng.below(3) == 0 { 1 + w.rng.below(100) } else { 0 };
             w.serve(host, server);
         }

@@ -17,6 +17,7 @@ pub(super) fn read(root: Dict<'_>, torrent: &mut Metainfo) -> Result<(), Error> 
         root.fields(["comment", "created by", "encoding", "creation date"])?;
     torrent.trackers = trackers(announce, list, &mut torrent.unusable);
     torrent.web_seeds = web_seeds(urls, &mut torrent.unusable);
+    http_seeds(root, &mut torrent.unusable);
     torrent.nodes =
         nodes.and_then(Value::as_list).into_iter().flatten().filter_map(node).take(NODES_MAX).collect();
     torrent.comment = comment.and_then(remark);
@@ -96,6 +97,14 @@ fn web_seeds(value: Option<Value<'_>>, unusable: &mut UnusableUrls) -> Vec<Strin
     let mut urls = Urls { role: Role::WebSeed, max: WEB_SEEDS_MAX, known: Vec::new(), unusable };
     let alone = std::iter::once(value).filter(|value| value.as_bytes().is_some());
     value.as_list().into_iter().flatten().chain(alone).filter_map(|value| urls.add(value)).collect()
+}
+
+/// Counts the URLs of `httpseeds` (BEP 17), which are not used.
+fn http_seeds(root: Dict<'_>, unusable: &mut UnusableUrls) {
+    let Ok([Some(seeds)]) = root.fields(["httpseeds"]) else { return };
+    for url in seeds.as_list().into_iter().flatten().filter_map(Value::as_bytes) {
+        unusable.add(Role::HttpSeed, Reason::Bep17, url);
+    }
 }
 
 /// A DHT node: a list of host and port (BEP 5).

@@ -13,6 +13,8 @@ pub enum Role {
     Tracker,
     /// The URL of a web seed.
     WebSeed,
+    /// The URL of an HTTP seed (BEP 17).
+    HttpSeed,
     /// Host and port of a peer.
     Peer,
 }
@@ -24,6 +26,8 @@ pub enum Reason {
     Url(url::Error),
     /// A web seed is not at `http://` or `https://`.
     NotHttp,
+    /// HTTP seeds are another protocol than web seeds.
+    Bep17,
     /// It is not a host and a port.
     NotPeer,
     /// A redirect to a magnet link names a peer by name, or one further inward than its server.
@@ -37,6 +41,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::Url(error) => error.fmt(f),
             Reason::NotHttp => f.write_str("URL is not http:// or https://"),
+            Reason::Bep17 => f.write_str("BEP 17 is not supported"),
             Reason::NotPeer => f.write_str("not HOST:PORT"),
             Reason::Inward => f.write_str("a redirect may not lead there"),
             Reason::TooMany(max) => write!(f, "{max} is the limit"),
@@ -59,6 +64,7 @@ impl fmt::Display for Unusable {
         let (one, many) = match self.role {
             Role::Tracker => ("a tracker", "trackers"),
             Role::WebSeed => ("a web seed", "web seeds"),
+            Role::HttpSeed => ("an HTTP seed", "HTTP seeds"),
             Role::Peer => ("a peer", "peers"),
         };
         match self.count {
@@ -85,11 +91,6 @@ impl UnusableUrls {
     pub fn iter(&self) -> impl Iterator<Item = &Unusable> {
         self.0.iter()
     }
-
-    /// Whether everything can be used.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// A URL as it is shown: no more than scheme and host, of the length of a line.
@@ -113,7 +114,6 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_counted_by_reason() {
         let mut all = UnusableUrls::default();
-        assert!(all.is_empty());
         all.add(Role::Tracker, Reason::Url(url::Error::Host), b"http://u:p@a b/passkey");
         all.add(Role::Tracker, Reason::Url(url::Error::Host), b"http://c d/passkey");
         all.add(Role::WebSeed, Reason::Url(url::Error::Host), b"http://\xff\x1b/");

@@ -339,6 +339,7 @@ pub fn without_secrets(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_string() };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
     let host = authority.rsplit('@').next().unwrap_or(authority);
+    let host = host.split('\\').next().unwrap_or(host);
     let cut = if host == rest { "" } else { "/..." };
     format!("{scheme}://{host}{cut}")
 }
