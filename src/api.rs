@@ -752,6 +752,8 @@ pub enum TrackerFailure {
     Refused(Failure),
     /// The answer makes no sense.
     Answer(String),
+    /// The answer is compressed in this content coding, though it was asked for as it is.
+    Compressed(String),
     /// This build or the options cannot speak to it.
     Unsupported(String),
 }
@@ -762,6 +764,11 @@ impl fmt::Display for TrackerFailure {
             TrackerFailure::Network(what) => f.write_str(what),
             TrackerFailure::Refused(failure) => write!(f, "the tracker says: {failure}"),
             TrackerFailure::Answer(what) => write!(f, "the tracker's answer is not valid: {what}"),
+            TrackerFailure::Compressed(coding) => write!(
+                f,
+                "the answer is encoded as \"{coding}\", which was not asked for and cannot be decompressed yet; use \
+                 another tracker (--tracker)"
+            ),
             TrackerFailure::Unsupported(what) => f.write_str(what),
         }
     }
@@ -785,6 +792,9 @@ pub struct WebGet {
     pub blocks: Vec<Block>,
     /// Where their bytes are, in order.
     pub parts: Vec<WebPart>,
+    /// None: the server has to serve ranges. Otherwise a whole file is taken as well, and read from its start; bytes of
+    /// it that are not wanted are read at no more than this rate, in bytes a second (0: no limit).
+    pub skip_rate: Option<u64>,
 }
 
 /// A run of the bytes of a [`WebGet`].
@@ -850,6 +860,8 @@ pub enum WebFailure {
         /// What the server says.
         why: String,
     },
+    /// The server answers with whole files only, and was asked for a range.
+    NoRanges,
     /// This server, or this build, cannot do it at all.
     Useless(String),
 }

@@ -11,7 +11,7 @@ use crate::base::wake::Wake;
 use crate::disk::{Shared, Syncer, Worker, keep, kept, sweep};
 use crate::helper;
 pub use crate::helper::scrape::{Question, Said};
-pub use crate::helper::torrent::Got;
+pub use crate::helper::torrent::{Downloaded, Got};
 pub use crate::helper::{Client, Roots};
 use crate::limits;
 use crate::proto::id::InfoHash;
@@ -269,7 +269,7 @@ pub fn scrape(client: &Client, questions: Vec<Question>) -> Result<Receiver<(usi
     helper::scrape::scrape(client, questions, limits::SCRAPE_TIMEOUT).map_err(cannot("start a thread"))
 }
 
-/// Gets a .torrent from its URL, without an engine: within [`limits::TORRENT_URL_TIMEOUT`], unless a name look-up hangs.
+/// Gets a .torrent, or the magnet link in its place, from a URL, without an engine: within [`limits::TORRENT_URL_TIMEOUT`], unless a name look-up hangs.
 pub fn download(client: Client, url: Url) -> Result<Receiver<Got>, Error> {
     helper::torrent::download(client, url, limits::TORRENT_URL_TIMEOUT).map_err(cannot("start a thread"))
 }

@@ -18,8 +18,8 @@ pub const TORRENT_FILE_MAX: u64 = 100 << 20;
 pub const BENCODE_DEPTH: usize = 64;
 /// The most trackers of a torrent; more are left out.
 pub const TRACKERS_MAX: usize = 100;
-/// The most web seeds of a torrent; more are left out.
-pub const WEB_SEEDS_MAX: usize = 100;
+/// The most web seeds of a torrent; more are left out. Linux distributions name each of their 400 mirrors.
+pub const WEB_SEEDS_MAX: usize = 1000;
 /// The most DHT nodes that a torrent may name; more are left out. A few are enough to join.
 pub const NODES_MAX: usize = 100;
 /// The longest comment, or name of a creating program, that is kept, in bytes: some screens of text.
@@ -61,8 +61,9 @@ pub const METADATA_COPIES: u32 = 3;
 pub const METADATA_REFUSALS_MAX: u32 = 256;
 /// The longest that a .torrent may take to come from its URL: 100 KB a second of the largest that are common.
 pub const TORRENT_URL_TIMEOUT: Duration = Duration::from_secs(90);
-/// The longest magnet link: as many trackers and web seeds as are kept, of common length.
-pub const MAGNET_MAX: usize = 64 << 10;
+/// The longest magnet link: as many trackers and web seeds as are kept, of common length. Linux passes no longer
+/// argument to a program.
+pub const MAGNET_MAX: usize = 128 << 10;
 /// The most peers that a magnet link may name; more are left out. A few are enough to find a swarm.
 pub const MAGNET_PEERS_MAX: usize = 100;
 /// The longest URL of a tracker or web seed.
@@ -698,8 +699,21 @@ pub const WEB_RETRY_SOON: Duration = Duration::from_secs(1);
 pub const WEB_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
 /// Files in a row that a web seed may lack before it counts as one that has none.
 pub const WEB_MISSES_MAX: u32 = 8;
+/// Bytes of a file that are read for nothing without regard to what they bring, where a server serves whole files only:
+/// a second or some.
+pub const WEB_SKIP_FREE: u64 = 16 << 20;
+/// A download that gets less than this, in bytes a second, has any number of bytes skipped: nobody else serves it.
+pub const WEB_SKIP_IDLE: u64 = 16 << 10;
+/// Passes in a row over whole files that cost far more than they brought; then the web seed is not used any more.
+pub const WEB_PASSES_WASTED: u32 = 3;
 /// Files of a web seed whose redirects are remembered.
 pub const WEB_MOVED_MAX: usize = 64;
+/// The same of all web seeds of a torrent, so that their URLs take some 10 MiB at most.
+pub const WEB_MOVED_ALL: usize = 5000;
+/// Names of web seeds that are looked up at a time for one torrent, so that hundreds of mirrors do not hold up trackers.
+pub const WEB_LOOK_UPS: usize = 4;
+/// Bytes for the pieces that web seeds of one torrent have, of those that lack some; one more is not used any more.
+pub const WEB_HAS_MAX: u64 = 4 << 20;
 /// The longest URL of a file: a web seed's URL and the longest path, three bytes each.
 pub const WEB_URL_MAX: usize = URL_MAX + 3 * (PATH_MAX + PATH_DEPTH);
 

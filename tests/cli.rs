@@ -233,6 +233,44 @@ fn create_show_and_verify_agree() {
 }
 
 #[test]
+fn urls_that_cannot_be_used_are_told_once_and_hundreds_can() {
+    let folder = Folder::new("urls");
+    folder.file("data", &noise(100_000, 1));
+    let seeds: Vec<String> = (0..1003).map(|n| format!("http://mirror{n}.example/s p/")).collect();
+    let mut args =
+        vec!["create", "-a", "udp://a:1/x,http://b/a b", "-a", "http://bad/", "-a", "udp://c:1", "data"];
+    seeds.iter().for_each(|url| args.extend(["-w", url]));
+    folder.call(&args).ok();
+    let path = folder.0.join("data.torrent");
+    let mut bytes = fs::read(&path).unwrap();
+    // In the list of trackers, not in \"announce\".
+    for (from, to) in [("http://bad/", "http://b d/"), ("9:udp://c:1", "9:wss://c:1")] {
+        let at = bytes.windows(from.len()).rposition(|part| part == from.as_bytes()).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+    fs::write(&path, bytes).unwrap();
+    for args in [&["show", "data.torrent"][..], &["show", "--json", "data.torrent"]] {
+        let shown = folder.call(args);
+        assert_eq!(shown.status, 0);
+        assert_eq!(shown.out.matches("/s%20p/").count(), 1000);
+        let said = "ptorrent: warning: data: left out a tracker, 'http://b d/...': URL without a valid host\n\
+            ptorrent: warning: data: left out 3 web seeds, the first 'http://mirror1000.example/...': 1000 is the limit\n\
+            ptorrent: warning: data: left out a tracker, 'wss://c:1': URL is not http://, https:// or udp://\n";
+        assert_eq!(shown.err, said);
+    }
+    let hash = "ab".repeat(20);
+    let link = format!("magnet:?xt=urn:btih:{hash}&tr=http://a%20b/&x.pe=nobody&ws=x");
+    let shown = folder.call(&["show", "--no-dht", "--no-lsd", &link]);
+    for what in [
+        "left out a tracker, 'http://a b/...'",
+        "left out a peer, 'nobody': not HOST:PORT",
+        "a web seed, 'x'",
+    ] {
+        assert_eq!(shown.err.matches(what).count(), 1, "{what}: {}", shown.err);
+    }
+}
+
+#[test]
 fn create_gives_the_same_torrent_each_time_and_never_overwrites() {
     let folder = Folder::new("again");
     folder.file("data/x", &noise(70_000, 5)).file("data/y", &noise(7, 6));

@@ -331,7 +331,10 @@ fn a_torrent_comes_over_https() {
     let port = secure(says("200 OK\r\nContent-Length: 3", b"abcd"));
     let url = Url::parse(&format!("https://localhost:{port}/x.torrent")).unwrap().trust();
     let got = torrent::download(Client::new(Route::default(), ours()), url, LONG).unwrap();
-    assert_eq!(got.recv_timeout(LONG).unwrap().unwrap(), b"abc");
+    let torrent::Downloaded::Torrent(bytes) = got.recv_timeout(LONG).unwrap().unwrap() else {
+        panic!("a magnet link")
+    };
+    assert_eq!(bytes, b"abc");
 }
 
 /// The bytes of a file, by the ranges that are asked for, over as many requests as the client likes.

@@ -203,6 +203,18 @@ fn a_compressed_answer_is_refused_politely() {
         stream.write_all(&answer("200 OK\r\nContent-Encoding: gzip", "\x1f\u{8b}")).ok();
     });
     assert!(error_of(port).contains("\"gzip\", which was not asked for"));
+    // Without a word of it in the head, and beside a status that says more.
+    let failure =
+        announce_to(server(|stream, _| _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n\x1f\x8b\x08")));
+    assert_eq!(failure.unwrap_err(), TrackerFailure::Compressed("gzip".into()));
+    assert!(error_of(says(answer("503 x\r\nContent-Encoding: br", "x"))).contains("HTTP status 503"));
+}
+
+#[test]
+fn a_tracker_that_redirects_to_a_magnet_link_is_none() {
+    let link = format!("magnet:?xt=urn:btih:{}", "ab".repeat(20));
+    let error = error_of(says(answer(&format!("302 Found\r\nLocation: {link}"), "")));
+    assert!(error.contains("redirects to a magnet link"), "{error}");
 }
 
 #[test]

@@ -10,13 +10,12 @@ use super::overview::status_lines;
 use super::progress::{View, reason_word};
 use super::status::table;
 use super::text::count;
-use super::torrent::{Found, Sources, chosen, find, warn_of_names, with_sources};
+use super::torrent::{Found, Sources, chosen, find, warn_of_names, warn_of_urls, web_seed, with_sources};
 use super::{Error, failed, status_of_signal};
 use crate::api::{Command, Reason, Report, Spec, State};
 use crate::engine::{self, Client, Engine, Hangup, Roots, Signals, no_hurry};
 use crate::proto::magnet::Magnet;
 use crate::proto::metainfo::Metainfo;
-use crate::proto::tracker::Scheme;
 use crate::proto::tracker::url::Url;
 use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, after, never, select};
@@ -146,7 +145,9 @@ fn wishes(
             {
                 console.warn(&format!("{}: given twice", meta.name));
             }
-            Ok(Found { mut meta, magnet }) => {
+            Ok(found) => {
+                warn_of_urls(&found, console);
+                let Found { mut meta, magnet } = found;
                 if let Some(state) = state_dir.as_ref().filter(|_| meta.is_known())
                     && let Err(error) = engine::keep_on_disk(&mut meta, state)
                 {
@@ -212,13 +213,10 @@ fn spec(
     for tier in &meta.trackers {
         let mut urls = Vec::new();
         for text in tier {
-            match Url::parse(text) {
+            if let Ok(url) = Url::parse(text) {
                 // Named by the user as well, it is as free as if it were not here.
-                Ok(url) => {
-                    let named = options.trackers.iter().find(|named| **named == url);
-                    urls.push(named.cloned().unwrap_or(url));
-                }
-                Err(why) => console.warn(&format!("{}: left out a tracker: {why}", meta.name)),
+                let named = options.trackers.iter().find(|named| **named == url);
+                urls.push(named.cloned().unwrap_or(url));
             }
         }
         trackers.push(urls);
@@ -228,14 +226,7 @@ fn spec(
     let more: Vec<_> =
         options.trackers.iter().filter(|url| !known(url)).map(|url| vec![url.clone()]).collect();
     trackers.extend(more);
-    let mut web_seeds = Vec::new();
-    for text in &meta.web_seeds {
-        match Url::parse(text) {
-            Ok(url) if url.scheme() != Scheme::Udp => web_seeds.push(url),
-            Ok(_) => console.warn(&format!("{}: left out a web seed: URL is of no web server", meta.name)),
-            Err(why) => console.warn(&format!("{}: left out a web seed: {why}", meta.name)),
-        }
-    }
+    let web_seeds = meta.web_seeds.iter().filter_map(|text| web_seed(text).ok()).collect();
     Ok(Spec {
         dir: console.resolve(&options.dir),
         wanted,

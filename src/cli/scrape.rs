@@ -6,7 +6,7 @@ use super::hash::counted;
 use super::json::Object;
 use super::options::Scrape;
 use super::text::cut;
-use super::torrent::{Sources, find};
+use super::torrent::{Sources, find, warn_of_urls};
 use crate::api::Reason;
 use crate::engine::{self, Client, Question, Said};
 use crate::limits::{SCRAPE_TIMEOUT, TRACKERS_MAX};
@@ -35,11 +35,13 @@ pub(crate) fn run(options: &Scrape, console: &mut Console<'_>) -> Result<u8, Err
     let (client, state) = (Client::new(route, console.roots()), console.state_dir());
     let sources = Sources { client: client.clone(), state: state.as_deref(), signals: None };
     for torrent in &options.torrents {
-        let meta = find(torrent, &sources, console)?.meta;
+        let found = find(torrent, &sources, console)?;
+        let meta = &found.meta;
         if swarms.iter().any(|swarm| swarm.info_hash == meta.info_hash) {
             continue;
         }
-        let (mut swarm, trackers) = (swarm(&meta.name, meta.info_hash), trackers(&meta.trackers, console));
+        warn_of_urls(&found, console);
+        let (mut swarm, trackers) = (swarm(&meta.name, meta.info_hash), trackers(&meta.trackers));
         for url in trackers {
             let known = questions.iter().position(|question| question.url == url);
             let number = known.unwrap_or(questions.len());
@@ -81,15 +83,11 @@ fn swarm(name: &str, info_hash: InfoHash) -> Swarm {
 }
 
 /// The trackers of a torrent that can be asked, each once.
-fn trackers(tiers: &[Vec<String>], console: &mut Console<'_>) -> Vec<Url> {
+fn trackers(tiers: &[Vec<String>]) -> Vec<Url> {
     let mut urls = Vec::new();
-    for text in tiers.iter().flatten().take(TRACKERS_MAX) {
-        match Url::parse(text) {
-            Ok(url) if !urls.contains(&url) => urls.push(url),
-            Ok(_) => {}
-            Err(error) => {
-                console.warn(&format!("tracker {}: {error}", super::values::shown_safely(text)));
-            }
+    for url in tiers.iter().flatten().take(TRACKERS_MAX).filter_map(|text| Url::parse(text).ok()) {
+        if !urls.contains(&url) {
+            urls.push(url);
         }
     }
     urls

@@ -7,7 +7,7 @@ use super::hash::counted;
 use super::json::{Object, array, string};
 use super::options::Show;
 use super::text::{date, size};
-use super::torrent::{Sources, find};
+use super::torrent::{Sources, find, warn_of_urls};
 use crate::engine::Client;
 use crate::proto::metainfo::{File, Metainfo, Paths};
 use crate::sys::socket::Route;
@@ -23,6 +23,7 @@ pub(crate) fn run(options: &Show, console: &mut Console<'_>) -> Result<u8, Error
     let client = Client::new(route, console.roots());
     let sources = Sources { client, state: state_dir.as_deref(), signals: None };
     let mut found = find(&options.torrent, &sources, console)?;
+    warn_of_urls(&found, console);
     if !found.meta.is_known() {
         match fetch(found, options, state_dir.as_deref(), console)? {
             Fetched::Here(meta) => found = *meta,

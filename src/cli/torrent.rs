@@ -4,13 +4,15 @@
 use super::console::{Console, Stream, now, shown};
 use super::text::cut;
 use super::{Error, failed};
-use crate::api::Reason;
-use crate::engine::{self, Client, Signals};
+use crate::api::{Reason, TrackerFailure};
+use crate::engine::{self, Client, Downloaded, Signals};
 use crate::limits::TORRENT_FILE_MAX;
 use crate::proto::id::InfoHash;
 use crate::proto::magnet::{Magnet, is_magnet};
 use crate::proto::metainfo::{Metainfo, printable};
-use crate::proto::tracker::url::Url;
+use crate::proto::tracker::Scheme;
+use crate::proto::tracker::unusable::{Reason as Unusable, Role, UnusableUrls};
+use crate::proto::tracker::url::{self, Url};
 use crossbeam_channel::RecvTimeoutError;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -63,7 +65,16 @@ pub(crate) fn find(
     let path = console.resolve(Path::new(torrent));
     let (bytes, name) = match kind(torrent, path.exists())? {
         Kind::Link(magnet) => return Ok(linked(magnet, sources)),
-        Kind::Url(url) => (download(&url, sources, console)?, url.to_string()),
+        Kind::Url(url) => match download(&url, sources, console)? {
+            Downloaded::Torrent(bytes) => (bytes, url.to_string()),
+            Downloaded::Magnet { link, from } => {
+                log::debug!("{url} leads to a magnet link");
+                let magnet = Magnet::parse(&link).map_err(|why| {
+                    Error::Failed(Reason::Metainfo, format!("{url}: redirected to a magnet link: {why}"))
+                })?;
+                return Ok(linked(magnet.from_redirect(from), sources));
+            }
+        },
         Kind::Path => {
             let name = shown(Path::new(torrent));
             (read(&path).map_err(|e| failed(format_args!("cannot read {name}"), &e))?, name)
@@ -84,9 +95,42 @@ pub(crate) fn warn_of_names(meta: &Metainfo, name: &str, console: &mut Console<'
     }
 }
 
+/// Tells which trackers, web seeds and peers of a torrent or a link cannot be used, and why.
+pub(crate) fn warn_of_urls(found: &Found, console: &mut Console<'_>) {
+    for what in unusable(&found.meta).iter() {
+        console.warn(&format!("{}: {what}", found.meta.name));
+    }
+}
+
+/// What was left out when the torrent or the link was read, and those of its URLs that only others can use.
+fn unusable(meta: &Metainfo) -> UnusableUrls {
+    let mut all = meta.unusable.clone();
+    for text in meta.trackers.iter().flatten() {
+        if let Err(error) = Url::parse(text) {
+            all.add(Role::Tracker, Unusable::Url(error), text.as_bytes());
+        }
+    }
+    for text in &meta.web_seeds {
+        match web_seed(text) {
+            Ok(_) => {}
+            Err(why) => all.add(Role::WebSeed, why, text.as_bytes()),
+        }
+    }
+    all
+}
+
+/// The URL of a web seed, if it can be used.
+pub(crate) fn web_seed(text: &str) -> Result<Url, Unusable> {
+    match Url::parse(text) {
+        Ok(url) if url.scheme() == Scheme::Udp => Err(Unusable::NotHttp),
+        Err(url::Error::Scheme) => Err(Unusable::NotHttp),
+        other => other.map_err(Unusable::Url),
+    }
+}
+
 /// What a TORRENT is. A file that is there is one, whatever its name looks like.
 fn kind(torrent: &OsStr, exists: bool) -> Result<Kind, Error> {
-    let Some(text) = torrent.to_str().filter(|_| !exists) else { return Ok(Kind::Path) };
+    let Some(text) = torrent.to_str().filter(|_| !exists).map(str::trim) else { return Ok(Kind::Path) };
     let starts = |scheme: &str| text.get(..scheme.len()).is_some_and(|t| t.eq_ignore_ascii_case(scheme));
     if is_magnet(text) {
         let magnet = Magnet::parse(text).map_err(|why| {
@@ -102,7 +146,11 @@ fn kind(torrent: &OsStr, exists: bool) -> Result<Kind, Error> {
             .map_err(|why| Error::Failed(Reason::Network, format!("{shown}: {why}")))?;
         return Ok(Kind::Url(url));
     }
-    Ok(text.parse::<InfoHash>().map_or(Kind::Path, |hash| Kind::Link(Magnet::bare(hash))))
+    // A slash behind it is what a browser adds.
+    Ok(text
+        .trim_end_matches('/')
+        .parse::<InfoHash>()
+        .map_or(Kind::Path, |hash| Kind::Link(Magnet::bare(hash))))
 }
 
 /// What a link leads to: the torrent, where an earlier run has kept it.
@@ -119,17 +167,26 @@ fn linked(magnet: Magnet, sources: &Sources<'_>) -> Found {
 pub(crate) fn with_sources(mut meta: Metainfo, magnet: &Magnet) -> Metainfo {
     meta.trackers = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
     meta.web_seeds.clone_from(&magnet.web_seeds);
+    meta.unusable.clone_from(&magnet.unusable);
     meta
 }
 
-/// The bytes behind a URL; after a second it is told that they are waited for.
-fn download(url: &Url, sources: &Sources<'_>, console: &mut Console<'_>) -> Result<Vec<u8>, Error> {
+/// What a URL leads to; after a second it is told that they are waited for.
+fn download(url: &Url, sources: &Sources<'_>, console: &mut Console<'_>) -> Result<Downloaded, Error> {
     let start = now();
     let got = engine::download(sources.client.clone(), url.clone())
         .map_err(|error| Error::Failed(Reason::Io, error.to_string()))?;
     let result = loop {
         match got.recv_timeout(LOOK) {
-            Ok(result) => break result.map_err(|failure| failure.to_string()),
+            Ok(result) => {
+                break result.map_err(|failure| match failure {
+                    TrackerFailure::Compressed(coding) => format!(
+                        "the .torrent comes compressed (\"{coding}\"), which cannot be read yet; save it decompressed \
+                         (curl --compressed -o FILE URL) and give FILE"
+                    ),
+                    failure => failure.to_string(),
+                });
+            }
             Err(RecvTimeoutError::Disconnected) => break Err("the download ended by itself".into()),
             Err(RecvTimeoutError::Timeout) => {
                 sources.check_signal()?;
@@ -191,6 +248,7 @@ fn wanted(meta: &Metainfo, select: Option<&[RangeInclusive<usize>]>) -> Result<V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::WEB_SEEDS_MAX;
     use crate::proto::metainfo::{Content, Plan, build};
 
     #[test]
@@ -206,6 +264,12 @@ mod tests {
         assert_eq!(of(&format!("MAGNET:?xt=urn:btih:{hash}"), false), format!("magnet:?xt=urn:btih:{hash}"));
         assert_eq!(of(&"aB".repeat(20), false), format!("magnet:?xt=urn:btih:{hash}"));
         assert_eq!(of("HTTPS://x/y.torrent?k", false), "https://x/y.torrent?k");
+        assert_eq!(of(" http://x/a b.torrent\n", false), "http://x/a%20b.torrent");
+        assert_eq!(of(&format!(" {hash}/ "), false), format!("magnet:?xt=urn:btih:{hash}"));
+        assert_eq!(
+            of(&format!("magnet:///?xt=urn:btih:{hash}/"), false),
+            format!("magnet:?xt=urn:btih:{hash}")
+        );
         for path in ["x.torrent", "http:/x", "magnet", &"ab".repeat(21), &"ag".repeat(20)] {
             assert_eq!(of(path, false), "path", "{path}");
         }
@@ -214,6 +278,31 @@ mod tests {
             of("magnet:?xt=urn:btmh:1220", false).starts_with("magnet:?xt=urn:btmh:1220: the magnet link")
         );
         assert_eq!(of("http://me:secret@/x", false), "http:///...: URL without a valid host");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_once_for_each_reason() {
+        let seeds: Vec<String> = (0..WEB_SEEDS_MAX + 7).map(|n| format!("http://m{n}.example/a b")).collect();
+        let (bad, trackers) = (["ftp://f/".to_string()], ["http://x/a b", "wss://y/", "wss://z/", "udp://u"]);
+        let trackers: Vec<_> = trackers.iter().map(|url| vec![url.to_string()]).collect();
+        let web_seeds = [&bad[..], &seeds].concat();
+        let mut plan = Plan::bare("t", Content::Single(0), 16384, &[]);
+        (plan.trackers, plan.web_seeds) = (&trackers, &web_seeds);
+        let meta = Metainfo::parse(&build(&plan)).unwrap();
+        assert_eq!(
+            (meta.web_seeds.len(), meta.web_seeds[1].as_str()),
+            (WEB_SEEDS_MAX, "http://m0.example/a%20b")
+        );
+        let said: Vec<_> = unusable(&meta).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "left out 8 web seeds, the first 'http://m999.example/...': 1000 is the limit",
+                "left out 2 trackers, the first 'wss://y/...': URL is not http://, https:// or udp://",
+                "left out a tracker, 'udp://u': udp:// URL without a port",
+                "left out a web seed, 'ftp://f/...': URL is not http:// or https://",
+            ]
+        );
     }
 
     #[test]

@@ -4,7 +4,8 @@ use super::args::from_text;
 use crate::api::{DiskIo, Encryption, Prealloc};
 use crate::limits;
 use crate::proto::metainfo::printable;
-use crate::proto::tracker::url::Url;
+use crate::proto::tracker::Scheme;
+use crate::proto::tracker::url::{self, Url, without_secrets};
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -16,11 +17,7 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// The same, of a URL no more than scheme and host: the rest may be a passkey.
 pub(crate) fn shown_safely(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return shown(text) };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let host = authority.rsplit('@').next().unwrap_or(authority);
-    let cut = if host == rest { "" } else { "/..." };
-    shown(&format!("{scheme}://{host}{cut}"))
+    shown(&without_secrets(text))
 }
 
 /// A number in a range, of digits only: no sign, no blank.
@@ -127,16 +124,21 @@ pub(crate) fn tracker(text: &str) -> Result<Url, String> {
 
 /// `create -a`: a tier, its URLs parted by commas.
 pub(crate) fn tier(text: &str) -> Result<Vec<String>, String> {
-    text.split(',').map(|url| tracker(url).map(|_| url.to_string())).collect()
+    text.split(',').map(|url| tracker(url).and_then(|_| escaped(url))).collect()
 }
 
 /// `create -w`.
 pub(crate) fn web_seed(text: &str) -> Result<String, String> {
-    let fine = text.starts_with("http://") || text.starts_with("https://");
-    if fine && text.len() <= limits::URL_MAX && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(text.into());
+    match Url::parse(text) {
+        Ok(url) if url.scheme() != Scheme::Udp => escaped(text),
+        Ok(_) => Err("an http:// or https:// URL is allowed".into()),
+        Err(error) => Err(error.to_string()),
     }
-    Err(format!("an http:// or https:// URL of at most {} characters is allowed", limits::URL_MAX))
+}
+
+/// A valid URL as it goes into a .torrent.
+fn escaped(text: &str) -> Result<String, String> {
+    url::kept(text.as_bytes()).map_err(|error| error.to_string())
 }
 
 /// `create -l`: bytes, or with `K` or `M`, a power of two (BEP 52 demands it, BEP 3 recommends it).
@@ -279,6 +281,7 @@ mod tests {
     fn a_passkey_is_not_said_back() {
         assert_eq!(shown_safely("http://me:word@x:99999/key?a"), "http://x:99999/...");
         assert_eq!(shown_safely("http://x?key"), "http://x/...");
+        assert_eq!(shown_safely("http://x\\key"), "http://x/...");
         assert_eq!((shown_safely("http://x").as_str(), shown_safely("a/b").as_str()), ("http://x", "a/b"));
     }
 
@@ -339,5 +342,8 @@ mod tests {
         assert!(
             web_seed("http://x/y").is_ok() && web_seed("ftp://x").is_err() && web_seed("http://a b").is_err()
         );
+        assert_eq!(web_seed("HTTP://x/a b\u{fc}").as_deref(), Ok("HTTP://x/a%20b%C3%BC"));
+        assert!(web_seed("udp://x:1/").is_err());
+        assert_eq!(tier("http://x/a b, udp://y:1"), Ok(vec!["http://x/a%20b".into(), "udp://y:1".into()]));
     }
 }

@@ -5,6 +5,7 @@ use super::left;
 use super::stream::Stream;
 use crate::api::TrackerFailure;
 use crate::proto::http::{self, Body, Head};
+use crate::proto::magnet::is_magnet;
 use crate::proto::tracker::Response;
 use crate::proto::tracker::http::{Error, answer as tracker_answer};
 use crate::proto::tracker::url::Url;
@@ -19,6 +20,8 @@ pub(super) enum Fetched {
     Answer { status: u16, body: Vec<u8> },
     /// Ask there.
     Redirect(Url),
+    /// A redirect to a magnet link, which is not checked yet.
+    Magnet(String),
 }
 
 type Result<T> = std::result::Result<T, TrackerFailure>;
@@ -40,6 +43,7 @@ pub(super) fn fetch(
 
 /// What the body of a tracker's answer says. A failure in its own words counts with whatever status it comes.
 pub(super) fn answer(status: u16, body: &[u8]) -> Result<Response> {
+    refuse_gzip(body)?;
     match tracker_answer(body) {
         Err(Error::Failure(failure)) => Err(TrackerFailure::Refused(failure)),
         _ if !(200..300).contains(&status) => Err(TrackerFailure::Answer(format!("HTTP status {status}"))),
@@ -49,8 +53,16 @@ pub(super) fn answer(status: u16, body: &[u8]) -> Result<Response> {
     }
 }
 
+/// An error for a body that is compressed though its head does not say so.
+pub(super) fn refuse_gzip(body: &[u8]) -> Result<()> {
+    if http::is_gzip(body) { Err(TrackerFailure::Compressed("gzip".into())) } else { Ok(()) }
+}
+
 /// Where an answer with this status and `Location` sends us; None where it stays.
 fn redirect(url: &Url, location: Option<&str>) -> Result<Option<Fetched>> {
+    if let Some(link) = location.filter(|to| is_magnet(to)) {
+        return Ok(Some(Fetched::Magnet(link.to_string())));
+    }
     let refused = |error| TrackerFailure::Network(format!("redirected to an unusable URL: {error}"));
     let to = location.map(|to| url.join(to).map_err(refused)).transpose()?;
     Ok(to.map(Fetched::Redirect))
@@ -68,7 +80,12 @@ fn exchange(stream: &mut Stream, url: &Url, deadline: Instant, max: usize) -> Re
     }
     let status = head.status;
     let mut whole = Vec::new();
-    let mut body = Body::new(&head, max).map_err(bad)?;
+    match head.plain() {
+        // The status says more than a page that nobody would read.
+        Err(_) if !(200..300).contains(&status) => return Ok(Fetched::Answer { status, body: Vec::new() }),
+        plain => plain.map_err(bad)?,
+    }
+    let mut body = Body::new(head.framing, max as u64).map_err(bad)?;
     // Without a byte of its own a body of length 0 is whole too.
     let mut done = body.feed(&start[head.body..], &mut whole).map_err(bad)?;
     while !done {
@@ -125,7 +142,14 @@ fn broken(error: io::Error) -> TrackerFailure {
     TrackerFailure::Network(format!("the connection broke: {error}"))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a function for map_err")]
 fn bad(error: http::Error) -> TrackerFailure {
-    TrackerFailure::Network(error.to_string())
+    match error {
+        http::Error::Encoding(coding) => TrackerFailure::Compressed(coding),
+        error => TrackerFailure::Network(error.to_string()),
+    }
+}
+
+/// A tracker that redirects to a magnet link.
+pub(super) fn no_tracker() -> TrackerFailure {
+    TrackerFailure::Answer("it redirects to a magnet link".into())
 }

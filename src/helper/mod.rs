@@ -345,6 +345,7 @@ impl Asked {
 fn answered(fetched: Result<Fetched, TrackerFailure>) -> Result<Got, TrackerFailure> {
     match fetched? {
         Fetched::Redirect(to) => Ok(Got::Redirect(to)),
+        Fetched::Magnet(_) => Err(http::no_tracker()),
         Fetched::Answer { status, body } => Ok(Got::Answer(Box::new(http::answer(status, &body)?))),
     }
 }
@@ -395,6 +396,7 @@ fn hide(trail: &[Url], failure: TrackerFailure) -> TrackerFailure {
             TrackerFailure::Refused(Failure { words: hide_in(trail, &words), retry })
         }
         TrackerFailure::Answer(text) => TrackerFailure::Answer(hide_in(trail, &text)),
+        TrackerFailure::Compressed(coding) => TrackerFailure::Compressed(hide_in(trail, &coding)),
         TrackerFailure::Unsupported(text) => TrackerFailure::Unsupported(hide_in(trail, &text)),
     }
 }

@@ -102,12 +102,14 @@ fn over_http(
                 trail.push(to.clone());
                 (named, url, from) = (to.clone(), to, used);
             }
+            Fetched::Magnet(_) => return Err(http::no_tracker()),
         }
     }
     Err(TrackerFailure::Network("redirected too often".into()))
 }
 
 fn http_answer(status: u16, body: &[u8], torrents: &[InfoHash]) -> Said {
+    http::refuse_gzip(body)?;
     match scraped(body, torrents) {
         Err(Error::Failure(failure)) => Err(TrackerFailure::Refused(failure)),
         _ if !(200..300).contains(&status) => Err(TrackerFailure::Answer(format!("HTTP status {status}"))),

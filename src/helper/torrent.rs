@@ -1,4 +1,5 @@
-//! A .torrent from its URL: one bounded download that a command waits for, redirects followed as for trackers. It has a
+//! A .torrent, or the magnet link in its place, from a URL: one bounded download that a command waits for, redirects
+//! followed as for trackers. It has a
 //! thread of its own, which is left to itself should it hang in a name look-up.
 
 use super::client::{Ask, Client, supported};
@@ -10,11 +11,26 @@ use crate::proto::tracker::guard::Purpose;
 use crate::proto::tracker::url::Url;
 use crossbeam_channel::{Receiver, bounded};
 use std::io;
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// What a URL leads to.
+#[derive(Debug)]
+pub enum Downloaded {
+    /// The bytes of a .torrent, as far as the server says.
+    Torrent(Vec<u8>),
+    /// A magnet link, which is not checked yet.
+    Magnet {
+        /// The link.
+        link: String,
+        /// The address of the server that redirected to it, on whose word it is.
+        from: IpAddr,
+    },
+}
+
 /// What came of it; no secret is in the words.
-pub type Got = Result<Vec<u8>, TrackerFailure>;
+pub type Got = Result<Downloaded, TrackerFailure>;
 
 /// Gets the bytes behind a URL, `limits::TORRENT_FILE_MAX` at most, within `timeout` unless a look-up hangs. Fails only
 /// when no thread can be had.
@@ -41,11 +57,16 @@ fn get(client: &Client, trail: &mut Vec<Url>, deadline: Instant) -> Got {
         let (used, fetched) = http::fetch(client, &ask, &addrs, deadline, max);
         from = used;
         match fetched? {
-            Fetched::Answer { status: 200..300, body } => return Ok(body),
+            Fetched::Answer { status: 200..300, body } => return Ok(Downloaded::Torrent(body)),
             Fetched::Answer { status, .. } => {
                 return Err(TrackerFailure::Network(format!("HTTP status {status}")));
             }
             Fetched::Redirect(to) => trail.push(to),
+            Fetched::Magnet(link) => {
+                // There was a server, since it answered.
+                let from = used.ok_or_else(http::late)?;
+                return Ok(Downloaded::Magnet { link, from });
+            }
         }
     }
     Err(TrackerFailure::Network("redirected too often".into()))

@@ -2,6 +2,7 @@
 //! arrives, plain or chunked (RFC 9112). Bounded throughout; no compression.
 
 use crate::limits;
+use crate::proto::metainfo::text;
 use crate::proto::tracker::shown;
 use crate::proto::tracker::url::Url;
 
@@ -38,6 +39,11 @@ fn request(url: &Url, fields: &str) -> Vec<u8> {
 /// How we name ourselves to servers.
 pub const USER_AGENT: &str = concat!("ptorrent/", env!("CARGO_PKG_VERSION"));
 
+/// Whether bytes are compressed with gzip (RFC 1952), whatever a server calls them.
+pub fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x1f\x8b")
+}
+
 /// What is wrong with an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Error {
@@ -54,7 +60,7 @@ pub enum Error {
     /// A chunk is not framed as it has to be.
     Chunk,
     /// The body is longer than the caller allows, which was so many bytes.
-    TooLarge(usize),
+    TooLarge(u64),
     /// The connection ended before the body did.
     CutShort,
 }
@@ -137,6 +143,11 @@ impl Part {
 }
 
 impl Head {
+    /// An error if the body is compressed, for those who would have to read it.
+    pub fn plain(&self) -> Result<(), Error> {
+        self.encoding.as_ref().map_or(Ok(()), |name| Err(Error::Encoding(name.clone())))
+    }
+
     /// Where to ask instead, if the answer says so (RFC 9110, 15.4). Not checked yet: see [`Url::join`].
     pub fn redirect(&self) -> Option<&str> {
         if matches!(self.status, 301 | 302 | 303 | 307 | 308) { self.location.as_deref() } else { None }
@@ -183,7 +194,7 @@ fn fields(status: u16, headers: &[httparse::Header<'_>], body: usize, keep: bool
     for header in headers {
         let value = header.value.trim_ascii();
         if header.name.eq_ignore_ascii_case("location") {
-            head.location = std::str::from_utf8(value).ok().map(str::to_string);
+            head.location = Some(text(value).into_owned());
         } else if header.name.eq_ignore_ascii_case("content-encoding") {
             if !value.is_empty() && !value.eq_ignore_ascii_case(b"identity") {
                 head.encoding = Some(shown(value));
@@ -257,23 +268,21 @@ pub struct Body {
     phase: Phase,
     /// The most bytes that may still come out.
     room: u64,
-    max: usize,
+    max: u64,
 }
 
 impl Body {
-    /// The body that follows `head`, of at most `max` bytes. An encoded or too long one is refused here.
-    pub fn new(head: &Head, max: usize) -> Result<Body, Error> {
-        if let Some(name) = &head.encoding {
-            return Err(Error::Encoding(name.clone()));
-        }
-        let phase = match head.framing {
-            Framing::Length(len) if len > max as u64 => return Err(Error::TooLarge(max)),
+    /// The body of a head with this framing, of at most `max` bytes. Bytes come out as the server has them, in whatever
+    /// content coding: see [`Head::plain`].
+    pub fn new(framing: Framing, max: u64) -> Result<Body, Error> {
+        let phase = match framing {
+            Framing::Length(len) if len > max => return Err(Error::TooLarge(max)),
             Framing::Length(0) => Phase::Done,
             Framing::Length(len) => Phase::Length(len),
             Framing::Chunked => CHUNK,
             Framing::Close => Phase::UntilClose,
         };
-        Ok(Body { phase, room: max as u64, max })
+        Ok(Body { phase, room: max, max })
     }
 
     /// Appends to `out` what `input` holds of the body. True once the body is whole; what follows it is ignored.
@@ -379,14 +388,14 @@ fn base64(bytes: &[u8]) -> String {
 /// Reads `data` as an answer, whole and byte by byte, and asserts that both say the same and stay in bounds.
 #[doc(hidden)]
 pub fn fuzz_http(data: &[u8]) {
-    const MAX: usize = 1000;
+    const MAX: u64 = 1000;
     let Ok(Some(head)) = head(data) else { return };
     assert!(head.body <= data.len().min(limits::HTTP_HEAD_MAX));
     let read = |step: usize| -> Result<(Vec<u8>, bool), Error> {
-        let (mut body, mut out) = (Body::new(&head, MAX)?, Vec::new());
+        let (mut body, mut out) = (Body::new(head.framing, MAX)?, Vec::new());
         for part in data[head.body..].chunks(step) {
             let more = body.feed(part, &mut out)?;
-            assert!(out.len() <= MAX && more == (body.phase == Phase::Done));
+            assert!(out.len() as u64 <= MAX && more == (body.phase == Phase::Done));
         }
         body.end().map(|()| (out, body.phase == Phase::Done))
     };
@@ -402,7 +411,7 @@ mod tests {
     fn answer(text: &str) -> (Head, Result<Vec<u8>, Error>) {
         fuzz_http(text.as_bytes());
         let head = head(text.as_bytes()).unwrap().unwrap();
-        let body = Body::new(&head, 20).and_then(|mut body| {
+        let body = head.plain().and_then(|()| Body::new(head.framing, 20)).and_then(|mut body| {
             let mut out = Vec::new();
             body.feed(&text.as_bytes()[head.body..], &mut out)?;
             body.end().map(|()| out)

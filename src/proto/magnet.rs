@@ -2,14 +2,20 @@
 
 use super::id::{InfoHash, from_base32, from_hex};
 use super::metainfo::{is_foul, percent_encode, printable, safe, text};
-use crate::limits::{FILES_MAX, MAGNET_MAX, MAGNET_PEERS_MAX, TRACKERS_MAX, URL_MAX, WEB_SEEDS_MAX};
+use super::scope::scope;
+use super::tracker::unusable::{Reason, Role, UnusableUrls};
+use super::tracker::url;
+use crate::limits::{FILES_MAX, MAGNET_MAX, MAGNET_PEERS_MAX, TRACKERS_MAX, WEB_SEEDS_MAX};
 use std::borrow::Cow;
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 /// The longest host name of the DNS, in bytes.
 const HOST_MAX: usize = 253;
+
+/// What browsers drop from URLs wherever it is.
+const LINE_ENDS: [char; 3] = ['\t', '\n', '\r'];
 
 /// What a magnet link says. Every text in it is safe to print.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +32,8 @@ pub struct Magnet {
     pub peers: Vec<(String, u16)>,
     /// Files to get (`so`, BEP 53), counted from 0; None: all.
     pub select: Option<Vec<RangeInclusive<usize>>>,
+    /// Trackers, web seeds and peers that were left out.
+    pub unusable: UnusableUrls,
 }
 
 /// Why a text is not a magnet link that this program can use.
@@ -70,16 +78,21 @@ impl Magnet {
     /// The link that says nothing but which torrent it is.
     pub fn bare(info_hash: InfoHash) -> Magnet {
         let (trackers, web_seeds, peers) = (Vec::new(), Vec::new(), Vec::new());
-        Magnet { info_hash, name: None, trackers, web_seeds, peers, select: None }
+        let unusable = UnusableUrls::default();
+        Magnet { info_hash, name: None, trackers, web_seeds, peers, select: None, unusable }
     }
 
-    /// Reads a link. What is optional and senseless is left out, but for `so`: a slip there would get every file.
+    /// Reads a link, without its tabs and line ends, as browsers do. What is optional and invalid is left out, but for `so`:
+    /// an error there would get every file.
     pub fn parse(link: &str) -> Result<Magnet, Error> {
-        let link = link.trim();
+        let link: Cow<'_, str> = match link.trim() {
+            link if link.contains(LINE_ENDS) => Cow::Owned(link.replace(LINE_ENDS, "")),
+            link => Cow::Borrowed(link),
+        };
         if link.len() > MAGNET_MAX {
             return Err(Error::TooLong);
         }
-        let query = after_scheme(link).ok_or(Error::Scheme)?;
+        let query = after_scheme(&link).ok_or(Error::Scheme)?;
         let mut topics = Topics::default();
         let mut magnet = Magnet::bare(InfoHash([0; 20]));
         for part in query.split('&') {
@@ -89,8 +102,8 @@ impl Magnet {
             match unnumbered(key).to_ascii_lowercase().as_str() {
                 "xt" => topics.add(&decoded(value, false)),
                 "dn" if magnet.name.is_none() => magnet.name = name(&decoded(value, true)),
-                "tr" => add_url(&mut magnet.trackers, &decoded(value, false), TRACKERS_MAX),
-                "ws" => add_url(&mut magnet.web_seeds, &decoded(value, false), WEB_SEEDS_MAX),
+                "tr" => magnet.add_url(Role::Tracker, &decoded(value, false)),
+                "ws" => magnet.add_url(Role::WebSeed, &decoded(value, false)),
                 "x.pe" => magnet.add_peer(&decoded(value, false)),
                 "so" => {
                     let list = decoded(value, false);
@@ -105,13 +118,42 @@ impl Magnet {
         Ok(magnet)
     }
 
-    fn add_peer(&mut self, value: &[u8]) {
-        if let Some(peer) = std::str::from_utf8(value).ok().and_then(peer)
-            && self.peers.len() < MAGNET_PEERS_MAX
-            && !self.peers.contains(&peer)
-        {
-            self.peers.push(peer);
+    /// The link as a server at `from` redirected to it: peers that it gives by name, or that are further inward than the server
+    /// itself, are left out. Only the user may have us call those.
+    pub fn from_redirect(mut self, from: IpAddr) -> Magnet {
+        for (host, port) in std::mem::take(&mut self.peers) {
+            match host.parse::<IpAddr>() {
+                Ok(ip) if scope(ip) <= scope(from) => self.peers.push((host, port)),
+                _ => self.unusable.add(Role::Peer, Reason::Inward, host.as_bytes()),
+            }
         }
+        self
+    }
+
+    /// Adds a URL, unless it is there.
+    fn add_url(&mut self, role: Role, value: &[u8]) {
+        let (urls, max) = match role {
+            Role::WebSeed => (&mut self.web_seeds, WEB_SEEDS_MAX),
+            _ => (&mut self.trackers, TRACKERS_MAX),
+        };
+        let reason = match url::kept(value) {
+            _ if value.trim_ascii().is_empty() => return,
+            Ok(url) if urls.contains(&url) => return,
+            Ok(url) if urls.len() < max => return urls.push(url),
+            Ok(_) => Reason::TooMany(max),
+            Err(error) => Reason::Url(error),
+        };
+        self.unusable.add(role, reason, value);
+    }
+
+    fn add_peer(&mut self, value: &[u8]) {
+        let reason = match std::str::from_utf8(value.trim_ascii()).ok().and_then(peer) {
+            Some(peer) if self.peers.contains(&peer) => return,
+            Some(peer) if self.peers.len() < MAGNET_PEERS_MAX => return self.peers.push(peer),
+            Some(_) => Reason::TooMany(MAGNET_PEERS_MAX),
+            None => Reason::NotPeer,
+        };
+        self.unusable.add(Role::Peer, reason, value);
     }
 }
 
@@ -153,6 +195,8 @@ struct Topics {
 impl Topics {
     fn add(&mut self, urn: &[u8]) {
         let Ok(urn) = std::str::from_utf8(urn) else { return };
+        // Pages and mails put blanks around it, and browsers a slash behind what they take for a host.
+        let urn = urn.trim().trim_end_matches(|c: char| c == '/' || c.is_whitespace());
         let of = |scheme: &str| {
             let (start, rest) = urn.split_at_checked(scheme.len())?;
             start.eq_ignore_ascii_case(scheme).then_some(rest)
@@ -183,7 +227,8 @@ pub fn is_magnet(link: &str) -> bool {
 
 fn after_scheme(link: &str) -> Option<&str> {
     let rest = link.get(7..).filter(|_| is_magnet(link))?;
-    rest.strip_prefix('?')
+    // Browsers and desktops write it like a URL with a host: `magnet://?`, `magnet:///?`.
+    rest.trim_start_matches('/').strip_prefix('?')
 }
 
 /// A key without the number that it may have where it comes more than once: `tr.2`.
@@ -227,15 +272,6 @@ fn name(value: &[u8]) -> Option<String> {
     (!text.is_empty()).then(|| safe(safe(text).trim_end()))
 }
 
-/// Adds a URL that can go into a request line and onto a terminal as it is, unless it is there.
-fn add_url(urls: &mut Vec<String>, value: &[u8], max: usize) {
-    let Ok(url) = std::str::from_utf8(value).map(str::trim) else { return };
-    let clean = url.len() <= URL_MAX && !url.chars().any(|c| c.is_whitespace() || is_foul(c));
-    if clean && url.contains("://") && urls.len() < max && !urls.iter().any(|known| known == url) {
-        urls.push(url.to_string());
-    }
-}
-
 /// `HOST:PORT`, an IPv6 address in brackets.
 fn peer(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.rsplit_once(':')?;
@@ -270,7 +306,7 @@ fn files(list: &[u8]) -> Option<Vec<RangeInclusive<usize>>> {
 pub fn fuzz_magnet(data: &[u8]) {
     let link = String::from_utf8_lossy(data);
     let magnet = match Magnet::parse(&link) {
-        Ok(magnet) => magnet,
+        Ok(magnet) => Magnet { unusable: UnusableUrls::default(), ..magnet },
         Err(error) => return assert!(!error.to_string().chars().any(is_foul)),
     };
     let urls = || magnet.trackers.iter().chain(&magnet.web_seeds);
@@ -357,8 +393,10 @@ mod tests {
         let long = of(&format!("dn={}", "a+".repeat(600)));
         assert_eq!(Magnet::parse(&long.to_string()), Ok(long));
         let bare = Magnet::bare(hash());
+        for junk in ["dn=%20", "&&=&x", "sox=1", "tr=", "tr=%20"] {
+            assert_eq!(of(junk), bare, "{junk}");
+        }
         for junk in [
-            "dn=%20",
             "tr=x",
             "tr=http://a%20b",
             "tr=%FF://x",
@@ -369,20 +407,72 @@ mod tests {
             "x.pe=[a]:1",
             "x.pe=a%20b:1",
             "x.pe=[1:2",
-            "&&=&x",
-            "sox=1",
         ] {
-            assert_eq!(of(junk), bare, "{junk}");
+            let magnet = of(junk);
+            assert_eq!(magnet.unusable.iter().count(), 1, "{junk}");
+            assert_eq!(Magnet { unusable: UnusableUrls::default(), ..magnet }, bare, "{junk}");
         }
-        let many: String = (0..1000).map(|n| format!("&tr=x://{n}&ws=x://{n}&x.pe=a:{}", n + 1)).collect();
+        let many: String =
+            (0..=WEB_SEEDS_MAX).map(|n| format!("&tr=x://{n}&ws=x://{n}&x.pe=a:{}", n + 1)).collect();
         let many = of(&many);
         assert_eq!((many.trackers.len(), many.web_seeds.len(), many.peers.len()), {
             (TRACKERS_MAX, WEB_SEEDS_MAX, MAGNET_PEERS_MAX)
         });
+        assert_eq!(many.unusable.iter().count(), 3);
+    }
+
+    #[test]
+    fn urls_of_a_link_are_escaped() {
+        let link =
+            format!("magnet:?xt=urn:btih:{HEX}&tr=http://a/b c&tr=http://a/b%20c&ws=http://a/%C3%BC%FF/");
+        let magnet = Magnet::parse(&link).unwrap();
+        assert_eq!(magnet.trackers, ["http://a/b%20c"]);
+        assert_eq!(magnet.web_seeds, ["http://a/%C3%BC%FF/"]);
+        assert_eq!(Magnet::parse(&magnet.to_string()), Ok(magnet));
+    }
+
+    #[test]
+    fn links_are_taken_as_browsers_and_mails_write_them() {
+        for start in ["magnet:?", "magnet://?", "magnet:///?", "magnet:/?", "Magnet:////?"] {
+            for end in ["", " ", "%20", "/", "%2F", " / ", "%20/", "/&", " &dn=", "\n", "%09"] {
+                for hash in [HEX, BASE32] {
+                    let link = format!("{start}xt=urn:btih:{hash}{end}");
+                    assert_eq!(Magnet::parse(&link), Ok(Magnet::bare(self::hash())), "{link:?}");
+                }
+            }
+        }
+        let (first, rest) = HEX.split_at(20);
+        let wrapped = format!("magnet:?xt=urn:\r\nbtih:{first}\n\t{rest}");
+        assert_eq!(Magnet::parse(&wrapped), Ok(Magnet::bare(hash())));
+        for wrong in [format!("magnet://x?xt=urn:btih:{HEX}"), format!("magnet:///xt=urn:btih:{HEX}")] {
+            assert_eq!(Magnet::parse(&wrong), Err(Error::Scheme), "{wrong}");
+        }
+        for wrong in [format!("{HEX}/x"), format!("{first} {rest}"), format!("/{HEX}")] {
+            assert_eq!(Magnet::parse(&format!("magnet:?xt=urn:btih:{wrong}")), Err(Error::Hash), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_no_peer_further_inward_than_its_server() {
+        let peers =
+            "9.8.7.6:1 [2001:db8::1]:2 192.168.1.1:3 [fd00::1]:4 127.0.0.1:5 [::1]:6 0.0.0.0:7 router:8";
+        let link = peers.split(' ').map(|peer| format!("&x.pe={peer}")).collect::<String>();
+        let magnet = Magnet::parse(&format!("magnet:?xt=urn:btih:{HEX}{link}")).unwrap();
+        let ports = |from: &str| {
+            let magnet = magnet.clone().from_redirect(from.parse().unwrap());
+            let said: Vec<String> = magnet.unusable.iter().map(ToString::to_string).collect();
+            (magnet.peers.iter().map(|(_, port)| *port).collect::<Vec<_>>(), said.concat())
+        };
+        let (public, said) = ports("5.6.7.8");
+        assert_eq!(public, [1, 2]);
+        assert_eq!(said, "left out 6 peers, the first '192.168.1.1': a redirect may not lead there");
+        assert_eq!(ports("192.168.1.9").0, [1, 2, 3, 4]);
+        assert_eq!(ports("::1").0, [1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]
     fn what_is_written_is_read_again() {
+        let kept = |text: String| url::kept(text.as_bytes()).unwrap();
         let mut rng = Rng::new([5; 32]);
         let mut word = |most: u32| {
             let some = ['a', 'é', '&', '=', '%', '+', '日', '.', '#', '"', '?'];
@@ -392,10 +482,11 @@ mod tests {
             let magnet = Magnet {
                 info_hash: InfoHash([n as u8; 20]),
                 name: Some(safe(&format!("x{}", word(300)))),
-                trackers: (0..n % 4).map(|i| format!("x://{i}{}", word(40))).collect(),
-                web_seeds: (0..n % 3).map(|i| format!("y://{i}{}", word(40))).collect(),
+                trackers: (0..n % 4).map(|i| kept(format!("x://{i}/{}", word(40)))).collect(),
+                web_seeds: (0..n % 3).map(|i| kept(format!("y://{i}?{}", word(40)))).collect(),
                 peers: (0..n % 5).map(|i| ("::1".to_string(), 1 + i)).collect(),
                 select: (n % 2 == 0).then(|| vec![usize::from(n)..=usize::from(n) * 2]),
+                unusable: UnusableUrls::default(),
             };
             assert_eq!(Magnet::parse(&magnet.to_string()), Ok(magnet));
         }

@@ -259,7 +259,8 @@ impl Line {
         let why = match result {
             Err(TrackerFailure::Unsupported(_)) => return None,
             Err(why @ TrackerFailure::Network(_)) => why,
-            Ok(_) | Err(TrackerFailure::Refused(_) | TrackerFailure::Answer(_)) => {
+            Ok(_)
+            | Err(TrackerFailure::Refused(_) | TrackerFailure::Answer(_) | TrackerFailure::Compressed(_)) => {
                 (self.trust, self.failures, self.rest) = (Trust::Good, 0, Time::ZERO);
                 return None;
             }

@@ -49,6 +49,7 @@ mod udp_tracker;
 mod upload;
 mod web;
 mod web_seed;
+mod whole_files;
 
 use crate::api::{Action, Command, Done, Encryption, Event, Intake, PeerId, Reply, Report, TorrentId, Why};
 use crate::base::arena::Arena;

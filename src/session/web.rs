@@ -4,14 +4,15 @@
 use super::Session;
 use super::picker::{Arrival, Asker, SERVERS};
 use super::torrent::Torrent;
-use super::web_seed::{Place, Planned, Verdict, sender};
+use super::web_seed::{Place, Planned, Verdict, WebSeed, sender};
+use super::whole_files::WholeFiles;
 use crate::api::{Action, Call, PeerId, Reason, TorrentId, WebFailure, WebGet, WebOrder, WebPart, WebSaid};
 use crate::base::arena::Handle;
 use crate::base::buf::{BLOCK, Buf};
 use crate::base::time::Time;
 use crate::limits::{
     CONNECTIONS_MAX, TORRENT_TICK, WEB_AHEAD, WEB_BLOCKS_MAX, WEB_BLOCKS_MIN, WEB_BLOCKS_START, WEB_BUFS,
-    WEB_BUFS_MIN, WEB_FETCHES, WEB_FETCHES_EACH, WEB_GETS,
+    WEB_BUFS_MIN, WEB_FETCHES, WEB_FETCHES_EACH, WEB_GETS, WEB_SKIP_FREE, WEB_SKIP_IDLE,
 };
 use crate::proto::layout::Block;
 use crate::proto::tracker::url::Host;
@@ -180,6 +181,7 @@ impl Session {
             t.news.moved = true;
             if let Some(seed) = t.web.get_mut(fetch.seed) {
                 seed.slot = None;
+                seed.whole.iter_mut().for_each(WholeFiles::on_idle);
             }
         }
     }
@@ -194,7 +196,7 @@ impl Session {
         if fetch.stopping || fetch.gets >= most {
             return false;
         }
-        let (id, torrent, at) = (fetch.id, fetch.torrent, fetch.seed);
+        let (id, torrent, at, gets) = (fetch.id, fetch.torrent, fetch.seed, fetch.gets);
         let Some(t) = self.torrents.get_mut(torrent).filter(|t| t.downloading()) else { return false };
         let Some(seed) = t.web.get(at) else { return false };
         let rate = seed.rate(now);
@@ -214,13 +216,33 @@ impl Session {
             is_idle: false,
         };
         let mut blocks = Vec::new();
-        t.picker.pick(&asker, count, now, &mut blocks);
+        match &seed.whole {
+            None => t.picker.pick(&asker, count, now, &mut blocks),
+            Some(whole) => t.picker.pick_in_order(&asker, whole.pos(), count, now, &mut blocks),
+        }
         if blocks.is_empty() {
+            if gets == 0
+                && let Some(Verdict::Warn(words)) = t.web.get_mut(at).map(|seed| seed.end_pass(now))
+            {
+                t.news.warning(words);
+            }
             return false;
         }
         match seed.plan(&t.spec.meta, &blocks) {
+            Planned::Parts(parts) if !t.is_worth_skipping(seed, &parts, now) => {
+                blocks.into_iter().for_each(|block| t.picker.release(id, block));
+                false
+            }
             Planned::Parts(parts) => {
-                self.get(slot, blocks, parts, now);
+                let end =
+                    blocks.last().map_or(0, |last| t.spec.meta.layout.offset(*last) + u64::from(last.len));
+                let whole = t.web.get_mut(at).and_then(|seed| seed.whole.as_mut());
+                // Beside what is skipped others fetch, and both have one limit.
+                let skip_rate = whole.map(|whole| {
+                    whole.on_ordered(&parts, end);
+                    if second == 0 { 0 } else { (second / 2).max(1) }
+                });
+                self.get(slot, WebGet { blocks, parts, skip_rate }, now);
                 true
             }
             Planned::Look(place) => {
@@ -237,18 +259,19 @@ impl Session {
                 if let Some(Verdict::Warn(words)) = verdict {
                     t.news.warning(words);
                 }
+                t.web.limit_memory(at).into_iter().for_each(|words| t.news.warning(words));
                 self.want_web(torrent);
                 false
             }
         }
     }
 
-    fn get(&mut self, slot: usize, blocks: Vec<Block>, parts: Vec<WebPart>, now: Time) {
+    fn get(&mut self, slot: usize, get: WebGet, now: Time) {
         let Some(fetch) = self.web.get(slot) else { return };
         fetch.gets += 1;
-        fetch.due.extend(&blocks);
-        log::trace!("{} gets {} blocks in {} ranges", fetch.id, blocks.len(), parts.len());
-        let order = WebOrder::Get(Box::new(WebGet { blocks, parts }));
+        fetch.due.extend(&get.blocks);
+        log::trace!("{} gets {} blocks in {} ranges", fetch.id, get.blocks.len(), get.parts.len());
+        let order = WebOrder::Get(Box::new(get));
         self.actions.push_back(Action::Web { slot: slot as u8, order });
         self.top_up(slot, now);
     }
@@ -375,6 +398,7 @@ impl Session {
                 if let Some(seed) = t.web.get_mut(at) {
                     seed.down.add(block.len.into(), now);
                     seed.downloaded += u64::from(block.len);
+                    seed.whole.iter_mut().for_each(|whole| whole.on_block(block.len));
                 }
                 // What was given up may have been asked of others, and is as good as theirs.
                 (t.picker.on_block(id, sender(at), block), t.save_soon(now))
@@ -416,6 +440,7 @@ impl Session {
         if let Verdict::Warn(words) = seed.on_failure(failure, came, &t.spec.meta, missing, now) {
             t.news.warning(words);
         }
+        t.web.limit_memory(at).into_iter().for_each(|words| t.news.warning(words));
         t.news.moved = true;
         self.refill_all(torrent, now);
         self.arm_torrent(torrent, now + TORRENT_TICK);
@@ -487,6 +512,22 @@ fn blocks_due(rate: u64, second: u64, endgame: bool) -> usize {
 }
 
 impl Torrent {
+    /// Whether these ranges are worth what is skipped for them, if the web seed serves whole files only: that is little, or no
+    /// more than what is missing of the file, or nobody else serves us.
+    fn is_worth_skipping(&self, seed: &WebSeed, parts: &[WebPart], now: Time) -> bool {
+        let cost = seed.whole.as_ref().map_or(0, |whole| whole.cost(parts));
+        let first = parts.iter().find_map(|part| match part {
+            WebPart::Range { file, from, .. } => Some((*file, *from)),
+            WebPart::Zeros(_) => None,
+        });
+        let Some((file, from)) = first.filter(|_| cost > WEB_SKIP_FREE) else { return true };
+        let layout = &self.spec.meta.layout;
+        let piece = (layout.file_offset(file) + from) / u64::from(layout.piece_length());
+        let piece = u32::try_from(piece).unwrap_or(u32::MAX);
+        cost <= self.picker.missing_bytes(piece, layout.file_pieces(file).end)
+            || self.down.per_second(3, now) < WEB_SKIP_IDLE
+    }
+
     /// When its web seeds are to be looked after.
     pub(super) fn web_due(&self, now: Time) -> Time {
         if self.downloading() { self.web.due(now + TORRENT_TICK) } else { Time::NEVER }

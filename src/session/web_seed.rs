@@ -2,13 +2,14 @@
 //! under way is in [`super::web`].
 
 use super::picker::{Pieces, Sender};
+use super::whole_files::WholeFiles;
 use crate::api::{WebFailure, WebPart, WebStatus};
 use crate::base::bits::Bitfield;
 use crate::base::rate::Rate;
 use crate::base::time::Time;
 use crate::limits::{
-    HTTP_REDIRECTS_MAX, WEB_MISSES_MAX, WEB_MOVED_MAX, WEB_RETRY, WEB_RETRY_MAX, WEB_RETRY_SOON,
-    WEB_SEEDS_MAX,
+    HTTP_REDIRECTS_MAX, WEB_HAS_MAX, WEB_LOOK_UPS, WEB_MISSES_MAX, WEB_MOVED_ALL, WEB_MOVED_MAX,
+    WEB_PASSES_WASTED, WEB_RETRY, WEB_RETRY_MAX, WEB_RETRY_SOON, WEB_SEEDS_MAX,
 };
 use crate::proto::layout::Block;
 use crate::proto::metainfo::Metainfo;
@@ -66,6 +67,8 @@ pub(super) struct WebSeed {
     /// Redirects turned out to lead nowhere, and it was asked anew.
     retraced: bool,
     hosts: BTreeMap<Place, Option<Arc<[IpAddr]>>>,
+    /// It serves whole files only: how far they are read.
+    pub(super) whole: Option<WholeFiles>,
     /// The pieces that it has, where those are not all.
     has: Option<Bitfield>,
     /// Files in a row that were not there.
@@ -94,6 +97,7 @@ impl WebSeed {
             hops: 0,
             retraced: false,
             hosts: BTreeMap::new(),
+            whole: None,
             has: None,
             misses: 0,
             slot: None,
@@ -119,6 +123,11 @@ impl WebSeed {
 
     fn looking(&self) -> bool {
         self.hosts.values().any(Option::is_none)
+    }
+
+    /// Whether its name is yet to be looked up.
+    fn needs_look_up(&self) -> bool {
+        matches!(self.url.host(), Host::Name(_)) && !self.hosts.contains_key(&place(&self.url))
     }
 
     /// Whether it may be asked once its rest is over.
@@ -188,7 +197,17 @@ impl WebSeed {
         missing: impl Fn(u32) -> bool,
         now: Time,
     ) -> Verdict {
+        let wasted = self.whole.as_mut().map_or(0, WholeFiles::end_pass);
+        if wasted >= WEB_PASSES_WASTED {
+            return self.drop(WASTED.into());
+        }
         match failure {
+            WebFailure::NoRanges if self.whole.is_none() => {
+                log::debug!("web seed {}: it serves whole files only, so they are read in order", self.url);
+                self.whole = Some(WholeFiles::default());
+                Verdict::Silent
+            }
+            WebFailure::NoRanges => self.drop("it does not serve parts of files (ranges)".into()),
             WebFailure::Network(why) => {
                 self.forget_ways();
                 self.back_off(why, if came { WEB_RETRY_SOON } else { WEB_RETRY }, Duration::ZERO, now)
@@ -202,6 +221,18 @@ impl WebSeed {
             WebFailure::Missing { file, why } => self.on_missing(file, &why, meta, missing, now),
             WebFailure::Useless(why) => self.drop(why),
         }
+    }
+
+    /// Nothing more of its whole files is wanted in this pass. The next one is begun after a while: what is missing may be
+    /// on its way from others.
+    pub(super) fn end_pass(&mut self, now: Time) -> Verdict {
+        let Some(whole) = self.whole.as_mut().filter(|whole| whole.pos() > 0) else { return Verdict::Silent };
+        let wasted = whole.end_pass();
+        if wasted >= WEB_PASSES_WASTED {
+            return self.drop(WASTED.into());
+        }
+        self.rest = now + WEB_RETRY * (1 << wasted);
+        Verdict::Silent
     }
 
     /// Where redirects led may have changed: the next time it is asked anew, and its addresses looked up.
@@ -230,6 +261,8 @@ impl WebSeed {
     pub(super) fn drop(&mut self, why: String) -> Verdict {
         let words = format!("web seed {}: {why}; it is not used any more", self.url);
         self.dropped = Some(why);
+        self.has = None;
+        self.forget_ways();
         Verdict::Warn(words)
     }
 
@@ -253,6 +286,9 @@ impl WebSeed {
             None => {
                 if self.moved.len() >= WEB_MOVED_MAX {
                     self.moved.clear();
+                    // Each of these may have been on a host of its own.
+                    let own = place(&self.url);
+                    self.hosts.retain(|place, _| *place == own);
                 }
                 self.moved.insert(file, to);
             }
@@ -297,6 +333,7 @@ impl WebSeed {
     fn word(&self, now: Time) -> String {
         match &self.dropped {
             Some(why) => format!("not used: {why}"),
+            None if self.slot.is_some() && self.whole.is_some() => "is asked for whole files".into(),
             None if self.slot.is_some() => "is asked".into(),
             None if self.looking() => "its name is looked up".into(),
             None if self.rest > now => {
@@ -370,9 +407,34 @@ impl WebSeeds {
 
     /// The one to be asked next: of those that failed least, the first.
     pub(super) fn next(&self, now: Time, tried: &[usize]) -> Option<usize> {
-        let ready = |(at, seed): &(usize, &WebSeed)| seed.usable() && seed.rest <= now && !tried.contains(at);
+        let busy = self.seeds.iter().filter(|seed| seed.looking()).count() >= WEB_LOOK_UPS;
+        // Two that are read in order would bring the same bytes.
+        let reading = self.seeds.iter().any(|seed| seed.whole.is_some() && seed.slot.is_some());
+        let ready = |(at, seed): &(usize, &WebSeed)| {
+            let waits = busy && seed.needs_look_up() || reading && seed.whole.is_some();
+            seed.usable() && seed.rest <= now && !tried.contains(at) && !waits
+        };
         let ready = self.seeds.iter().enumerate().filter(ready);
         ready.min_by_key(|(_, seed)| seed.failures).map(|(at, _)| at)
+    }
+
+    /// Holds what is remembered of all of them within bounds, after this one had a redirect or lacked a file. Gives what to
+    /// say if it is not used any more.
+    pub(super) fn limit_memory(&mut self, seed: usize) -> Option<String> {
+        let bytes = |seed: &WebSeed| seed.has.as_ref().map_or(0, |has| u64::from(has.len()).div_ceil(8));
+        let moved: usize = self.seeds.iter().map(|seed| seed.moved.len()).sum();
+        let has: u64 = self.seeds.iter().map(bytes).sum();
+        let last = self.seeds.get_mut(seed)?;
+        if moved > WEB_MOVED_ALL {
+            last.moved.clear();
+        }
+        if has <= WEB_HAS_MAX || last.has.is_none() {
+            return None;
+        }
+        match last.drop("it lacks files, and so do many others".into()) {
+            Verdict::Warn(words) => Some(words),
+            Verdict::Silent => None,
+        }
     }
 
     /// When there is something to do about them, if nothing else happens.
@@ -416,6 +478,7 @@ impl WebSeeds {
     pub(super) fn halt(&mut self) {
         for seed in &mut self.seeds {
             seed.hosts.retain(|_, addrs| addrs.is_some());
+            seed.whole = seed.whole.take().map(|_| WholeFiles::default());
             if !seed.corrupt {
                 (seed.dropped, seed.has) = (None, None);
                 (seed.rest, seed.failures, seed.misses, seed.hops) = (Time::ZERO, 0, 0, 0);
@@ -457,6 +520,7 @@ impl WebSeeds {
     }
 }
 
+const WASTED: &str = "it serves whole files only, and what is missing costs too much";
 const INWARD: &str = "it redirects further into a private network than it is itself";
 
 impl WebSeed {
@@ -480,5 +544,64 @@ impl WebSeed {
         }
         self.hosts.insert(place.clone(), Some(addrs.into()));
         Verdict::Silent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seeds(count: usize) -> WebSeeds {
+        let urls: Vec<Url> =
+            (0..count).map(|n| Url::parse(&format!("http://m{n}.example/")).unwrap()).collect();
+        WebSeeds::new(&urls)
+    }
+
+    #[test]
+    fn hundreds_of_mirrors_are_looked_up_a_few_at_a_time() {
+        let mut all = seeds(400);
+        let mut looked_up = Vec::new();
+        while let Some(at) = all.next(Time::ZERO, &[]) {
+            let place = place(&all.seeds[at].url);
+            all.get_mut(at).unwrap().look(place.clone());
+            looked_up.push((at, place));
+        }
+        assert_eq!(looked_up.len(), WEB_LOOK_UPS);
+        let (at, place) = &looked_up[2];
+        let addr = SocketAddr::from(([9, 8, 7, 6], 80));
+        assert!(all.on_resolved(place, &Ok(vec![addr]), Time::ZERO).0);
+        // One that has an address comes before one that needs a look-up, which may be made again.
+        assert_eq!(all.next(Time::ZERO, &[]), Some(*at));
+        assert_eq!(all.next(Time::ZERO, &[*at]), Some(WEB_LOOK_UPS));
+    }
+
+    #[test]
+    fn one_web_seed_without_ranges_is_read_at_a_time() {
+        let mut all = WebSeeds::new(&[1, 2, 3].map(|n| Url::parse(&format!("http://192.0.2.{n}/")).unwrap()));
+        for at in [0, 1] {
+            all.get_mut(at).unwrap().whole = Some(WholeFiles::default());
+        }
+        all.get_mut(0).unwrap().slot = Some(0);
+        assert_eq!((all.next(Time::ZERO, &[]), all.next(Time::ZERO, &[2])), (Some(2), None));
+        all.get_mut(0).unwrap().slot = None;
+        assert_eq!(all.next(Time::ZERO, &[0]), Some(1));
+    }
+
+    #[test]
+    fn what_is_remembered_of_all_web_seeds_is_bounded() {
+        const PIECES: u32 = 1 << 21;
+        let mut all = seeds(100);
+        let mut dropped = 0;
+        for at in 0..100 {
+            let seed = all.get_mut(at).unwrap();
+            seed.has = Some(Bitfield::full(PIECES));
+            for file in 0..WEB_MOVED_MAX {
+                seed.moved.insert(file, seed.url.clone());
+            }
+            dropped += usize::from(all.limit_memory(at).is_some());
+        }
+        let kept = all.seeds.iter().filter(|seed| seed.has.is_some()).count();
+        assert_eq!((kept, dropped), (16, 84));
+        assert!(all.seeds.iter().map(|seed| seed.moved.len()).sum::<usize>() <= WEB_MOVED_ALL);
     }
 }

@@ -1,6 +1,7 @@
 //! Torrents by magnet link, info-hash and URL, from one real process to another.
 
 use super::super::*;
+use super::server::{Way, WebServer};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -167,6 +168,67 @@ fn serve(answers: Vec<(&'static str, Vec<u8>)>) -> String {
     };
     thread::spawn(move || listener.incoming().flatten().for_each(answer));
     url
+}
+
+#[test]
+fn a_url_that_redirects_to_a_magnet_link_is_as_good_as_that() {
+    let seed = Seed::new("url-link", &[]);
+    let folder = Folder::new("url-link-here");
+    let redirect = |link: &str| {
+        format!("HTTP/1.1 302 Found\r\nLocation: {link}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    };
+    // The peer of the link is on this machine, as its server is; what another name leads to nobody knows.
+    let router = WebServer::new(&[], |_| Way::Close);
+    let tracker = router.url("/reboot.cgi").replace(':', "%3A");
+    let link = format!("{}&x.pe=localhost:1&tr={tracker}", seed.link());
+    let url = serve(vec![
+        ("/set.torrent", redirect(&link)),
+        ("/bad", redirect("magnet:?xt=urn:btih:x&tr=http://x/passkey1")),
+    ]);
+    let from = format!("{url}/set.torrent");
+    assert_eq!(Running::start(&folder, &["-x", "-d", "here", &from]).end(), Some(0), "{}", errors(&folder));
+    seed.assert_in(&folder);
+    let said = errors(&folder);
+    assert!(said.contains("left out a peer, 'localhost': a redirect may not lead there"), "{said}");
+    // Its tracker is not the user's word, though the URL was.
+    assert!(said.contains("by another path than /announce, which only --tracker may"), "{said}");
+    assert!(router.asked().is_empty(), "{:?}", router.asked());
+    let output = run(&folder, &["show", &format!("{url}/bad")]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(1) && said.contains("redirected to a magnet link: the info-hash"),
+        "{said}"
+    );
+    assert!(!said.contains("passkey1"), "{said}");
+}
+
+#[test]
+fn a_compressed_torrent_is_refused_with_the_way_out() {
+    let folder = Folder::new("url-gzip");
+    let gzip = b"\x1f\x8b\x08\x00";
+    let told =
+        [&b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n"[..], gzip].concat();
+    let untold = [&b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"[..], gzip].concat();
+    let url = serve(vec![("/told", told), ("/untold", untold)]);
+    fs::write(folder.0.join("t.torrent.gz"), gzip).unwrap();
+    for (torrent, way_out) in [
+        (
+            format!("{url}/told"),
+            "(\"gzip\"), which cannot be read yet; save it decompressed (curl --compressed",
+        ),
+        (
+            format!("{url}/untold"),
+            "compressed with gzip, which cannot be read yet; decompress it first (gunzip)",
+        ),
+        (
+            "t.torrent.gz".into(),
+            "compressed with gzip, which cannot be read yet; decompress it first (gunzip)",
+        ),
+    ] {
+        let output = run(&folder, &["show", &torrent]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains(way_out), "{said}");
+    }
 }
 
 #[test]

@@ -25,6 +25,12 @@ pub(crate) struct Asked {
 pub(crate) enum Way {
     /// As it has to be.
     Serve,
+    /// The same, with these header lines more.
+    ServeWith(&'static str),
+    /// The whole file, whatever range was asked for.
+    Whole,
+    /// The same, broken off after so many bytes.
+    BreakWhole(usize),
     /// The right bytes in chunks of that many.
     Chunks(usize),
     /// These bytes as they are, then the connection ends.
@@ -115,6 +121,19 @@ fn serve(
         let plain = format!("{said}Content-Length: {}\r\n\r\n", data.len());
         match way(&asked) {
             Way::Serve => stream.write_all(&[plain.as_bytes(), &data].concat())?,
+            Way::ServeWith(lines) => {
+                let plain = format!("{said}{lines}Content-Length: {}\r\n\r\n", data.len());
+                stream.write_all(&[plain.as_bytes(), &data].concat())?;
+            }
+            Way::Whole => {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", whole.len());
+                stream.write_all(&[head.as_bytes(), whole].concat())?;
+            }
+            Way::BreakWhole(len) => {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", whole.len());
+                stream.write_all(&[head.as_bytes(), &whole[..len.min(whole.len())]].concat())?;
+                return stream.shutdown(Shutdown::Both);
+            }
             Way::Lie => {
                 data.iter_mut().for_each(|byte| *byte = !*byte);
                 stream.write_all(&[plain.as_bytes(), &data].concat())?;

@@ -56,6 +56,34 @@ fn a_url_with_a_slash_at_its_end_is_a_folder_and_names_are_encoded() {
     assert_eq!(fetch(&folder, &torrent, &[]), "");
 }
 
+/// Writes other URLs of the same length into a .torrent: `create` itself escapes them.
+fn patch(folder: &Folder, torrent: &str, from: &str, to: &[u8]) {
+    assert_eq!(from.len(), to.len());
+    let path = folder.0.join(torrent);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(from.len()).position(|part| part == from.as_bytes()).unwrap();
+    bytes[at..at + to.len()].copy_from_slice(to);
+    fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn blanks_and_letters_beyond_ascii_in_urls_are_escaped() {
+    let folder = Folder::new("web-escape");
+    let data = noise(3 * PIECE, 9);
+    folder.file("there/file", &data);
+    let server = WebServer::new(&[("/a%20b/100%/%C3%BC%FFX-Y:z.bin", &data)], |_| Way::Serve);
+    let torrent = with_seeds(&folder, "file", &[server.url("/a_b/100_/_____X-Y:z.bin")]);
+    patch(&folder, &torrent, "/a_b/100_/_____X", b"/a b/100%/\xc3\xbc\xff\r\nX");
+    // The tracker that the user names: others are asked on loopback for /announce only.
+    fetch(&folder, &torrent, &["--tracker", &server.url("/an ounce?key=a b")]);
+    let asked = server.asked();
+    assert!(asked.iter().any(|one| one.path.starts_with("/an%20ounce?key=a%20b&info_hash=")), "{asked:?}");
+    let shown = run(&folder, &["show", &torrent]);
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert!(text.contains("/a%20b/100%/%C3%BC%FFX-Y:z.bin\n"), "{text}");
+    assert!(shown.stderr.is_empty());
+}
+
 #[test]
 fn a_folder_of_small_large_empty_and_oddly_named_files_comes_whole() {
     let folder = Folder::new("web-tree");
@@ -109,10 +137,8 @@ fn a_redirect_in_a_circle_ends() {
 
 #[test]
 fn a_server_that_cannot_be_used_is_said_and_left_to_others() {
-    let whole = "HTTP/1.1 200 OK\r\nContent-Length: 2097075\r\n\r\n";
     let ways = [
-        (whole.to_string() + &"x".repeat(100), "does not serve parts of files (ranges)"),
-        ("HTTP/1.1 404 Not Found\r\n\r\n".into(), "does not have file (HTTP status 404)"),
+        ("HTTP/1.1 404 Not Found\r\n\r\n".to_string(), "does not have file (HTTP status 404)"),
         ("HTTP/1.1 206 x\r\nContent-Length: 5\r\n\r\nabcde".into(), "does not say which"),
         ("HTTP/1.1 206 x\r\nContent-Range: bytes 1-2/2097075\r\n\r\nab".into(), "another part of the file"),
         ("HTTP/1.1 206 x\r\nContent-Range: bytes 0-1/7\r\n\r\nab".into(), "has 7 bytes, not 2097075"),
@@ -143,6 +169,54 @@ fn a_server_that_cannot_be_used_is_said_and_left_to_others() {
         assert!(line.contains(word) && line.contains("not used any more"), "{line}");
         assert!(server.asked().len() <= 2, "{word}: {} requests", server.asked().len());
     }
+}
+
+#[test]
+fn a_file_is_read_once_from_a_server_without_ranges() {
+    let (folder, server) = one("web-whole", |_| Way::Whole);
+    let torrent = with_seeds(&folder, "file", &[server.url("/file")]);
+    assert_eq!(fetch(&folder, &torrent, &[]), "");
+    // The first request shows that there are no ranges.
+    assert_eq!(server.asked().len(), 2, "{:?}", server.asked());
+}
+
+#[test]
+fn files_of_a_folder_are_read_once_each_from_a_server_without_ranges() {
+    let folder = Folder::new("web-whole-tree");
+    let sizes = [("a", 1), ("b", 5 * PIECE + 3), ("c", 100), ("d", PIECE / 2), ("e", 9 * PIECE)];
+    let files: Vec<_> = sizes.iter().map(|(name, len)| (*name, noise(*len, *len as u32))).collect();
+    files.iter().for_each(|(name, data)| _ = folder.file(&format!("there/tree/{name}"), data));
+    let paths: Vec<_> = files.iter().map(|(name, _)| format!("/tree/{name}")).collect();
+    let served: Vec<_> = paths.iter().zip(&files).map(|(p, (_, data))| (p.as_str(), &data[..])).collect();
+    let server = WebServer::new(&served, |_| Way::Whole);
+    let torrent = with_seeds(&folder, "tree", &[server.url("/")]);
+    // The second half is here already.
+    folder.file("here/tree/e", &files[4].1);
+    assert_eq!(fetch(&folder, &torrent, &[]), "");
+    let asked = server.asked();
+    assert!(asked.len() <= 7, "{asked:?}");
+}
+
+#[test]
+fn a_server_without_ranges_that_breaks_off_is_read_again() {
+    let breaks = AtomicUsize::new(0);
+    let (folder, server) = one("web-whole-break", move |_| match breaks.fetch_add(1, Ordering::Relaxed) {
+        1 => Way::BreakWhole(700_000),
+        _ => Way::Whole,
+    });
+    let torrent = with_seeds(&folder, "file", &[server.url("/file")]);
+    fetch(&folder, &torrent, &[]);
+    assert_eq!(server.asked().len(), 3, "{:?}", server.asked());
+}
+
+#[test]
+fn a_file_that_is_stored_compressed_is_taken_as_it_is() {
+    let (folder, server) = one("web-gzip", |asked| match asked.number % 2 {
+        0 => Way::ServeWith("Content-Encoding: x-gzip\r\n"),
+        _ => Way::ServeWith("Content-Type: application/x-gzip\r\nContent-Encoding: gzip\r\n"),
+    });
+    let torrent = with_seeds(&folder, "file", &[server.url("/file")]);
+    assert_eq!(fetch(&folder, &torrent, &[]), "");
 }
 
 #[test]

@@ -21,19 +21,21 @@ pub(crate) struct Server {
     pub(crate) fails: (u32, WebFailure),
     /// It says nothing more after so many blocks; 0: never.
     pub(crate) dies: u32,
+    /// It has no ranges.
+    pub(crate) whole: bool,
 }
 
 impl Default for Server {
     fn default() -> Server {
         let fails = (0, WebFailure::Network(String::new()));
-        Server { rate: 5 << 20, delay: Duration::from_millis(20), lies: 0, fails, dies: 0 }
+        Server { rate: 5 << 20, delay: Duration::from_millis(20), lies: 0, fails, dies: 0, whole: false }
     }
 }
 
 /// What a thread of a node has in hand.
 #[derive(Default)]
 pub(crate) struct Thread {
-    gets: VecDeque<(Vec<Block>, String)>,
+    gets: VecDeque<Get>,
     bufs: VecDeque<Buf>,
     failed: bool,
     /// Something of it is on its way.
@@ -44,6 +46,20 @@ pub(crate) struct Thread {
     pub(crate) orders: u32,
     /// Blocks in orders, and the most of them in one.
     pub(crate) ranges: u32,
+    /// Where a server without ranges is in its file; how often it began, and what came in vain.
+    at: Option<u64>,
+    pub(crate) starts: u32,
+    pub(crate) skipped: u64,
+}
+
+/// A part of an order: its blocks, the host, where in the file it begins, and whether whole files are taken.
+struct Get {
+    blocks: Vec<Block>,
+    host: String,
+    from: u64,
+    whole: bool,
+    /// It is the last part of one.
+    last: bool,
 }
 
 impl Server {
@@ -56,7 +72,7 @@ impl Server {
 impl Thread {
     /// Whether it has this block in hand.
     pub(crate) fn fetches(&self, block: Block) -> bool {
-        self.gets.iter().any(|(blocks, _)| blocks.contains(&block))
+        self.gets.iter().any(|get| get.blocks.contains(&block))
     }
 
     /// Takes an order; gives what it says at once.
@@ -66,7 +82,7 @@ impl Thread {
                 if !self.failed {
                     self.orders += 1;
                     self.ranges += get.parts.len() as u32;
-                    self.gets.push_back(taken(*get));
+                    self.gets.extend(taken(*get));
                 }
                 Vec::new()
             }
@@ -78,6 +94,7 @@ impl Thread {
             WebOrder::Stop => {
                 self.failed = false;
                 self.gets.clear();
+                self.at = None;
                 self.back(WebSaid::Stopped)
             }
         }
@@ -89,24 +106,32 @@ impl Thread {
 
     /// The host of what comes next, and how many bytes, if there is room for them.
     pub(crate) fn next(&self) -> Option<(&str, u32)> {
-        let (blocks, host) = self.gets.front()?;
+        let get = self.gets.front()?;
         self.bufs.front()?;
-        Some((host, blocks.first()?.len))
+        Some((&get.host, get.blocks.first()?.len))
     }
 
     /// Something comes from the server.
     pub(crate) fn turn(&mut self, server: &Server, rng: &mut Rng) -> Vec<WebSaid> {
-        let Some((blocks, _)) = self.gets.front_mut() else { return Vec::new() };
+        let Some(get) = self.gets.front() else { return Vec::new() };
         if server.dies > 0 && self.blocks >= server.dies {
             return Vec::new();
         }
         if server.fails.0 > 0 && self.blocks >= server.fails.0 {
-            (self.blocks, self.failed) = (0, true);
-            self.gets.clear();
-            return self.back(WebSaid::Failed(server.fails.1.clone()));
+            return self.fail(server.fails.1.clone());
         }
+        if server.whole && !get.whole {
+            return self.fail(WebFailure::NoRanges);
+        }
+        let from = get.from;
         let Some(mut buf) = self.bufs.pop_front() else { return Vec::new() };
+        if server.whole {
+            self.read_to(from);
+        }
+        let Some(Get { blocks, from, last, .. }) = self.gets.front_mut() else { return Vec::new() };
         let block = blocks.remove(0);
+        *from += u64::from(block.len);
+        self.at = Some(*from);
         self.blocks += 1;
         fill(block, buf.space());
         if server.lies > 0 && rng.below(server.lies) == 0 {
@@ -114,21 +139,47 @@ impl Thread {
         }
         let mut said = vec![WebSaid::Block(block, buf)];
         if blocks.is_empty() {
+            said.extend(last.then_some(WebSaid::Done));
             self.gets.pop_front();
             self.idle = self.gets.is_empty();
-            said.push(WebSaid::Done);
         }
         said
     }
+
+    fn fail(&mut self, failure: WebFailure) -> Vec<WebSaid> {
+        (self.blocks, self.failed, self.at) = (0, true, None);
+        self.gets.clear();
+        self.back(WebSaid::Failed(failure))
+    }
+
+    /// Reads a file without ranges up to there, from its start if that has passed.
+    fn read_to(&mut self, from: u64) {
+        let at = self.at.filter(|at| *at <= from).unwrap_or_else(|| {
+            self.starts += 1;
+            0
+        });
+        self.skipped += from - at;
+    }
 }
 
-/// The blocks, and the host that has the first of them.
-fn taken(get: WebGet) -> (Vec<Block>, String) {
-    let host = get.parts.iter().find_map(|part| match part {
-        WebPart::Range { url, .. } => Some(url.authority()),
-        WebPart::Zeros(_) => None,
-    });
-    (get.blocks, host.unwrap_or_default())
+/// Of one file; blocks of an order in a file without ranges follow one another but for a gap at most.
+fn taken(get: WebGet) -> Vec<Get> {
+    let mut blocks = get.blocks.into_iter();
+    let mut gets = Vec::new();
+    for part in &get.parts {
+        let WebPart::Range { url, from, len, .. } = part else { continue };
+        let (mut left, mut own) = (*len, Vec::new());
+        while left > 0
+            && let Some(block) = blocks.next()
+        {
+            left -= u64::from(block.len);
+            own.push(block);
+        }
+        let (host, whole) = (url.authority(), get.skip_rate.is_some());
+        gets.push(Get { blocks: own, host, from: *from, whole, last: false });
+    }
+    gets.iter_mut().next_back().into_iter().for_each(|get| get.last = true);
+    gets
 }
 
 fn with_seeds(pieces: u32, piece_length: u32, hosts: &[&str]) -> Arc<Spec> {
@@ -156,6 +207,73 @@ fn a_web_seed_alone_is_enough_and_goes_at_its_full_rate() {
     let (orders, ranges) = w.orders(leech);
     // The runs are long: pieces in a row are one range.
     assert!(orders < 40 && ranges < 2 * orders, "{ranges} ranges in {orders} orders");
+}
+
+#[test]
+fn a_web_seed_without_ranges_is_read_once_at_its_full_rate() {
+    let mut w = World::new(seed());
+    let spec = with_seeds(200, 256 << 10, &["192.0.2.1"]);
+    w.serve("192.0.2.1", Server { whole: true, ..Server::default() });
+    let leech = leecher(&mut w, &spec, Link::default());
+    // 50 MiB at 5 MiB/s.
+    finish(&mut w, &[leech], Duration::from_secs(2 + 11));
+    let (total, seen) = (spec.meta.layout.total(), &w.nodes[leech].seen);
+    assert_eq!((seen.downloaded, fetched(&w, leech)), (total, total), "nothing comes twice");
+    assert!(seen.errors.is_empty() && seen.warnings == 0, "{seen:?}");
+    assert_eq!(w.passes(leech), (1, 0));
+}
+
+#[test]
+fn what_is_here_is_skipped_where_there_are_no_ranges() {
+    let mut w = World::new(seed());
+    let spec = with_seeds(200, 256 << 10, &["192.0.2.1"]);
+    w.serve("192.0.2.1", Server { whole: true, ..Server::default() });
+    let mut part = Disk::empty(200, 2);
+    part.set_good(0..50);
+    part.set_good(100..150);
+    let leech = w.add(Link::default(), part, |_| {});
+    w.start(leech, &spec, NOW);
+    finish(&mut w, &[leech], Duration::from_secs(20));
+    // The last block is short.
+    assert_eq!((fetched(&w, leech), w.passes(leech)), ((25 << 20) - 5, (1, 25 << 20)));
+}
+
+#[test]
+fn web_seeds_without_ranges_and_peers_share_the_work() {
+    let mut w = World::new(seed());
+    let spec = with_seeds(400, 256 << 10, &["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    for host in ["192.0.2.1", "192.0.2.2"] {
+        w.serve(host, Server { whole: true, ..Server::default() });
+    }
+    w.serve("192.0.2.3", Server { rate: 2 << 20, ..Server::default() });
+    seeder(&mut w, &spec, Link { rate: 5 << 20, ..Link::default() });
+    let leech = leecher(&mut w, &spec, Link { rate: 100 << 20, ..Link::default() });
+    // 100 MiB at 12 MiB/s, and dialling.
+    finish(&mut w, &[leech], Duration::from_secs(2 + 13));
+    let (total, all) = (spec.meta.layout.total(), w.nodes[leech].seen.downloaded);
+    assert!(all < total + total / 50, "{all} for {total}: too much comes twice");
+    let (starts, skipped) = w.passes(leech);
+    assert!(starts <= 3 && skipped < total, "{starts} starts, {skipped} bytes skipped");
+}
+
+#[test]
+fn a_web_seed_without_ranges_that_breaks_off_is_not_read_for_nothing() {
+    let mut w = World::new(seed());
+    let spec = with_seeds(400, 256 << 10, &["192.0.2.1", "192.0.2.2"]);
+    // It gives 4 MiB of 100 each time.
+    let broken = WebFailure::Network("the connection broke".into());
+    let server = Server { whole: true, fails: (256, broken), rate: 50 << 20, ..Server::default() };
+    w.serve("192.0.2.1", server);
+    w.serve("192.0.2.2", Server { rate: 1 << 10, dies: 1, ..Server::default() });
+    let leech = leecher(&mut w, &spec, Link::default());
+    w.run(30 * MINUTE, |_| false);
+    let (came, (starts, skipped)) = (fetched(&w, leech), w.passes(leech));
+    assert!(
+        came >= 40 << 20 && skipped < 8 * came + (100 << 20),
+        "{came} in {starts} starts, {skipped} skipped"
+    );
+    assert_eq!(w.nodes[leech].seen.warnings, 1, "it is said when it is not used any more");
+    wind_up(&mut w);
 }
 
 #[test]
@@ -347,6 +465,7 @@ fn chaos_of_web_seeds_and_peers_ends_well() {
         for (host, failure) in hosts.iter().zip(fails) {
             let mut server = Server { rate: 1 << (16 + w.rng.below(6)), ..Server::default() };
             server.fails = (w.rng.below(60), failure);
+            server.whole = w.rng.below(3) == 0;
             server.lies = if w.rng.below(3) == 0 { 1 + w.rng.below(100) } else { 0 };
             w.serve(host, server);
         }

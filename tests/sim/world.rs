@@ -729,6 +729,12 @@ impl World {
         threads.fold((0, 0), |(orders, ranges), t| (orders + t.orders, ranges + t.ranges))
     }
 
+    /// How often files without ranges were begun for a node, and the bytes of them that came in vain.
+    pub(crate) fn passes(&self, node: NodeId) -> (u32, u64) {
+        let threads = self.nodes[node].web.values();
+        threads.fold((0, 0), |(starts, skipped), t| (starts + t.starts, skipped + t.skipped))
+    }
+
     /// Copies of a datagram set out, as many as the weather lets.
     fn send_datagram(&mut self, from: SocketAddr, to: SocketAddr, data: &[u8]) {
         let data: Rc<[u8]> = data.into();

@@ -4,6 +4,7 @@ use super::super::client::{Ask, supported};
 use super::super::clock;
 use super::super::http::is_pause;
 use super::super::stream::Stream;
+use super::whole_file::WholeFile;
 use super::{Halt, Item, PART, Step, Thread};
 use crate::api::{TrackerFailure, WebFailure, WebPart};
 use crate::limits::{WEB_LOOK, WEB_PIPELINE, WEB_SLOW};
@@ -32,7 +33,7 @@ fn broken(error: io::Error) -> Halt {
     Halt::Failed(WebFailure::Network(format!("the connection broke: {error}")))
 }
 
-fn bad(error: http::Error) -> Halt {
+pub(super) fn bad(error: http::Error) -> Halt {
     match error {
         http::Error::CutShort => Halt::Failed(WebFailure::Network(error.to_string())),
         error => Halt::Failed(WebFailure::Useless(error.to_string())),
@@ -59,13 +60,21 @@ pub(super) struct Conn {
     /// Requests that are sent and not answered, in the order of the items.
     ahead: usize,
     /// Bytes that were read past the end of an answer, from `at` on.
-    rest: Vec<u8>,
-    at: usize,
+    pub(super) rest: Vec<u8>,
+    pub(super) at: usize,
+    /// The file that is being read from its start, where the server has no ranges.
+    pub(super) whole: Option<WholeFile>,
 }
 
 impl Conn {
     fn leads_to(&self, url: &Url) -> bool {
         (self.scheme, &self.host, self.port) == (url.scheme(), url.host(), url.port())
+    }
+
+    /// An answer came whole, and the connection stays.
+    pub(super) fn on_answered(&mut self) {
+        self.served = self.served.saturating_add(1);
+        self.ahead = self.ahead.saturating_sub(1);
     }
 }
 
@@ -78,6 +87,9 @@ impl Thread {
         };
         let want = Want { url: url.clone(), file: *file, size: *size, from: *from, len: *len };
         let addrs = addrs.clone();
+        if self.is_under_way(&want) {
+            return self.read_whole(&want);
+        }
         supported(&want.url)?;
         let head = loop {
             self.connect(&want.url, &addrs)?;
@@ -89,16 +101,19 @@ impl Thread {
             // The server closed the kept connection meanwhile, as it may.
             self.conn = None;
         };
-        want.check(&head)?;
+        if want.check(&head, self.skip_rate.is_some())? == Answer::WholeFile {
+            let whole = WholeFile::new(&want, &head)?;
+            if let Some(conn) = &mut self.conn {
+                conn.whole = Some(whole);
+            }
+            return self.read_whole(&want);
+        }
         match head.framing {
             Framing::Chunked => self.read_chunks(&head, want.len)?,
             Framing::Length(_) | Framing::Close => self.read_body(want.len)?,
         }
         match &mut self.conn {
-            Some(conn) if head.keep => {
-                conn.served = conn.served.saturating_add(1);
-                conn.ahead = conn.ahead.saturating_sub(1);
-            }
+            Some(conn) if head.keep => conn.on_answered(),
             _ => self.conn = None,
         }
         Ok(())
@@ -106,7 +121,8 @@ impl Thread {
 
     /// Sees to it that there is a connection to the URL's host.
     fn connect(&mut self, url: &Url, addrs: &[IpAddr]) -> Step<()> {
-        if self.conn.as_ref().is_some_and(|conn| conn.leads_to(url)) {
+        // A file that is not read to its end occupies its connection.
+        if self.conn.as_ref().is_some_and(|conn| conn.leads_to(url) && conn.whole.is_none()) {
             return Ok(());
         }
         self.conn = None;
@@ -116,7 +132,8 @@ impl Thread {
         let (stream, _) = client.connect(&ask, addrs, deadline, || self.heed())?;
         stream.set_timeouts(WEB_LOOK, WEB_SLOW).map_err(broken)?;
         let (scheme, host, port) = (url.scheme(), url.host().clone(), url.port());
-        self.conn = Some(Conn { stream, scheme, host, port, served: 0, ahead: 0, rest: Vec::new(), at: 0 });
+        let (rest, whole) = (Vec::new(), None);
+        self.conn = Some(Conn { stream, scheme, host, port, served: 0, ahead: 0, rest, at: 0, whole });
         Ok(())
     }
 
@@ -124,7 +141,8 @@ impl Thread {
     /// False: the connection is gone, by right.
     fn ask(&mut self) -> Step<bool> {
         let Some(conn) = &mut self.conn else { return Ok(false) };
-        let most = if conn.served == 0 { 1 } else { WEB_PIPELINE };
+        // Behind a whole file every request would wait for all of it.
+        let most = if conn.served == 0 || self.skip_rate.is_some() { 1 } else { WEB_PIPELINE };
         let ranges = self.items.iter().filter_map(|item| match item {
             Item::Part(WebPart::Range { url, from, len, .. }) => Some((url, *from, *len)),
             _ => None,
@@ -182,7 +200,7 @@ impl Thread {
     }
 
     /// Reads once, heeding what is said while the server says nothing; 0: the end of the connection.
-    fn read(&mut self, part: &mut [u8]) -> Step<usize> {
+    pub(super) fn read(&mut self, part: &mut [u8]) -> Step<usize> {
         loop {
             self.heed()?;
             if self.is_late() {
@@ -244,7 +262,7 @@ impl Thread {
     }
 
     /// What was read past the end of the head, `most` bytes of it.
-    fn rest(&mut self, most: u64) -> Vec<u8> {
+    pub(super) fn rest(&mut self, most: u64) -> Vec<u8> {
         let Some(conn) = &mut self.conn else { return Vec::new() };
         let have = conn.rest.get(conn.at..).unwrap_or_default();
         let len = usize::try_from(most).map_or(have.len(), |most| most.min(have.len()));
@@ -255,7 +273,7 @@ impl Thread {
 
     /// A body in chunks that has to be so long.
     fn read_chunks(&mut self, head: &Head, len: u64) -> Step<()> {
-        let mut body = Body::new(head, usize::try_from(len).unwrap_or(usize::MAX)).map_err(bad)?;
+        let mut body = Body::new(head.framing, len).map_err(bad)?;
         let (mut part, mut whole) = ([0; PART], Vec::new());
         let mut came = 0;
         loop {
@@ -283,25 +301,34 @@ impl Thread {
     }
 }
 
-const SHORT: &str = "the answer is not as long as the range that was asked for";
+pub(super) const SHORT: &str = "the answer is not as long as the range that was asked for";
 
 /// A range that was asked for.
-struct Want {
-    url: Arc<Url>,
+pub(super) struct Want {
+    pub(super) url: Arc<Url>,
     file: usize,
-    size: u64,
-    from: u64,
-    len: u64,
+    pub(super) size: u64,
+    pub(super) from: u64,
+    pub(super) len: u64,
+}
+
+/// What follows a head.
+#[derive(PartialEq, Eq)]
+enum Answer {
+    /// The range.
+    Range,
+    /// The whole file, of which the range is a part.
+    WholeFile,
 }
 
 impl Want {
-    fn missing(&self, why: String) -> Step<()> {
+    fn missing(&self, why: String) -> Step<Answer> {
         Err(Halt::Failed(WebFailure::Missing { file: self.file, why }))
     }
 
-    /// Whether this is the head of an answer with just these bytes.
-    fn check(&self, head: &Head) -> Step<()> {
-        let whole = self.from == 0 && self.len == self.size;
+    /// What this is the head of: just these bytes, or the whole file if `whole_files` are taken.
+    fn check(&self, head: &Head, whole_files: bool) -> Step<Answer> {
+        let is_all = self.from == 0 && self.len == self.size;
         match head.status {
             206 => match head.part {
                 None => return useless("it answers with a part of the file and does not say which"),
@@ -313,14 +340,16 @@ impl Want {
                 }
                 Some(_) => {}
             },
-            200 if whole => {
-                if let Framing::Length(len) = head.framing
-                    && len != self.size
-                {
-                    return self.other_size(len);
+            200 if is_all || whole_files => {
+                match head.framing {
+                    Framing::Length(len) if len != self.size => return self.other_size(len),
+                    Framing::Length(_) => {}
+                    // Compressed on the way it has another length, which is not known.
+                    _ => head.plain().map_err(bad)?,
                 }
+                return Ok(if is_all { Answer::Range } else { Answer::WholeFile });
             }
-            200 => return useless("it does not serve parts of files (ranges)"),
+            200 => return Err(Halt::Failed(WebFailure::NoRanges)),
             301 | 302 | 303 | 307 | 308 => return self.moved(head),
             401 | 403 | 404 | 410 | 416 => return self.missing(format!("HTTP status {}", head.status)),
             408 | 429 | 500 | 502 | 503 | 504 => {
@@ -329,20 +358,18 @@ impl Want {
             }
             status => return useless(format!("HTTP status {status}")),
         }
-        if let Some(name) = &head.encoding {
-            return Err(bad(http::Error::Encoding(name.clone())));
-        }
+        // A range is of the file as the server has it, whatever coding it names for that (a .tgz is "gzip" to some).
         match head.framing {
             Framing::Length(len) if len != self.len => useless(SHORT),
-            _ => Ok(()),
+            _ => Ok(Answer::Range),
         }
     }
 
-    fn other_size(&self, size: u64) -> Step<()> {
+    fn other_size(&self, size: u64) -> Step<Answer> {
         self.missing(format!("the file there has {size} bytes, not {}", self.size))
     }
 
-    fn moved(&self, head: &Head) -> Step<()> {
+    fn moved(&self, head: &Head) -> Step<Answer> {
         let Some(to) = head.redirect() else { return useless("it redirects and does not say where") };
         match self.url.join(to) {
             Ok(to) => Err(Halt::Failed(WebFailure::Moved { file: self.file, to })),

@@ -3,6 +3,7 @@
 //! Between reads it looks whether it is to stop; nobody waits for it at the end of the program.
 
 mod exchange;
+mod whole_file;
 
 use super::{Client, STACK, clock};
 use crate::api::{WebFailure, WebGet, WebOrder, WebPart, WebSaid};
@@ -104,6 +105,8 @@ struct Thread {
     bufs: VecDeque<Buf>,
     filled: u32,
     conn: Option<Conn>,
+    /// Of the last order: see [`WebGet`].
+    skip_rate: Option<u64>,
     /// Until it is told to stop it drops what it hears.
     failed: bool,
     /// Since when the server owes us a head or a block.
@@ -131,6 +134,7 @@ impl Thread {
             bufs: VecDeque::new(),
             filled: 0,
             conn: None,
+            skip_rate: None,
             failed: false,
             since: clock(),
         }
@@ -209,6 +213,7 @@ impl Thread {
             WebPart::Range { len, .. } | WebPart::Zeros(len) => *len,
         };
         debug_assert_eq!(due, get.parts.iter().map(len).sum::<u64>(), "parts make the blocks");
+        self.skip_rate = get.skip_rate;
         self.blocks.extend(get.blocks);
         self.items.extend(get.parts.into_iter().map(Item::Part));
         self.items.push_back(Item::End);

@@ -5,6 +5,7 @@ use crate::proto::tracker::url::Url;
 use crate::sys::socket::Route;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Far more than anything here takes; only a failing test waits so long.
@@ -15,6 +16,7 @@ struct Rig {
     web: Web,
     said: Receiver<(u8, WebSaid)>,
     pool: Pool,
+    skip_rate: Option<u64>,
 }
 
 impl Rig {
@@ -22,11 +24,13 @@ impl Rig {
         let (tx, said) = bounded(SAID_MAX);
         let client = Client::new(Route::default(), Roots::Usual);
         let web = Web::new(client, tx, Arc::new(Wake::new(Box::new(|| {}))));
-        Rig { web, said, pool: Pool::new(WEB_BUFS).unwrap() }
+        Rig { web, said, pool: Pool::new(WEB_BUFS).unwrap(), skip_rate: None }
     }
 
     fn get(&mut self, blocks: Vec<Block>, parts: Vec<WebPart>) {
-        self.web.order(0, WebOrder::Get(Box::new(WebGet { blocks, parts }))).unwrap();
+        self.web
+            .order(0, WebOrder::Get(Box::new(WebGet { blocks, parts, skip_rate: self.skip_rate })))
+            .unwrap();
     }
 
     fn lend(&mut self, count: usize) {
@@ -243,7 +247,7 @@ fn after_a_failure_all_is_dropped_until_it_is_told_to_stop() {
 #[test]
 fn every_wrong_answer_is_a_failure_of_its_kind() {
     let useless = |why: &str| WebFailure::Useless(why.to_string());
-    let cases: [(&str, WebFailure); 12] = [
+    let cases: [(&str, WebFailure); 13] = [
         ("206 x\r\nContent-Length: 5", useless("it answers with a part of the file and does not say which")),
         (
             "206 x\r\nContent-Range: bytes 11-15/99\r\nContent-Length: 5",
@@ -263,8 +267,9 @@ fn every_wrong_answer_is_a_failure_of_its_kind() {
         ),
         (
             "206 x\r\nContent-Range: bytes 10-14/99\r\nContent-Length: 5\r\nContent-Encoding: gzip",
-            useless("the answer is encoded as \"gzip\", which was not asked for"),
+            WebFailure::Network("the answer was cut short".into()),
         ),
+        ("200 x\r\nTransfer-Encoding: chunked\r\nContent-Encoding: gzip", WebFailure::NoRanges),
         (
             "206 x\r\nContent-Range: bytes 10-14/99\r\nContent-Length: 5",
             WebFailure::Network("the answer was cut short".into()),
@@ -273,7 +278,7 @@ fn every_wrong_answer_is_a_failure_of_its_kind() {
             "206 x\r\nContent-Range: bytes 10-14/99\r\nTransfer-Encoding: chunked",
             WebFailure::Network("the answer was cut short".into()),
         ),
-        ("200 x\r\nContent-Length: 99", useless("it does not serve parts of files (ranges)")),
+        ("200 x\r\nContent-Length: 99", WebFailure::NoRanges),
         ("503 x\r\nRetry-After: 77", WebFailure::Busy { status: 503, after: Some(Duration::from_secs(77)) }),
         ("301 x\r\nContent-Length: 0", useless("it redirects and does not say where")),
         (
@@ -348,5 +353,133 @@ fn chunks_end_where_they_say_and_the_connection_goes_on() {
         assert!(came == bytes(file, 5, 4 + len as usize));
         rig.done();
     }
+    rig.stop();
+}
+
+/// A server of whole files, each with these header lines; counts the requests.
+fn whole_files(head: &'static str, size: usize) -> (u16, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = count.clone();
+    let port = serve(move |_, mut stream| {
+        let counter = counter.clone();
+        thread::Builder::new()
+            .spawn(move || {
+                while let Some((file, ..)) = request(&mut stream) {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    let mut said = format!("HTTP/1.1 200 OK\r\nServer: x\r\n{head}").into_bytes();
+                    said.extend(b"\r\n");
+                    let whole = bytes(file, 0, size - 1);
+                    if head.contains("chunked") {
+                        for part in whole.chunks(777) {
+                            said.extend(format!("{:x}\r\n", part.len()).into_bytes());
+                            said.extend([part, b"\r\n"].concat());
+                        }
+                        said.extend(b"0\r\n\r\n");
+                    } else {
+                        said.extend(whole);
+                    }
+                    if stream.write_all(&said).is_err() || head.is_empty() {
+                        break;
+                    }
+                }
+            })
+            .unwrap();
+    });
+    (port, count)
+}
+
+#[test]
+fn a_file_without_ranges_is_read_once_in_order() {
+    const SIZE: u64 = 300_000;
+    // "x-gzip" is what some servers call a .tgz as it is.
+    for head in [
+        "Content-Length: 300000\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "",
+        "Content-Length: 300000\r\nContent-Encoding: x-gzip\r\n",
+    ] {
+        let (port, count) = whole_files(head, SIZE as usize);
+        let mut rig = Rig::new();
+        rig.skip_rate = Some(0);
+        for (from, len) in [(0, 100), (100, 16_384), (50_000, 5), (50_005, 16_384), (299_990, 10)] {
+            rig.get(vec![block(0, len)], vec![part(port, 3, SIZE, from, len.into())]);
+            rig.lend(1);
+            assert!(
+                rig.block() == bytes(3, from as usize, (from + u64::from(len)) as usize - 1),
+                "{head} {from}"
+            );
+            rig.done();
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 1, "{head}");
+        // The next file, and a part that has passed, take an exchange each.
+        for (file, from) in [(4, 7), (4, 5)] {
+            rig.get(vec![block(0, 9)], vec![part(port, file, SIZE, from, 9)]);
+            rig.lend(1);
+            assert!(rig.block() == bytes(file, from as usize, from as usize + 8), "{head}");
+            rig.done();
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 3, "{head}");
+        rig.stop();
+    }
+}
+
+#[test]
+fn several_files_without_ranges_come_in_one_order() {
+    let (port, count) = whole_files("Content-Length: 9000\r\n", 9000);
+    let mut rig = Rig::new();
+    rig.skip_rate = Some(0);
+    let parts =
+        vec![part(port, 1, 9000, 4000, 5000), part(port, 2, 9000, 0, 9000), part(port, 3, 9000, 0, 100)];
+    rig.get(vec![block(0, 14_100)], parts);
+    rig.lend(1);
+    assert!(rig.block() == [bytes(1, 4000, 8999), bytes(2, 0, 8999), bytes(3, 0, 99)].concat());
+    rig.done();
+    assert_eq!(count.load(Ordering::Relaxed), 3);
+    rig.stop();
+}
+
+#[test]
+fn whole_files_of_another_length_or_compressed_on_the_way_are_refused() {
+    for (head, due) in [
+        (
+            "Content-Length: 98",
+            WebFailure::Missing { file: 3, why: "the file there has 98 bytes, not 99".into() },
+        ),
+        (
+            "Content-Encoding: br\r\nTransfer-Encoding: chunked",
+            WebFailure::Useless("the answer is encoded as \"br\", which was not asked for".into()),
+        ),
+        ("Content-Length: 99", WebFailure::Network("the answer was cut short".into())),
+        ("Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0", WebFailure::Useless(exchange::SHORT.into())),
+        ("\r\nabcde", WebFailure::Useless(exchange::SHORT.into())),
+    ] {
+        let said = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n");
+        let port = serve(move |_, mut stream| {
+            let _ = request(&mut stream);
+            let _ = stream.write_all(said.as_bytes());
+        });
+        let mut rig = Rig::new();
+        rig.skip_rate = Some(0);
+        rig.get(vec![block(0, 5)], vec![part(port, 3, 99, 20, 5)]);
+        rig.lend(1);
+        assert_eq!(rig.failed(), due, "{head}");
+        rig.stop();
+    }
+}
+
+#[test]
+fn what_is_skipped_keeps_to_its_rate_and_does_not_hold_up_a_stop() {
+    let (port, _) = whole_files("Content-Length: 300000\r\n", 300_000);
+    let mut rig = Rig::new();
+    rig.skip_rate = Some(500_000);
+    let start = clock();
+    rig.get(vec![block(0, 9)], vec![part(port, 1, 300_000, 200_000, 9)]);
+    rig.lend(1);
+    assert!(rig.block() == bytes(1, 200_000, 200_008));
+    rig.done();
+    assert!(start.elapsed() > Duration::from_millis(350), "{:?}", start.elapsed());
+    rig.skip_rate = Some(1);
+    rig.get(vec![block(0, 9)], vec![part(port, 2, 300_000, 200_000, 9)]);
+    rig.lend(1);
     rig.stop();
 }

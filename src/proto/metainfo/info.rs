@@ -5,6 +5,7 @@ use crate::limits::{FILES_MAX, NAME_MAX, PATH_DEPTH, PATH_MAX, TORRENT_FILE_MAX}
 use crate::proto::bencode::{Dict, List, Value};
 use crate::proto::id::InfoHash;
 use crate::proto::layout::{self, Layout};
+use crate::proto::tracker::unusable::UnusableUrls;
 use std::borrow::Cow;
 
 // What `Paths` counts on: a name that is made safe has at most four bytes for one, its slash included.
@@ -59,6 +60,7 @@ pub(super) fn read(info: Value<'_>) -> Result<Metainfo, Error> {
         created_by: None,
         encoding: None,
         creation_date: None,
+        unusable: UnusableUrls::default(),
         renamed,
     })
 }

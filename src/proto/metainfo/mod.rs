@@ -15,8 +15,10 @@ pub use paths::Paths;
 pub use uri::percent_encode;
 
 use super::bencode::{self, Value, decode};
+use super::http::is_gzip;
 use super::id::InfoHash;
 use super::layout::{self, Layout};
+use super::tracker::unusable::UnusableUrls;
 use crate::limits::{PATH_DEPTH, PATH_MAX, TORRENT_FILE_MAX};
 use std::fmt;
 use std::ops::Range;
@@ -59,6 +61,8 @@ pub struct Metainfo {
     pub encoding: Option<String>,
     /// When it was made, in seconds since 1970.
     pub creation_date: Option<i64>,
+    /// Trackers and web seeds that were left out.
+    pub unusable: UnusableUrls,
     /// The names that are not those of the torrent, in the order of the files.
     pub renamed: Vec<Renamed>,
 }
@@ -116,6 +120,8 @@ pub struct Renamed {
 pub enum Error {
     /// More bytes than a .torrent file may have.
     Size(usize),
+    /// Compressed with gzip.
+    Gzip,
     /// Not bencode, or a key twice.
     Bencode(bencode::Error),
     /// A key is missing that a torrent must have.
@@ -160,6 +166,9 @@ impl fmt::Display for Error {
             Error::Size(len) => {
                 write!(f, "the .torrent file has {len} bytes; the limit is {TORRENT_FILE_MAX}")
             }
+            Error::Gzip => f.write_str(
+                "the .torrent is compressed with gzip, which cannot be read yet; decompress it first (gunzip)",
+            ),
             Error::Bencode(error) => write!(f, "not a valid torrent: {error}"),
             Error::Missing(key) => write!(f, "not a valid torrent: it has no \"{key}\""),
             Error::Value { key, want, at } => {
@@ -211,6 +220,9 @@ impl Metainfo {
         if bytes.len() as u64 > TORRENT_FILE_MAX {
             return Err(Error::Size(bytes.len()));
         }
+        if is_gzip(bytes) {
+            return Err(Error::Gzip);
+        }
         let root = typed(decode(bytes)?, "torrent", "a dictionary", Value::as_dict)?;
         let [info] = root.fields(["info"])?;
         let mut torrent = info::read(info.ok_or(Error::Missing("info"))?)?;
@@ -243,6 +255,7 @@ impl Metainfo {
             created_by: None,
             encoding: None,
             creation_date: None,
+            unusable: UnusableUrls::default(),
             renamed: Vec::new(),
         }
     }

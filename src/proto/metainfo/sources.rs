@@ -1,9 +1,11 @@
 //! What a .torrent file says besides the info dictionary: where to find peers, and remarks. None of it is needed, so
-//! junk is dropped.
+//! junk is dropped; URLs that cannot be used are counted for the user.
 
 use super::{Error, Metainfo, names, printable};
-use crate::limits::{COMMENT_MAX, NODES_MAX, TRACKERS_MAX, URL_MAX, WEB_SEEDS_MAX};
+use crate::limits::{COMMENT_MAX, NODES_MAX, TRACKERS_MAX, WEB_SEEDS_MAX};
 use crate::proto::bencode::{Dict, Value};
+use crate::proto::tracker::unusable::{Reason, Role, UnusableUrls};
+use crate::proto::tracker::url;
 
 /// The longest host name of the DNS, in bytes.
 const HOST_MAX: usize = 253;
@@ -13,8 +15,9 @@ pub(super) fn read(root: Dict<'_>, torrent: &mut Metainfo) -> Result<(), Error> 
     let [announce, list, urls, nodes] = root.fields(["announce", "announce-list", "url-list", "nodes"])?;
     let [comment, creator, encoding, date] =
         root.fields(["comment", "created by", "encoding", "creation date"])?;
-    torrent.trackers = trackers(announce, list);
-    torrent.web_seeds = web_seeds(urls);
+    torrent.trackers = trackers(announce, list, &mut torrent.unusable);
+    torrent.web_seeds = web_seeds(urls, &mut torrent.unusable);
+    http_seeds(root, &mut torrent.unusable);
     torrent.nodes =
         nodes.and_then(Value::as_list).into_iter().flatten().filter_map(node).take(NODES_MAX).collect();
     torrent.comment = comment.and_then(remark);
@@ -24,56 +27,84 @@ pub(super) fn read(root: Dict<'_>, torrent: &mut Metainfo) -> Result<(), Error> 
     Ok(())
 }
 
-/// A URL that can go into a request line and onto a terminal as it is.
-fn url(value: Value<'_>) -> Option<&str> {
-    let url = value.as_str()?.trim();
-    let clean = url.len() <= URL_MAX && !url.chars().any(|c| c.is_whitespace() || names::is_foul(c));
-    (clean && url.contains("://")).then_some(url)
+/// The URLs of one role, each once.
+struct Urls<'t> {
+    role: Role,
+    max: usize,
+    known: Vec<String>,
+    unusable: &'t mut UnusableUrls,
+}
+
+impl Urls<'_> {
+    /// A URL that is new, as it is kept. What cannot be used is counted; values that are no text are junk.
+    fn add(&mut self, value: Value<'_>) -> Option<String> {
+        let bytes = value.as_bytes().filter(|bytes| !bytes.trim_ascii().is_empty())?;
+        match url::kept(bytes) {
+            Ok(url) if self.known.contains(&url) => None,
+            Ok(_) if self.known.len() >= self.max => {
+                self.unusable.add(self.role, Reason::TooMany(self.max), bytes);
+                None
+            }
+            Ok(url) => {
+                self.known.push(url.clone());
+                Some(url)
+            }
+            Err(error) => {
+                self.unusable.add(self.role, Reason::Url(error), bytes);
+                None
+            }
+        }
+    }
 }
 
 /// The tiers of BEP 12, each URL once. A list of URLs without tiers, as some programs write it, is a tier each. `announce`
 /// is one more tier where the list does not have it: it may be the only tracker that we can speak to.
-fn trackers(announce: Option<Value<'_>>, list: Option<Value<'_>>) -> Vec<Vec<String>> {
+fn trackers(
+    announce: Option<Value<'_>>,
+    list: Option<Value<'_>>,
+    unusable: &mut UnusableUrls,
+) -> Vec<Vec<String>> {
+    let mut urls = Urls { role: Role::Tracker, max: TRACKERS_MAX, known: Vec::new(), unusable };
     let mut tiers: Vec<Vec<String>> = Vec::new();
-    let mut count = 0;
+    // A list as long as the limit must not crowd `announce` out.
+    let is_one = |value: &Value<'_>| value.as_bytes().is_some_and(|bytes| url::kept(bytes).is_ok());
+    urls.max -= usize::from(announce.filter(is_one).is_some_and(|value| !lists(list, value)));
     for tier in list.and_then(Value::as_list).into_iter().flatten() {
-        let mut urls: Vec<String> = Vec::new();
         let alone = std::iter::once(tier).filter(|tier| tier.as_bytes().is_some());
-        for url in tier.as_list().into_iter().flatten().chain(alone).filter_map(url) {
-            let known = || tiers.iter().flatten().chain(&urls).any(|known| known == url);
-            if count < TRACKERS_MAX && !known() {
-                urls.push(url.to_string());
-                count += 1;
-            }
-        }
-        if !urls.is_empty() {
-            tiers.push(urls);
+        let tier: Vec<String> =
+            tier.as_list().into_iter().flatten().chain(alone).filter_map(|value| urls.add(value)).collect();
+        if !tier.is_empty() {
+            tiers.push(tier);
         }
     }
-    if let Some(url) = announce.and_then(url)
-        && !tiers.iter().flatten().any(|known| known == url)
-    {
-        // A list of nothing but junk must not crowd it out.
-        if count == TRACKERS_MAX {
-            let last = tiers.last_mut().and_then(|tier| tier.pop().filter(|_| tier.is_empty()));
-            tiers.truncate(tiers.len() - usize::from(last.is_some()));
-        }
-        tiers.push(vec![url.to_string()]);
+    urls.max = TRACKERS_MAX;
+    if let Some(url) = announce.and_then(|value| urls.add(value)) {
+        tiers.push(vec![url]);
     }
     tiers
 }
 
+/// Whether a URL is in the list of tiers.
+fn lists(list: Option<Value<'_>>, url: Value<'_>) -> bool {
+    let mut tiers = list.and_then(Value::as_list).into_iter().flatten();
+    let same = |value: Value<'_>| value.as_bytes().is_some() && value.as_bytes() == url.as_bytes();
+    tiers.any(|tier| same(tier) || tier.as_list().into_iter().flatten().any(same))
+}
+
 /// `url-list` is one URL or a list of them (BEP 19).
-fn web_seeds(value: Option<Value<'_>>) -> Vec<String> {
+fn web_seeds(value: Option<Value<'_>>, unusable: &mut UnusableUrls) -> Vec<String> {
     let Some(value) = value else { return Vec::new() };
-    let mut urls: Vec<String> = Vec::new();
-    let alone = std::iter::once(value);
-    for url in value.as_list().into_iter().flatten().chain(alone).filter_map(url) {
-        if urls.len() < WEB_SEEDS_MAX && !urls.iter().any(|known| known == url) {
-            urls.push(url.to_string());
-        }
+    let mut urls = Urls { role: Role::WebSeed, max: WEB_SEEDS_MAX, known: Vec::new(), unusable };
+    let alone = std::iter::once(value).filter(|value| value.as_bytes().is_some());
+    value.as_list().into_iter().flatten().chain(alone).filter_map(|value| urls.add(value)).collect()
+}
+
+/// Counts the URLs of `httpseeds` (BEP 17), which are not used.
+fn http_seeds(root: Dict<'_>, unusable: &mut UnusableUrls) {
+    let Ok([Some(seeds)]) = root.fields(["httpseeds"]) else { return };
+    for url in seeds.as_list().into_iter().flatten().filter_map(Value::as_bytes) {
+        unusable.add(Role::HttpSeed, Reason::Bep17, url);
     }
-    urls
 }
 
 /// A DHT node: a list of host and port (BEP 5).

@@ -301,6 +301,25 @@ fn web_seeds_nodes_and_remarks_are_read_or_dropped() {
     assert_eq!(seeds(b"8:url-listl9:http://a/0:i1e9:http://a/9:http://b/e"), ["http://a/", "http://b/"]);
     let urls: String = (0..WEB_SEEDS_MAX + 5).map(|n| format!("10:udp://{n:04}")).collect();
     assert_eq!(seeds(format!("8:url-listl{urls}e").as_bytes()).len(), WEB_SEEDS_MAX);
+    let unusable = |entries: &[u8]| {
+        with(entries, |torrent| torrent.unusable.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        unusable(format!("8:url-listl{urls}e").as_bytes()),
+        ["left out 5 web seeds, the first 'udp://1000': 1000 is the limit"]
+    );
+    assert_eq!(
+        unusable(b"8:announce13:http://a b/\n\n8:url-list0:"),
+        ["left out a tracker, 'http://a b/...': URL without a valid host"]
+    );
+    let seeds_17 = b"9:httpseedsl9:http://a/9:http://b/i1ee8:url-listl1:x9:http://c/e";
+    assert_eq!(
+        unusable(seeds_17),
+        [
+            "left out a web seed, 'x': URL is not http://, https:// or udp://",
+            "left out 2 HTTP seeds, the first 'http://a/...': BEP 17 is not supported",
+        ]
+    );
     let nodes = |entries: &[u8]| with(entries, |torrent| torrent.nodes);
     let some = b"5:nodesll1:ai6881eel3:::1i1eel1:ai0eel1:ai65536eel0:i1eel3:a bi1eel1:aei1ee";
     assert_eq!(nodes(some), [("a".to_string(), 6881), ("::1".to_string(), 1)]);

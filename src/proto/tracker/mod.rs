@@ -1,9 +1,11 @@
 //! What is said to a tracker and what it answers, whatever the protocol: the vocabulary of `session/announce.rs`.
 
+mod escape;
 pub mod guard;
 pub mod http;
 pub mod served;
 pub mod udp;
+pub mod unusable;
 pub mod url;
 
 use crate::limits;

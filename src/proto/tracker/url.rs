@@ -2,8 +2,9 @@
 //! path or the query, passwords): what is shown by `Display` and `Debug` is scheme, host and port only.
 
 use super::Scheme;
+use super::escape::escape;
 use crate::limits;
-use crate::proto::metainfo::percent_encode;
+use crate::proto::metainfo::{percent_encode, text};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -16,7 +17,8 @@ pub enum Host {
     Ip(IpAddr),
 }
 
-/// A checked URL. All in it is printable ASCII without spaces, so that it cannot break out of a request's line.
+/// A checked URL. All in it is printable ASCII without spaces, so that it cannot break out of a request's line: what wants
+/// escaping is [escaped](super::escape).
 #[derive(Clone)]
 pub struct Url {
     scheme: Scheme,
@@ -43,8 +45,6 @@ impl Eq for Url {}
 pub enum Error {
     /// Longer than [`limits::URL_MAX`].
     TooLong,
-    /// A space or a control character.
-    Character,
     /// Not `http://`, `https://` or `udp://`.
     Scheme,
     /// The host is missing or cannot be one.
@@ -63,7 +63,6 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::TooLong => write!(f, "URL longer than {} bytes", limits::URL_MAX),
-            Error::Character => f.write_str("URL with a space or control character"),
             Error::Scheme => f.write_str("URL is not http://, https:// or udp://"),
             Error::Host => f.write_str("URL without a valid host"),
             Error::HostNotAscii => f.write_str("host name is not ASCII: write it in its xn-- form"),
@@ -77,10 +76,10 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Url {
-    /// Reads a URL. White space around it and a fragment are dropped; letters beyond ASCII in path and query are
-    /// percent-encoded; all else stays as written.
+    /// Reads a URL as browsers do: blanks and control characters around it, line ends, tabs and the fragment are dropped;
+    /// what wants escaping in path and query is percent-encoded; all else stays as written.
     pub fn parse(text: &str) -> Result<Url, Error> {
-        let text = checked(text)?;
+        let text = escaped(text)?;
         let (scheme, rest) = text.split_once("://").ok_or(Error::Scheme)?;
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "http" => Scheme::Http,
@@ -93,11 +92,13 @@ impl Url {
 
     /// Reads what follows `scheme://`.
     fn after_scheme(scheme: Scheme, rest: &str) -> Result<Url, Error> {
-        let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let ends: &[char] = if scheme == Scheme::Udp { &['/', '?', '#'] } else { &['/', '\\', '?', '#'] };
+        let (authority, target) = rest.split_at(rest.find(ends).unwrap_or(rest.len()));
         let (user, place) = match authority.rsplit_once('@') {
             Some((user, place)) => (Some(credentials(user)), place),
             None => (None, authority),
         };
+        let target = if scheme == Scheme::Udp { target.to_string() } else { with_slashes(target) };
         let (host, port) = host_and_port(place)?;
         let port = match port {
             "" => default_port(scheme).ok_or(Error::NoPort)?,
@@ -107,7 +108,7 @@ impl Url {
         if port == 0 {
             return Err(Error::Port);
         }
-        Ok(Url { scheme, user, host, port, target: clean_target(target)?, trusted: false })
+        Ok(Url { scheme, user, host, port, target: clean_target(&target)?, trusted: false })
     }
 
     /// The same URL, named by the user: it may lead anywhere (see [`guard`](super::guard)).
@@ -232,7 +233,8 @@ impl Url {
     /// and never from `https://` to `http://`. It is trusted as this one is: see
     /// [`guard`](super::guard) for where it may lead. User and password go along only to the same scheme, host and port.
     pub fn join(&self, location: &str) -> Result<Url, Error> {
-        let location = checked(location)?;
+        let location = with_slashes(&escaped(location)?);
+        let location = location.as_str();
         let mut to = if let Some(rest) = location.strip_prefix("//") {
             Url::after_scheme(self.scheme, rest)?
         } else if has_scheme(location) {
@@ -313,16 +315,48 @@ fn push_printable(out: &mut String, text: &str) {
     }
 }
 
-/// A text that may be a URL, without the white space around it.
-fn checked(text: &str) -> Result<&str, Error> {
-    let text = text.trim_ascii();
+/// A URL of a .torrent or a magnet link as it is kept and shown, escaped. Its scheme may be one that only other programs
+/// know. Bytes that are not UTF-8 are percent-encoded as they are.
+pub fn kept(url: &[u8]) -> Result<String, Error> {
+    if url.len() > limits::URL_MAX {
+        return Err(Error::TooLong);
+    }
+    let url = escaped(&text(url))?;
+    let (scheme, rest) = url.split_once("://").ok_or(Error::Scheme)?;
+    if scheme.is_empty() || !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) {
+        return Err(Error::Scheme);
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    // A blank or a control character, which no host has.
+    if authority.rsplit('@').next().is_some_and(|host| host.contains('%')) {
+        return Err(Error::Host);
+    }
+    Ok(url)
+}
+
+/// A text that may be a URL, with no more of it than scheme and host: the rest may be a passkey.
+pub fn without_secrets(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_string() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    let host = host.split('\\').next().unwrap_or(host);
+    let cut = if host == rest { "" } else { "/..." };
+    format!("{scheme}://{host}{cut}")
+}
+
+/// A text that may be a URL, escaped.
+fn escaped(text: &str) -> Result<String, Error> {
     if text.len() > limits::URL_MAX {
         return Err(Error::TooLong);
     }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(Error::Character);
-    }
-    Ok(text)
+    let text = escape(text);
+    if text.len() > limits::URL_MAX { Err(Error::TooLong) } else { Ok(text) }
+}
+
+/// A URL of HTTP, or a reference to one, with slashes in place of the backslashes of its path.
+fn with_slashes(text: &str) -> String {
+    let (path, query) = text.split_at(text.find(['?', '#']).unwrap_or(text.len()));
+    path.replace('\\', "/") + query
 }
 
 /// Whether a reference begins with a scheme and a colon, and so is not relative (RFC 3986, 4.2).
@@ -378,7 +412,7 @@ fn clean_target(text: &str) -> Result<String, Error> {
     if !text.starts_with('/') {
         target.push('/');
     }
-    push_printable(&mut target, text);
+    target.push_str(text);
     if target.len() > limits::URL_MAX { Err(Error::TooLong) } else { Ok(target) }
 }
 
@@ -470,10 +504,9 @@ mod tests {
             (long.as_str(), Error::TooLong),
             (&wide, Error::TooLong),
             (&name, Error::Host),
-            ("http://a/b c", Error::Character),
-            ("http://a/\r\nX: y", Error::Character),
-            ("http://a/\u{85}", Error::Character),
-            ("http://a\0", Error::Character),
+            ("http://a b/", Error::Host),
+            ("http://a\0b/", Error::Host),
+            ("http://a\u{202e}/", Error::Host),
             ("", Error::Scheme),
             ("a.example/announce", Error::Scheme),
             ("ftp://a/", Error::Scheme),
@@ -483,7 +516,7 @@ mod tests {
             ("http://:80/", Error::Host),
             ("http://@/", Error::Host),
             ("http://a%41/", Error::Host),
-            ("http://a\\b/", Error::Host),
+            ("udp://a\\b:1/", Error::Host),
             ("http://[::1/", Error::Host),
             ("http://[::1]x/", Error::Host),
             ("http://[1.2.3.4]/", Error::Host),
@@ -498,6 +531,37 @@ mod tests {
         ] {
             assert_eq!(Url::parse(text), Err(error), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_wants_escaping_is_escaped() {
+        for (text, target) in [
+            ("http://a/b c/d", "/b%20c/d"),
+            ("http://a/b%20c 100%", "/b%20c%20100%"),
+            ("http://a/x?k=a b&l='", "/x?k=a%20b&l=%27"),
+            ("http://a/\r\nX: y", "/X:%20y"),
+            ("http://a/x HTTP/1.1\r\nX: y\r\n\r\n", "/x%20HTTP/1.1X:%20y"),
+            ("http://a/\u{85}\0x", "/%C2%85%00x"),
+            ("http://a\0", "/"),
+            ("http://a\\b\\c?d\\", "/b/c?d\\"),
+        ] {
+            assert_eq!(url(text).target(), target, "{text:?}");
+        }
+        // The host ends at a backslash, as in browsers, so that no other one hides behind it.
+        assert_eq!(url("http://a\\@b/").host(), &Host::Name("a".into()));
+        assert_eq!(url("http://u r:p\r\n%0D%0Aw@a/").user(), Some(&b"u r:p\r\nw"[..]));
+        assert_eq!(url("http://a/b c"), url("http://a/b%20c"));
+    }
+
+    #[test]
+    fn urls_of_torrents_are_kept_escaped() {
+        assert_eq!(kept(b" http://a/b c\xff\n").as_deref(), Ok("http://a/b%20c%FF"));
+        assert_eq!(kept(b"wss://a/b c").as_deref(), Ok("wss://a/b%20c"));
+        assert_eq!(kept(b"http://a b/"), Err(Error::Host));
+        assert_eq!(kept(b"x://\x1b[2J/"), Err(Error::Host));
+        assert_eq!((kept(b"a/b"), kept(b"\x1b://a")), (Err(Error::Scheme), Err(Error::Scheme)));
+        assert_eq!(kept(&[b' '; limits::URL_MAX + 1]), Err(Error::TooLong));
+        assert_eq!(kept(format!("http://a/{}", " ".repeat(1000) + "x").as_bytes()), Err(Error::TooLong));
     }
 
     #[test]
@@ -546,13 +610,15 @@ mod tests {
             ("?y", "http://u:p@a:81/d/e/f?y"),
             ("#z", "http://u:p@a:81/d/e/f?q"),
             ("http://a:81/x", "http://u:p@a:81/x"),
+            ("/a\r\nb c\u{fc}", "http://u:p@a:81/ab%20c%C3%BC"),
+            ("\\\\b\\x", "http://b/x"),
+            ("..\\g h", "http://u:p@a:81/d/g%20h"),
             ("http://v:w@a:81/x", "http://v:w@a:81/x"),
         ] {
             assert_eq!(base.join(location).unwrap().reveal(), whole, "{location}");
         }
         assert_eq!(base.join("udp://b:1/"), Err(Error::Scheme));
         assert_eq!(base.join("javascript:x"), Err(Error::Scheme));
-        assert_eq!(base.join("/a\r\nb"), Err(Error::Character));
         assert_eq!(url("https://a/").join("http://a/"), Err(Error::Downgrade));
         assert_eq!(url("https://a/").join("//b/").map(|u| u.scheme()), Ok(Scheme::Https));
     }

@@ -40,7 +40,7 @@ impl Announcer {
     pub(super) fn remember(&mut self, at: usize, failure: TrackerFailure) {
         let weight = |f: &TrackerFailure| match f {
             TrackerFailure::Unsupported(_) => 0,
-            TrackerFailure::Network(_) | TrackerFailure::Answer(_) => 1,
+            TrackerFailure::Network(_) | TrackerFailure::Answer(_) | TrackerFailure::Compressed(_) => 1,
             TrackerFailure::Refused(_) => 2,
         };
         let old = self.failure.as_ref().filter(|(of, _)| *of != at).map_or(0, |(_, f)| weight(f));

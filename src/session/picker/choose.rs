@@ -211,7 +211,14 @@ impl Picker {
     }
 
     /// Asks for free blocks of a partial piece in a row, and makes it the peer's home.
-    fn take(&mut self, index: u32, asker: &Asker<'_>, full: usize, now: Time, out: &mut Vec<Block>) {
+    pub(super) fn take(
+        &mut self,
+        index: u32,
+        asker: &Asker<'_>,
+        full: usize,
+        now: Time,
+        out: &mut Vec<Block>,
+    ) {
         let piece = self.partials.get(index).piece;
         let alone = self.partials.get(index).asked == 0 && (self.is_fast(asker) || self.blame.has(piece));
         if alone && self.partials.get(index).owner.is_none() {
@@ -248,7 +255,7 @@ impl Picker {
 
     /// In the end-game: blocks that others were asked for and that are not here. Who is much slower than them is of
     /// no help; a third copy is asked only of who is much faster.
-    fn ask_again(&mut self, asker: &Asker<'_>, full: usize, out: &mut Vec<Block>) {
+    pub(super) fn ask_again(&mut self, asker: &Asker<'_>, full: usize, out: &mut Vec<Block>) {
         let (count, mut budget) = (self.partials.list(Stage::Asked).len(), ENDGAME_WALK);
         self.turn = self.turn.wrapping_add(1);
         for step in 0..count {

@@ -8,6 +8,7 @@
 mod bands;
 mod blame;
 mod choose;
+mod in_order;
 mod partial;
 #[cfg(test)]
 mod tests;

@@ -730,3 +730,27 @@ fn a_piece_less_of_a_peer_is_a_step_down_in_any_place() {
     p.set_have(7);
     p.on_dont_have(7);
 }
+
+#[test]
+fn a_pick_in_order_gives_what_is_free_behind_a_place() {
+    let layout = Layout::new(4 * BLOCK, [10 * 4 * u64::from(BLOCK)]).unwrap();
+    let mut picker = Picker::new(&layout, &Bitfield::full(10), false, &mut Rng::new([1; 32]));
+    (0..3).for_each(|piece| picker.set_have(piece));
+    let server = PeerId::from_bits(u32::from(SERVERS));
+    let asker =
+        Asker { peer: server, from: from(900), has: Pieces::All, rate: FAST, copies: 99, is_idle: false };
+    let pick = |picker: &mut Picker, at: u64, count| {
+        let mut out = Vec::new();
+        picker.pick_in_order(&asker, at, count, Time(9_000_000), &mut out);
+        out.iter().map(|block| block.piece * 4 + block.begin / BLOCK).collect::<Vec<u32>>()
+    };
+    assert_eq!(pick(&mut picker, 0, 6), [12, 13, 14, 15, 16, 17]);
+    // It goes on in the middle of a piece, and a block that was passed is not given.
+    picker.release(server, layout.block(4, 0));
+    assert_eq!(pick(&mut picker, 18 * u64::from(BLOCK), 4), [18, 19, 20]);
+    assert_eq!(pick(&mut picker, 21 * u64::from(BLOCK), 2), [21, 22]);
+    assert_eq!(pick(&mut picker, 0, 1), [16]);
+    assert_eq!(pick(&mut picker, 39 * u64::from(BLOCK), 99), [39]);
+    assert_eq!(pick(&mut picker, 40 * u64::from(BLOCK), 99), []);
+    assert_eq!(picker.missing_bytes(2, 5), 2 * 4 * u64::from(BLOCK));
+}
