@@ -117,8 +117,15 @@ struct State {
 /// What a thread does next.
 enum Next {
     Reply(Reply),
-    Look(String),
-    Ask { job: Job, host: String, addrs: Vec<IpAddr>, trust: Trust, both: bool },
+    /// A name, and when its look-up began ([`Names::begin`]).
+    Look(String, u32),
+    Ask {
+        job: Job,
+        host: String,
+        addrs: Vec<IpAddr>,
+        trust: Trust,
+        both: bool,
+    },
     Sleep(Option<Instant>),
 }
 
@@ -152,6 +159,21 @@ impl Pool {
         state.queue.push_back(job);
         self.shared.muster(&mut state);
         drop(state);
+    }
+}
+
+impl Pool {
+    /// Our network was away and is back: what failed meanwhile is tried again.
+    pub fn forget_failures(&self) {
+        let mut state = self.shared.lock();
+        state.names.forget_failures();
+        self.shared.muster(&mut state);
+        for host in state.hosts.values_mut() {
+            host.lame_until = None;
+            if host.trust == Trust::Failed {
+                host.trust = Trust::Unknown;
+            }
+        }
     }
 }
 
@@ -241,13 +263,13 @@ impl Shared {
                     self.reply(reply);
                     state = self.lock();
                 }
-                Next::Look(host) => {
+                Next::Look(host, era) => {
                     self.muster(&mut state);
                     drop(state);
                     let found = (self.look_up)(&host);
                     state = self.lock();
                     state.look_ups -= 1;
-                    state.names.end(host, found, clock());
+                    state.names.end(host, era, found, clock());
                 }
                 Next::Ask { job, host, addrs, trust, both } => {
                     self.muster(&mut state);
@@ -434,9 +456,9 @@ impl State {
             Host::Ip(ip) => Found::Known(vec![ip]),
             Host::Name(name) => match self.names.find(&name, now) {
                 Found::Unknown if self.look_ups < limits::LOOK_UPS_MAX => {
-                    self.names.begin(name.clone());
+                    let era = self.names.begin(name.clone());
                     self.look_ups += 1;
-                    return Some(Next::Look(name));
+                    return Some(Next::Look(name, era));
                 }
                 found => found,
             },

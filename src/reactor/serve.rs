@@ -164,7 +164,7 @@ impl Server {
             match one.key {
                 Key::Datagrams(at) => self.answer_datagrams(at),
                 Key::Signals => self.take_signals(),
-                Key::Listener(_) | Key::Group(_) | Key::Peer(_) => {}
+                Key::Listener(_) | Key::Group(_) | Key::Network | Key::Peer(_) => {}
             }
         }
         for one in &ready {

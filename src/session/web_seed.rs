@@ -75,6 +75,8 @@ pub(super) struct WebSeed {
     pub(super) down: Rate,
     pub(super) downloaded: u64,
     failures: u32,
+    /// The last failure was one of the network.
+    unreached: bool,
     /// It is let alone until then.
     rest: Time,
     /// Why it is not used any more.
@@ -100,6 +102,7 @@ impl WebSeed {
             down: Rate::new(),
             downloaded: 0,
             failures: 0,
+            unreached: false,
             rest: Time::ZERO,
             dropped: None,
             corrupt: false,
@@ -188,6 +191,7 @@ impl WebSeed {
         missing: impl Fn(u32) -> bool,
         now: Time,
     ) -> Verdict {
+        self.unreached = matches!(failure, WebFailure::Network(_));
         match failure {
             WebFailure::Network(why) => {
                 self.forget_ways();
@@ -401,6 +405,7 @@ impl WebSeeds {
             let verdict = match result {
                 Ok(addrs) => seed.on_addresses(place, addrs.iter().map(SocketAddr::ip).collect()),
                 Err(why) => {
+                    seed.unreached = true;
                     seed.forget_ways();
                     seed.back_off(why.clone(), WEB_RETRY, Duration::ZERO, now)
                 }
@@ -410,6 +415,13 @@ impl WebSeeds {
             }
         }
         (any, words)
+    }
+
+    /// Our network is back: those that could not be reached are asked at once.
+    pub(super) fn on_network_back(&mut self) {
+        for seed in self.seeds.iter_mut().filter(|seed| seed.unreached) {
+            (seed.rest, seed.failures, seed.unreached) = (Time::ZERO, 0, false);
+        }
     }
 
     /// The torrent halts: look-ups are withdrawn, and the next time all but liars have another chance.

@@ -815,3 +815,25 @@ fn whatever_happens_all_are_answered() {
         assert!(b.m.asks.is_empty() && b.m.transactions.is_empty() && b.m.due.is_empty());
     }
 }
+
+#[test]
+fn what_is_under_way_goes_out_again_when_our_network_is_back() {
+    let mut b = Bench::new();
+    b.ask(1, "udp://10.0.0.1:7/");
+    let connect = b.last();
+    b.answer(&connect, 9);
+    assert!(!b.last().is_connect());
+    // Nothing is answered: the next try is minutes off.
+    b.pass(Duration::from_secs(200));
+    let before = b.sent().len();
+    b.m.on_network_back(b.now);
+    b.take();
+    // With a new connection id, as the old one is of the address that we had.
+    let fresh = b.sent()[before..].to_vec();
+    assert_eq!((fresh.len(), fresh[0].is_connect()), (1, true));
+    b.answer(&fresh[0], 10);
+    let announce = b.last();
+    assert_eq!((announce.is_connect(), announce.connection()), (false, 10));
+    b.answer(&announce, 10);
+    assert!(b.answers().last().unwrap().2.is_ok(), "{:?}", b.answers());
+}
