@@ -554,6 +554,11 @@ pub const NETWORK_BACK_MAX: u32 = 4;
 pub const NETWORK_BACK_SPAN: Duration = Duration::from_secs(60);
 /// After an outage announces are spread over this span, so that all torrents of a tracker do not ask at one moment.
 pub const NETWORK_BACK_SPREAD: Duration = Duration::from_secs(2);
+/// Addresses of servers that are remembered for having failed.
+pub const ADDRESS_FAILURES_MAX: usize = 256;
+/// How long they are asked after the others of their name: an address that was mended has a chance, and longer than
+/// trackers and web seeds are let alone after failures.
+pub const ADDRESS_FAILURES_KEPT: Duration = Duration::from_secs(2 * 3600);
 /// How long what we send to a peer may stay unacknowledged before the kernel closes the connection: without it a peer
 /// behind a router that has forgotten us is missed only after [`INACTIVITY`].
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(60);

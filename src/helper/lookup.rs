@@ -88,16 +88,6 @@ impl Names {
         self.era = self.era.wrapping_add(1);
         self.entries.retain(|_, entry| matches!(entry, Entry::Known { .. }));
     }
-
-    /// This address of the host answered: it is tried first from now on.
-    pub(super) fn prefer(&mut self, host: &Host, ip: IpAddr) {
-        if let Host::Name(name) = host
-            && let Some(Entry::Known { addrs, .. }) = self.entries.get_mut(name)
-            && let Some(place) = addrs.iter().position(|addr| *addr == ip)
-        {
-            addrs[..=place].rotate_right(1);
-        }
-    }
 }
 
 /// The addresses that our sockets may go to (`--bind`).

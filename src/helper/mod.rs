@@ -6,6 +6,7 @@
 //! watches over the time of the calls that wait.
 
 mod client;
+mod failures;
 mod http;
 mod lookup;
 pub mod powers;
@@ -277,9 +278,6 @@ impl Shared {
                     let asked = self.ask(&job, &addrs, both);
                     state = self.lock();
                     state.asked(&host, trust, &asked, clock());
-                    if let Some(ip) = asked.used {
-                        state.names.prefer(&job.host(), ip);
-                    }
                     state = self.conclude(state, job, asked);
                 }
             }
@@ -293,8 +291,9 @@ impl Shared {
         let named = trail.last().unwrap_or(url);
         let ask = Ask { url, named, purpose: Purpose::Announce, from: *from };
         let get = |addrs: &[IpAddr], deadline| {
-            http::fetch(&self.client, &ask, addrs, deadline, limits::HTTP_BODY_MAX)
+            http::fetch(&self.client, &ask, addrs, deadline, limits::HTTP_BODY_MAX, http::is_tracker)
         };
+        let addrs = &self.client.sort(addrs, url.port());
         let (used, first) = get(addrs, job.deadline);
         let mut asked = Asked { used, result: answered(first), lame: None };
         let (Some(used), Ok(Got::Answer(answer)), true) = (used, &mut asked.result, both) else {

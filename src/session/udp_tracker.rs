@@ -414,6 +414,7 @@ impl UdpTrackers {
         asked.tries += 1;
         p.window = (p.window / 2).max(1);
         let (place, tries, hurried) = (asked.place, asked.tries, asked.ask.hurry.is_some());
+        p.demote(flight.to);
         if tries > limits::UDP_RESENDS_MAX && !hurried {
             p.flying[asked.kind()] += 1;
             return self.finish(id, Err(no_answer()), now);
@@ -638,6 +639,7 @@ impl UdpTrackers {
                 self.pump(id, now);
             }
             Answer::Refused(words) => {
+                p.demote(from);
                 let failure = TrackerFailure::Refused(Failure::new(words));
                 self.fail_waiting(id, &failure, now);
             }
