@@ -138,10 +138,9 @@ impl Session {
     fn on_sign(&mut self, v6: bool, now: Time) {
         let family = self.outage.families[usize::from(v6)];
         let silence = now.since(family.last_sign.max(family.lost_at));
-        // A peer that talks is a sign too; it is looked for only when it matters.
         if family.is_troubled()
             && silence >= OUTAGE_MIN
-            && !self.is_heard(v6, now)
+            && !self.has_open_peer(v6)
             && self.outage.may_be_back(now)
         {
             self.network_back(v6, now);
@@ -153,10 +152,10 @@ impl Session {
         }
     }
 
-    /// True if a peer of this family said something lately.
-    fn is_heard(&self, v6: bool, now: Time) -> bool {
-        let open = |p: &Peer| p.stage == Stage::Open && p.addr.is_ipv6() == v6;
-        self.peers.iter().any(|(_, p)| open(p) && now.since(p.heard) < OUTAGE_MIN)
+    /// True if a peer of this family is left. In an outage all are lost within [`crate::limits::INACTIVITY`]; while some
+    /// are there, silence is that of a swarm with nothing to say.
+    fn has_open_peer(&self, v6: bool) -> bool {
+        self.peers.iter().any(|(_, p)| p.stage == Stage::Open && p.addr.is_ipv6() == v6)
     }
 
     /// A connection ended: it may be our network that is gone.
