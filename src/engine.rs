@@ -238,9 +238,7 @@ impl Engine {
             reports: reports_tx,
         };
         let (route, signals, bell) = (options.route, options.signals, wake.clone());
-        let monitor = Monitor::open();
-        let monitor =
-            monitor.inspect_err(|error| log::info!("the kernel does not tell of the network: {error}")).ok();
+        let monitor = monitor();
         let setup =
             Setup { config, seed, poll, wake: bell, route, listeners, groups, monitor, signals, pool, links };
         let reactor = Reactor::new(setup).map_err(cannot("watch a socket"))?;
@@ -280,6 +278,12 @@ pub fn scrape(client: &Client, questions: Vec<Question>) -> Result<Receiver<(usi
 /// Gets a .torrent from its URL, without an engine: within [`limits::TORRENT_URL_TIMEOUT`], unless a name look-up hangs.
 pub fn download(client: Client, url: Url) -> Result<Receiver<Got>, Error> {
     helper::torrent::download(client, url, limits::TORRENT_URL_TIMEOUT).map_err(cannot("start a thread"))
+}
+
+/// What the kernel says of the network, where it does.
+fn monitor() -> Option<Monitor> {
+    let monitor = Monitor::open();
+    monitor.inspect_err(|error| log::info!("the kernel does not tell of the network: {error}")).ok()
 }
 
 /// The result of a thread; its panic, if it had one, is ours.

@@ -257,6 +257,25 @@ fn listeners_follow_a_bound_device_and_nothing_leaves_another_way() {
     assert!(errors.contains("the device w0 (--bind-device) is back"), "{errors}");
 }
 
+#[test]
+fn tracker_follows_a_bound_device() {
+    if !has_network() {
+        return;
+    }
+    let lab = Lab::new("outage-tracker");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ptorrent"));
+    let tracker = Running::start(&lab.folder, command.args(["tracker", "-p", "7003", "--bind-device", "w0"]));
+    tracker.line_with("7003");
+    assert!(lab.is_reachable(7003));
+    sh("ip link del w0");
+    link_again(&lab);
+    let start = Instant::now();
+    while !lab.is_reachable(7003) {
+        assert!(start.elapsed() < GOES_ON, "{}", lab.errors());
+    }
+    assert!(lab.errors().contains("the device w0 (--bind-device) is back"), "{}", lab.errors());
+}
+
 /// The link as it was, made anew.
 fn link_again(lab: &Lab) {
     let pid = lab.host.child.id();

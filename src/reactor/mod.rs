@@ -41,7 +41,7 @@ use conn::Conns;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use deferred::{Deferred, Worker};
 use landing::Landing;
-use network::{Network, bound_device};
+use network::Network;
 use signals::Wish;
 use sockets::{Key, Ready};
 use std::cmp::Reverse;
@@ -194,10 +194,7 @@ impl Reactor {
             now: Time::ZERO,
             poll: setup.poll,
             wake: setup.wake,
-            network: Network::new(
-                setup.monitor,
-                bound_device(&setup.listeners, setup.route.device.as_deref()),
-            ),
+            network: Network::new(setup.monitor),
             route: setup.route,
             listeners: setup.listeners,
             groups: setup.groups,

@@ -2,36 +2,104 @@
 //! follow the device of `--bind-device`, and the session hears when something came.
 
 use super::Reactor;
-use super::sockets::{Key, Listener, listen_on};
+use super::sockets::{Key, Listener, Poll, listen_on};
 use crate::api::{Event, PeerId, Why};
 use crate::base::time::Time;
 use crate::limits;
 use crate::sys::multicast::Group;
 use crate::sys::netlink::{Changes, Monitor};
-use crate::sys::socket;
+use crate::sys::socket::{self, Route};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+/// The device of `--bind-device`, to which sockets are bound by the number that it had when they were made.
+#[derive(Default)]
+pub(super) struct BoundDevice {
+    is_gone: bool,
+    /// It is back, and a socket could not be bound to it: when that is tried again.
+    retry: Option<Time>,
+}
+
+/// What became of a bound device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum DeviceChange {
+    Same,
+    /// Connections over it are dead.
+    Gone,
+    /// It is another one of the same name: the listeners are new ones.
+    Back,
+}
+
+impl BoundDevice {
+    /// When [`BoundDevice::follow`] is due.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.retry
+    }
+
+    /// If the device was deleted and made again, binds the listeners to the new one.
+    pub(super) fn follow(
+        &mut self,
+        poll: &Poll,
+        listeners: &mut [Listener],
+        route: &Route,
+        now: Time,
+    ) -> DeviceChange {
+        let (Some(name), Some(first)) = (&route.device, listeners.first()) else { return DeviceChange::Same };
+        self.retry = None;
+        let shown = name.escape_default();
+        let Some(number) = socket::device_number(first, name) else {
+            if std::mem::replace(&mut self.is_gone, true) {
+                return DeviceChange::Same;
+            }
+            log::warn!("the device {shown} (--bind-device) is gone: nothing is sent until it is back");
+            return DeviceChange::Gone;
+        };
+        // One that was merely renamed for a while has the number that it had.
+        if !self.is_gone && listeners.iter().all(|listener| listener.device == Some(number)) {
+            return DeviceChange::Same;
+        }
+        for (at, listener) in listeners.iter_mut().enumerate() {
+            if listener.device != Some(number)
+                && let Err(error) = bind_anew(poll, at, listener, route)
+            {
+                log::info!("cannot listen on the device {shown} yet: {error}");
+                self.retry = Some(now + limits::REBIND_RETRY);
+                return DeviceChange::Same;
+            }
+        }
+        self.is_gone = false;
+        log::warn!("the device {shown} (--bind-device) is back: listening on it again");
+        DeviceChange::Back
+    }
+}
+
+/// Puts a new listener, at the same port, in the place of one whose device is gone.
+fn bind_anew(poll: &Poll, at: usize, listener: &mut Listener, route: &Route) -> io::Result<()> {
+    let (fresh, _) = listen_on(route, listener.family, listener.addr()?.port())?;
+    poll.remove(listener.as_fd());
+    poll.remove(listener.datagrams.as_fd());
+    *listener = fresh;
+    poll.add(listener.as_fd(), Key::Listener(at), (true, false))?;
+    poll.add(listener.datagrams.as_fd(), Key::Datagrams(at), (true, false))
+}
+
 /// What the reactor knows of the network below its sockets.
 pub(super) struct Network {
     /// None: the system does not tell us.
     monitor: Option<Monitor>,
-    /// The number of the device of `--bind-device` that the sockets are bound to; None: it is gone.
-    device: Option<u32>,
+    device: BoundDevice,
     /// Addresses of `--bind` that are gone.
     missing: Vec<IpAddr>,
-    /// The device is back, and a socket could not be bound to it: when that is tried again. Without a monitor: when the
-    /// device is looked at.
+    /// Without a monitor: when the device is looked at.
     look_at: Option<Time>,
 }
 
 impl Network {
-    /// The sockets are bound to the device of this number, if to any.
-    pub(super) fn new(monitor: Option<Monitor>, device: Option<u32>) -> Network {
-        Network { monitor, device, missing: Vec::new(), look_at: None }
+    pub(super) fn new(monitor: Option<Monitor>) -> Network {
+        Network { monitor, device: BoundDevice::default(), missing: Vec::new(), look_at: None }
     }
 
     pub(super) fn monitor(&self) -> Option<&Monitor> {
@@ -40,7 +108,7 @@ impl Network {
 
     /// When [`Reactor::look_at_network`] is due.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.look_at
+        [self.look_at, self.device.deadline()].into_iter().flatten().min()
     }
 
     /// How long what we send to a peer may stay unacknowledged: the kernel tells nothing where there is no monitor.
@@ -81,7 +149,7 @@ impl Reactor {
 
     /// Does what is due: without a monitor the network is looked at now and then, if the sockets depend on it.
     pub(super) fn look_at_network(&mut self) {
-        if self.network.look_at.is_some_and(|at| at <= self.now) {
+        if self.network.deadline().is_some_and(|at| at <= self.now) {
             self.network.look_at = None;
             self.look_at_bound_addresses();
             if self.follow_device() {
@@ -132,60 +200,22 @@ impl Reactor {
         }
     }
 
-    /// Sockets are bound to a device by its number. If the device of `--bind-device` has another one now, it was deleted
-    /// and made again: the listeners are bound to the new one. True if they were.
+    /// Sees to the device of `--bind-device`. True if there are new listeners.
     fn follow_device(&mut self) -> bool {
-        let Some(name) = self.route.device.clone() else { return false };
-        let Some(first) = self.listeners.first() else { return false };
-        let now = socket::device_number(first, &name);
-        if now == self.network.device {
-            return false;
-        }
-        let shown = name.escape_default();
-        let Some(number) = now else {
-            log::warn!("the device {shown} (--bind-device) is gone: nothing is sent until it is back");
-            self.network.device = None;
+        let change = self.network.device.follow(&self.poll, &mut self.listeners, &self.route, self.now);
+        if change != DeviceChange::Same {
             self.close_all_connections();
-            return false;
-        };
-        self.close_all_connections();
-        for at in 0..self.listeners.len() {
-            if let Err(error) = self.bind_anew(at) {
-                log::info!("cannot listen on the device {shown} yet: {error}");
-                self.network.device = None;
-                self.network.look_at = Some(self.now + limits::REBIND_RETRY);
-                return false;
-            }
         }
-        self.rejoin_groups();
-        log::warn!("the device {shown} (--bind-device) is back: listening on it again");
-        self.network.device = Some(number);
-        true
+        if change == DeviceChange::Back {
+            self.rejoin_groups();
+        }
+        change == DeviceChange::Back
     }
 
     fn close_all_connections(&mut self) {
         let all: Vec<PeerId> = self.conns.iter().map(|conn| conn.id).collect();
         for id in all {
             self.lose(id, Why::AddressGone);
-        }
-    }
-
-    /// Puts a new listener, at the same port, in the place of one whose device is gone.
-    fn bind_anew(&mut self, at: usize) -> io::Result<()> {
-        let Some(old) = self.listeners.get(at) else { return Ok(()) };
-        let (family, port) = (old.family, old.addr()?.port());
-        let (fresh, _) = listen_on(&self.route, family, port)?;
-        self.unwatch(at);
-        self.listeners[at] = fresh;
-        let fresh = &self.listeners[at];
-        self.poll.add(fresh.as_fd(), Key::Listener(at), (true, false))?;
-        self.poll.add(fresh.datagrams.as_fd(), Key::Datagrams(at), (true, false))
-    }
-
-    fn unwatch(&self, at: usize) {
-        if let Some(listener) = self.listeners.get(at) {
-            self.poll.remove(listener.as_fd());
-            self.poll.remove(listener.datagrams.as_fd());
         }
     }
 
@@ -213,9 +243,4 @@ pub(super) fn kind_of(error: &io::Error) -> ErrorKind {
         Some(libc::ENODEV) => ErrorKind::NetworkDown,
         _ => error.kind(),
     }
-}
-
-/// The number of the device that the sockets of a route are bound to.
-pub(super) fn bound_device(listeners: &[Listener], device: Option<&str>) -> Option<u32> {
-    socket::device_number(listeners.first()?, device?)
 }

@@ -183,6 +183,8 @@ pub struct Listener {
     socket: TcpListener,
     pub(super) datagrams: UdpSocket,
     pub(super) family: Family,
+    /// The number of the device that it is bound to.
+    pub(super) device: Option<u32>,
     /// When it goes on, while it rests.
     pub(super) rest: Option<Time>,
 }
@@ -282,10 +284,11 @@ fn listen_at(route: &Route, mut port: u16) -> Result<Vec<Listener>, (IpAddr, io:
 
 /// Listens in one family; tells the port.
 pub(super) fn listen_on(route: &Route, family: Family, port: u16) -> io::Result<(Listener, u16)> {
-    let socket = socket::listen(route, family, port)?;
-    let port = socket.local_addr()?.port();
+    let listening = socket::listen(route, family, port)?;
+    let port = listening.local_addr()?.port();
     let datagrams = socket::datagram(route, family, port)?;
-    Ok((Listener { socket, datagrams, family, rest: None }, port))
+    let device = route.device.as_deref().and_then(|device| socket::device_number(&datagrams, device));
+    Ok((Listener { socket: listening, datagrams, family, device, rest: None }, port))
 }
 
 /// Whether the system has no such family.
