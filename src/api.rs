@@ -122,6 +122,20 @@ pub enum Event<'a> {
         /// What the system says.
         why: io::ErrorKind,
     },
+    /// An address or a link of this machine is gone; connections with that address are closed already.
+    NetworkDown {
+        /// Over IPv4.
+        v4: bool,
+        /// Over IPv6.
+        v6: bool,
+    },
+    /// This machine has a new address, default route or link.
+    NetworkUp {
+        /// Over IPv4.
+        v4: bool,
+        /// Over IPv6.
+        v6: bool,
+    },
     /// A helper has an answer.
     Reply(Reply),
     /// A thread of web seeds has something.
@@ -267,6 +281,8 @@ pub enum Action {
     },
     /// A buffer goes home to the pool.
     Release(Buf),
+    /// Our network is back: the helpers forget which look-ups and hosts failed.
+    ForgetFailures,
     /// All is closed: the reactor ends once the reports that are left (the last is [`Report::Finished`]) are out.
     Exit,
 }
@@ -284,6 +300,10 @@ pub enum Why {
     Timeout,
     /// What we send is not taken.
     Stalled,
+    /// Our own address that it used is gone from this machine.
+    AddressGone,
+    /// Our network was away, and it has been silent since.
+    Outage,
     /// The other side broke the protocol.
     Protocol(&'static str),
     /// It asked for a torrent that we do not have.
@@ -316,6 +336,8 @@ impl fmt::Display for Why {
             Why::Unreachable(kind) => write!(f, "cannot connect: {kind}"),
             Why::Timeout => f.write_str("timed out"),
             Why::Stalled => f.write_str("does not take what we send"),
+            Why::AddressGone => f.write_str("our own address is gone"),
+            Why::Outage => f.write_str("silent since our network was away"),
             Why::Protocol(what) => write!(f, "broke the protocol: {what}"),
             Why::UnknownTorrent => f.write_str("asked for an unknown torrent"),
             Why::Unencrypted => f.write_str("is not encrypted"),

@@ -21,6 +21,7 @@ pub use crate::reactor::{Hangup, Signals, no_hurry};
 use crate::reactor::{Lane, Links, ListenError, Poll, Reactor, Setup, join_groups, listen};
 use crate::session::Config;
 use crate::sys::descriptors;
+use crate::sys::netlink::Monitor;
 use crate::sys::socket::Route;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::rand::GetRandomFlags;
@@ -211,12 +212,14 @@ impl Engine {
         let (workers, lanes) = start_workers(&sizes, &done_tx, &wake)?;
         let (replies_tx, replies) = bounded(limits::CALLS_OUT);
         let client = Client::new(options.route.clone(), options.roots);
-        let helpers = helper::Pool::new(client.clone(), replies_tx, wake.clone());
+        let helpers = Arc::new(helper::Pool::new(client.clone(), replies_tx, wake.clone()));
         let (said_tx, said) = bounded(helper::web::SAID_MAX);
         let mut web = helper::web::Web::new(client, said_tx, wake.clone());
         let (commands, commands_rx) = bounded(limits::COMMANDS_MAX);
         let (reports_tx, reports) = bounded(limits::REPORTS_MAX);
+        let forgetful = helpers.clone();
         let call = Box::new(move |call| helpers.call(call));
+        let forget_failures = Box::new(move || forgetful.forget_failures());
         let (powers_tx, powers) = bounded(limits::MSE_POWERS_OUT);
         let raiser = helper::powers::Powers::new(powers_tx, wake.clone());
         let raise = Box::new(move |peer, power| raiser.raise(peer, power));
@@ -225,6 +228,7 @@ impl Engine {
             lanes,
             done,
             call,
+            forget_failures,
             replies,
             raise,
             powers,
@@ -234,7 +238,9 @@ impl Engine {
             reports: reports_tx,
         };
         let (route, signals, bell) = (options.route, options.signals, wake.clone());
-        let setup = Setup { config, seed, poll, wake: bell, route, listeners, groups, signals, pool, links };
+        let monitor = monitor();
+        let setup =
+            Setup { config, seed, poll, wake: bell, route, listeners, groups, monitor, signals, pool, links };
         let reactor = Reactor::new(setup).map_err(cannot("watch a socket"))?;
         let net = start("ptorrent-net".to_owned(), move || reactor.run())?;
         Ok(Engine { commands, reports, wake, net, workers })
@@ -272,6 +278,12 @@ pub fn scrape(client: &Client, questions: Vec<Question>) -> Result<Receiver<(usi
 /// Gets a .torrent, or the magnet link in its place, from a URL, without an engine: within [`limits::TORRENT_URL_TIMEOUT`], unless a name look-up hangs.
 pub fn download(client: Client, url: Url) -> Result<Receiver<Got>, Error> {
     helper::torrent::download(client, url, limits::TORRENT_URL_TIMEOUT).map_err(cannot("start a thread"))
+}
+
+/// What the kernel says of the network, where it does.
+fn monitor() -> Option<Monitor> {
+    let monitor = Monitor::open();
+    monitor.inspect_err(|error| log::info!("the kernel does not tell of the network: {error}")).ok()
 }
 
 /// The result of a thread; its panic, if it had one, is ours.

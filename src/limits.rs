@@ -534,6 +534,52 @@ pub const REDIAL: Duration = Duration::from_secs(60);
 pub const REDIAL_MAX: Duration = Duration::from_secs(30 * 60);
 /// A peer of which so many calls in a row came to nothing is not called again by itself.
 pub const REDIALS_MAX: u32 = 5;
+/// An address that somebody names again is called at once whatever its back-off, but not within this span of its last
+/// call: a tracker that names a victim with every answer must not make us hammer it.
+pub const REDIAL_NAMED: Duration = Duration::from_secs(30);
+/// The wait after a call that our own network did not let out. It doubles with each: such a call costs a system call and
+/// nobody hears of it, but an address may be of a family that this machine does not have.
+pub const REDIAL_LOCAL: Duration = Duration::from_secs(2);
+/// After our own network ended a good connection, calls to that peer are repeated this often, without back-off: the other
+/// side may not know yet, and many clients refuse a second connection of the same address for up to a minute.
+pub const RECONNECTS: u32 = 15;
+/// The wait between them.
+pub const RECONNECT_WAIT: Duration = Duration::from_secs(4);
+/// When our network is back, lost addresses are called this far apart: a fifth of [`DIALS_A_SECOND`], so that addresses
+/// which are named meanwhile have their turn.
+pub const RECALL_SPACING: Duration = Duration::from_millis(50);
+/// Something that had worked was lost, and nobody at all was heard for so long: that is an outage of our own. Where only
+/// one party is gone others are heard sooner.
+pub const OUTAGE_MIN: Duration = Duration::from_secs(20);
+/// How long we wait after a new address, route or link: several of them come together.
+pub const NETWORK_SETTLE: Duration = Duration::from_secs(1);
+/// The end of an outage is acted on this often within [`NETWORK_BACK_SPAN`]: a link that flaps must not make us announce
+/// and call all the time.
+pub const NETWORK_BACK_MAX: u32 = 4;
+/// See [`NETWORK_BACK_MAX`].
+pub const NETWORK_BACK_SPAN: Duration = Duration::from_secs(60);
+/// After an outage announces are spread over this span, so that all torrents of a tracker do not ask at one moment.
+pub const NETWORK_BACK_SPREAD: Duration = Duration::from_secs(2);
+/// Addresses of servers that are remembered for having failed.
+pub const ADDRESS_FAILURES_MAX: usize = 256;
+/// How long they are asked after the others of their name: an address that was mended has a chance, and longer than
+/// trackers and web seeds are let alone after failures.
+pub const ADDRESS_FAILURES_KEPT: Duration = Duration::from_secs(2 * 3600);
+/// How long what we send to a peer may stay unacknowledged before the kernel closes the connection: without it a peer
+/// behind a router that has forgotten us is missed only after [`INACTIVITY`].
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// The same where the kernel does not tell us that our address is gone.
+pub const UNACKNOWLEDGED_UNWATCHED: Duration = Duration::from_secs(20);
+/// A device that is back and cannot be bound to, as its address is not there yet, is tried again after this.
+pub const REBIND_RETRY: Duration = Duration::from_secs(2);
+/// How often a bound device or address is looked at where the kernel does not tell us that it came or went.
+pub const NETWORK_LOOK: Duration = Duration::from_secs(5);
+/// The longest datagram of the kernel about the network: it fills a page, or two where pages are small.
+pub const NETLINK_MESSAGE_MAX: usize = 32 << 10;
+/// Datagrams of the kernel that are read in a turn.
+pub const NETLINK_READS_MAX: usize = 64;
+/// Network links whose state is remembered.
+pub const NETLINK_LINKS_MAX: usize = 256;
 /// The same wait for a peer that the user named: it may be started any moment.
 pub const REDIAL_USER: Duration = Duration::from_secs(5);
 /// The longest wait for a peer that the user named.

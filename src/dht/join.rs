@@ -123,6 +123,16 @@ impl Node {
         self.pump(now);
     }
 
+    /// Our network is back in a family: if we know few there, we join at once.
+    pub fn on_network_back(&mut self, v6: bool, now: Time) {
+        if let Some(side) = self.sides[usize::from(v6)].as_mut()
+            && side.table.len() < DHT_K
+        {
+            (side.join_at, side.join_wait) = (now, DHT_JOIN_RETRY);
+        }
+        self.pump(now);
+    }
+
     fn own_search(&mut self, at: usize) -> Option<&mut Search> {
         self.searches.values_mut().find(|search| search.goal == Goal::Own && search.side == at)
     }

@@ -1,6 +1,7 @@
 //! What the helper threads make connections with: the route of the sockets, and the certificates that TLS trusts. Every
 //! connection over HTTP and HTTPS is made here, over a socket of `sys/socket` to an address that was looked up before.
 
+use super::failures::AddressFailures;
 use super::http::late;
 use super::stream::Stream;
 #[cfg(feature = "https")]
@@ -14,9 +15,9 @@ use crate::proto::tracker::url::Url;
 use crate::sys::socket::{self, Route};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 #[cfg(feature = "https")]
 use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The certificates that HTTPS trusts to vouch for a server.
@@ -48,12 +49,13 @@ pub(super) struct Ask<'a> {
 }
 
 /// Makes connections. A clone shares what it has read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     route: Route,
+    /// Addresses at which servers failed.
+    failures: Mutex<AddressFailures>,
     #[cfg(feature = "https")]
     roots: Roots,
     /// Made at the first use: most runs need none.
@@ -68,6 +70,7 @@ impl Client {
         drop(roots);
         Client(Arc::new(Inner {
             route,
+            failures: Mutex::default(),
             #[cfg(feature = "https")]
             roots,
             #[cfg(feature = "https")]
@@ -80,7 +83,29 @@ impl Client {
         &self.0.route
     }
 
-    /// Connects to the first of the addresses that takes the connection, of those at which the URL
+    fn failures(&self) -> MutexGuard<'_, AddressFailures> {
+        self.0.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The addresses of a server in the order in which they are asked: those that failed come last.
+    pub(super) fn sort(&self, addrs: &[IpAddr], port: u16) -> Vec<IpAddr> {
+        self.failures().sort(addrs, port, clock())
+    }
+
+    /// True if this address failed the last time.
+    pub(super) fn has_failed(&self, addr: SocketAddr) -> bool {
+        self.failures().times(addr, clock()) > 0
+    }
+
+    /// The server at this address does what it should, or does not.
+    pub(super) fn judge(&self, addr: SocketAddr, is_good: bool) {
+        match is_good {
+            true => self.failures().on_success(addr),
+            false => self.failures().on_failure(addr, clock()),
+        }
+    }
+
+    /// Connects to the first of the addresses that takes the connection, those that failed last, of those at which the URL
     /// [may be asked](permitted), with a TLS handshake where the URL says HTTPS. Gives that address too. An address that
     /// does not answer takes at most half of the time that is left, so that the next has its turn, and never so long that
     /// a few dead hosts hold all threads. `heed` is called before each.
@@ -91,7 +116,9 @@ impl Client {
         deadline: Instant,
         mut heed: impl FnMut() -> Result<(), E>,
     ) -> Result<(Stream, IpAddr), E> {
-        let addrs = permitted(ask.named, ask.purpose, addrs, ask.from).map_err(refused)?;
+        let port = ask.url.port();
+        let addrs = self.sort(addrs, port);
+        let addrs = permitted(ask.named, ask.purpose, &addrs, ask.from).map_err(refused)?;
         let mut last =
             if addrs.is_empty() { TrackerFailure::Network("its name has no address".into()) } else { late() };
         for (at, &ip) in addrs.iter().enumerate() {
@@ -100,7 +127,10 @@ impl Client {
             let limit = if at + 1 == addrs.len() { left } else { left / 2 }.min(limits::DIAL_MAX);
             match self.connect_to(ask.url, ip, limit) {
                 Ok(stream) => return Ok((stream, ip)),
-                Err(failure) => last = failure,
+                Err(failure) => {
+                    self.judge(SocketAddr::new(ip, port), false);
+                    last = failure;
+                }
             }
         }
         Err(last.into())

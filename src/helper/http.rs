@@ -1,16 +1,17 @@
 //! One bounded HTTP exchange, blocking, ended by a deadline whatever the server does.
 
 use super::client::{Ask, Client};
-use super::left;
 use super::stream::Stream;
+use super::{clock, left};
 use crate::api::TrackerFailure;
 use crate::proto::http::{self, Body, Head};
 use crate::proto::magnet::is_magnet;
 use crate::proto::tracker::Response;
+use crate::proto::tracker::guard::Purpose;
 use crate::proto::tracker::http::{Error, answer as tracker_answer};
 use crate::proto::tracker::url::Url;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 /// What a server gave us.
@@ -26,19 +27,62 @@ pub(super) enum Fetched {
 
 type Result<T> = std::result::Result<T, TrackerFailure>;
 
-/// Gets a URL, `max` bytes of body at most, from the first of the addresses that takes the connection; tells which
-/// that was. Redirects are for the caller to follow.
+/// Gets a URL, `max` bytes of body at most; tells which address answered. One that closes the connection, or whose
+/// answer is not `good`, is asked after the others from now on, and the next one is asked at once. One that hangs has
+/// the time of an announce, which is repeated; what is asked once leaves the next address half of the time. Redirects
+/// are for the caller to follow.
 pub(super) fn fetch(
     client: &Client,
     ask: &Ask<'_>,
     addrs: &[IpAddr],
     deadline: Instant,
     max: usize,
+    good: impl Fn(&Fetched) -> bool,
 ) -> (Option<IpAddr>, Result<Fetched>) {
-    match client.connect(ask, addrs, deadline, || Ok::<(), TrackerFailure>(())) {
-        Ok((mut stream, ip)) => (Some(ip), exchange(&mut stream, ask.url, deadline, max)),
-        Err(failure) => (None, Err(failure)),
+    let port = ask.url.port();
+    let mut addrs = client.sort(addrs, port);
+    let mut last = None;
+    loop {
+        let connected = client.connect(ask, &addrs, deadline, || Ok::<(), TrackerFailure>(()));
+        let (mut stream, ip) = match connected {
+            Ok(connected) => connected,
+            Err(failure) => return last.unwrap_or((None, Err(failure))),
+        };
+        // Those before it did not take the connection.
+        let at = addrs.iter().position(|addr| *addr == ip).unwrap_or(addrs.len());
+        addrs.drain(..addrs.len().min(at + 1));
+        let is_repeated = ask.purpose == Purpose::Announce;
+        let until = match left(deadline) {
+            Some(left) if !is_repeated && !addrs.is_empty() => clock() + left / 2,
+            _ => deadline,
+        };
+        let fetched = exchange(&mut stream, ask.url, until, max);
+        let is_good = fetched.as_ref().is_ok_and(&good);
+        client.judge(SocketAddr::new(ip, port), is_good);
+        if is_good || addrs.is_empty() || left(deadline).is_none() {
+            return (Some(ip), fetched);
+        }
+        last = Some((Some(ip), fetched));
     }
+}
+
+/// True if a server has an answer of its own: it is not down behind a proxy, as a status from 500 on says.
+pub(super) fn is_served(fetched: &Fetched) -> bool {
+    match fetched {
+        Fetched::Answer { status, .. } => *status < 500,
+        Fetched::Redirect(_) | Fetched::Magnet(_) => true,
+    }
+}
+
+/// The same of a tracker, whose answer must be one.
+pub(super) fn is_tracker(fetched: &Fetched) -> bool {
+    let has_sense = |body: &[u8]| !matches!(answer(200, body), Err(TrackerFailure::Answer(_)));
+    is_served(fetched)
+        && match fetched {
+            Fetched::Answer { status: 200..300, body } => has_sense(body),
+            Fetched::Answer { .. } | Fetched::Redirect(_) => true,
+            Fetched::Magnet(_) => false,
+        }
 }
 
 /// What the body of a tracker's answer says. A failure in its own words counts with whatever status it comes.

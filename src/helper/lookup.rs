@@ -35,6 +35,8 @@ enum Entry {
 #[derive(Default)]
 pub(super) struct Names {
     entries: BTreeMap<String, Entry>,
+    /// How often failures were forgotten.
+    era: u32,
 }
 
 impl Names {
@@ -51,8 +53,8 @@ impl Names {
         matches!(host, Host::Name(name) if matches!(self.entries.get(name), Some(Entry::Looking)))
     }
 
-    /// A look-up of this name begins.
-    pub(super) fn begin(&mut self, name: String) {
+    /// A look-up of this name begins; what it gives is for [`Names::end`].
+    pub(super) fn begin(&mut self, name: String) -> u32 {
         if self.entries.len() >= limits::NAMES_MAX && !self.entries.contains_key(&name) {
             let until = |entry: &Entry| match entry {
                 Entry::Looking => None,
@@ -62,10 +64,14 @@ impl Names {
             oldest.map(|(_, name)| self.entries.remove(&name));
         }
         self.entries.insert(name, Entry::Looking);
+        self.era
     }
 
-    /// The look-up is over.
-    pub(super) fn end(&mut self, name: String, found: Result<Vec<IpAddr>, NoName>, now: Instant) {
+    /// The look-up is over. One that failed says nothing if our network has come back since it began.
+    pub(super) fn end(&mut self, name: String, era: u32, found: Result<Vec<IpAddr>, NoName>, now: Instant) {
+        if found.is_err() && era != self.era {
+            return;
+        }
         let entry = match found {
             Ok(addrs) => Entry::Known { addrs, until: now + limits::NAME_KEPT },
             Err(NoName { why, lasting }) => {
@@ -76,14 +82,11 @@ impl Names {
         self.entries.insert(name, entry);
     }
 
-    /// This address of the host answered: it is tried first from now on.
-    pub(super) fn prefer(&mut self, host: &Host, ip: IpAddr) {
-        if let Host::Name(name) = host
-            && let Some(Entry::Known { addrs, .. }) = self.entries.get_mut(name)
-            && let Some(place) = addrs.iter().position(|addr| *addr == ip)
-        {
-            addrs[..=place].rotate_right(1);
-        }
+    /// Names that were not found may be found now; look-ups under way, which wait for name servers that could not be
+    /// reached, are made again beside.
+    pub(super) fn forget_failures(&mut self) {
+        self.era = self.era.wrapping_add(1);
+        self.entries.retain(|_, entry| matches!(entry, Entry::Known { .. }));
     }
 }
 
@@ -145,9 +148,9 @@ mod tests {
     fn names_are_believed_for_minutes_and_failures_for_less_when_they_may_pass() {
         let (mut names, now) = (Names::default(), clock());
         for (name, found) in [("a", Ok(vec![HERE])), ("b", no(true)), ("c", no(false))] {
-            names.begin(name.into());
+            let era = names.begin(name.into());
             assert!(matches!(names.find(name, now), Found::Looking));
-            names.end(name.into(), found, now);
+            names.end(name.into(), era, found, now);
         }
         let unknown = |names: &Names, name, span| matches!(names.find(name, now + span), Found::Unknown);
         for (name, span) in [("a", limits::NAME_KEPT), ("b", limits::NO_NAME_KEPT), ("c", limits::NAME_RETRY)]
@@ -162,21 +165,28 @@ mod tests {
         let (mut names, now) = (Names::default(), clock());
         names.begin("busy".into());
         for n in 0..2 * limits::NAMES_MAX {
-            names.begin(n.to_string());
-            names.end(n.to_string(), no(n % 2 == 0), now);
+            let era = names.begin(n.to_string());
+            names.end(n.to_string(), era, no(n % 2 == 0), now);
         }
         assert_eq!(names.entries.len(), limits::NAMES_MAX);
         assert!(matches!(names.find("busy", now), Found::Looking));
     }
 
     #[test]
-    fn the_address_that_answered_comes_first() {
+    fn failures_are_forgotten_and_a_look_up_from_before_says_nothing() {
         let (mut names, now) = (Names::default(), clock());
-        let addrs: Vec<IpAddr> = (1..4).map(|n| Ipv4Addr::new(10, 0, 0, n).into()).collect();
-        names.end("a".into(), Ok(addrs.clone()), now);
-        names.prefer(&Host::Name("a".into()), addrs[2]);
-        let Found::Known(now_addrs) = names.find("a", now) else { panic!("not known") };
-        assert_eq!(now_addrs, [addrs[2], addrs[0], addrs[1]]);
+        let old = names.begin("slow".into());
+        let era = names.begin("gone".into());
+        names.end("gone".into(), era, no(true), now);
+        names.end("fine".into(), era, Ok(vec![HERE]), now);
+        names.forget_failures();
+        let unknown = |names: &Names, name| matches!(names.find(name, now), Found::Unknown);
+        assert!(unknown(&names, "slow") && unknown(&names, "gone"));
+        assert!(matches!(names.find("fine", now), Found::Known(_)));
+        names.end("slow".into(), old, no(false), now);
+        assert!(unknown(&names, "slow"), "it waited for name servers that could not be reached");
+        names.end("slow".into(), old, Ok(vec![HERE]), now);
+        assert!(matches!(names.find("slow", now), Found::Known(_)));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! watches over the time of the calls that wait.
 
 mod client;
+mod failures;
 mod http;
 mod lookup;
 pub mod powers;
@@ -117,8 +118,15 @@ struct State {
 /// What a thread does next.
 enum Next {
     Reply(Reply),
-    Look(String),
-    Ask { job: Job, host: String, addrs: Vec<IpAddr>, trust: Trust, both: bool },
+    /// A name, and when its look-up began ([`Names::begin`]).
+    Look(String, u32),
+    Ask {
+        job: Job,
+        host: String,
+        addrs: Vec<IpAddr>,
+        trust: Trust,
+        both: bool,
+    },
     Sleep(Option<Instant>),
 }
 
@@ -152,6 +160,21 @@ impl Pool {
         state.queue.push_back(job);
         self.shared.muster(&mut state);
         drop(state);
+    }
+}
+
+impl Pool {
+    /// Our network was away and is back: what failed meanwhile is tried again.
+    pub fn forget_failures(&self) {
+        let mut state = self.shared.lock();
+        state.names.forget_failures();
+        self.shared.muster(&mut state);
+        for host in state.hosts.values_mut() {
+            host.lame_until = None;
+            if host.trust == Trust::Failed {
+                host.trust = Trust::Unknown;
+            }
+        }
     }
 }
 
@@ -241,13 +264,13 @@ impl Shared {
                     self.reply(reply);
                     state = self.lock();
                 }
-                Next::Look(host) => {
+                Next::Look(host, era) => {
                     self.muster(&mut state);
                     drop(state);
                     let found = (self.look_up)(&host);
                     state = self.lock();
                     state.look_ups -= 1;
-                    state.names.end(host, found, clock());
+                    state.names.end(host, era, found, clock());
                 }
                 Next::Ask { job, host, addrs, trust, both } => {
                     self.muster(&mut state);
@@ -255,9 +278,6 @@ impl Shared {
                     let asked = self.ask(&job, &addrs, both);
                     state = self.lock();
                     state.asked(&host, trust, &asked, clock());
-                    if let Some(ip) = asked.used {
-                        state.names.prefer(&job.host(), ip);
-                    }
                     state = self.conclude(state, job, asked);
                 }
             }
@@ -271,8 +291,9 @@ impl Shared {
         let named = trail.last().unwrap_or(url);
         let ask = Ask { url, named, purpose: Purpose::Announce, from: *from };
         let get = |addrs: &[IpAddr], deadline| {
-            http::fetch(&self.client, &ask, addrs, deadline, limits::HTTP_BODY_MAX)
+            http::fetch(&self.client, &ask, addrs, deadline, limits::HTTP_BODY_MAX, http::is_tracker)
         };
+        let addrs = &self.client.sort(addrs, url.port());
         let (used, first) = get(addrs, job.deadline);
         let mut asked = Asked { used, result: answered(first), lame: None };
         let (Some(used), Ok(Got::Answer(answer)), true) = (used, &mut asked.result, both) else {
@@ -436,9 +457,9 @@ impl State {
             Host::Ip(ip) => Found::Known(vec![ip]),
             Host::Name(name) => match self.names.find(&name, now) {
                 Found::Unknown if self.look_ups < limits::LOOK_UPS_MAX => {
-                    self.names.begin(name.clone());
+                    let era = self.names.begin(name.clone());
                     self.look_ups += 1;
-                    return Some(Next::Look(name));
+                    return Some(Next::Look(name, era));
                 }
                 found => found,
             },

@@ -95,7 +95,8 @@ fn over_http(
         supported(&url)?;
         let addrs = addresses(client.route(), url.host())?;
         let ask = Ask { url: &url, named: &named, purpose: Purpose::Scrape, from };
-        let (used, fetched) = http::fetch(client, &ask, &addrs, deadline, limits::HTTP_BODY_MAX);
+        let (used, fetched) =
+            http::fetch(client, &ask, &addrs, deadline, limits::HTTP_BODY_MAX, http::is_served);
         match fetched? {
             Fetched::Answer { status, body } => return http_answer(status, &body, torrents),
             Fetched::Redirect(to) => {

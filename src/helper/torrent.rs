@@ -54,7 +54,7 @@ fn get(client: &Client, trail: &mut Vec<Url>, deadline: Instant) -> Got {
         let addrs = addresses(client.route(), url.host())?;
         let max = usize::try_from(limits::TORRENT_FILE_MAX).unwrap_or(usize::MAX);
         let ask = Ask { url, named: url, purpose: Purpose::Torrent, from };
-        let (used, fetched) = http::fetch(client, &ask, &addrs, deadline, max);
+        let (used, fetched) = http::fetch(client, &ask, &addrs, deadline, max, http::is_served);
         from = used;
         match fetched? {
             Fetched::Answer { status: 200..300, body } => return Ok(Downloaded::Torrent(body)),

@@ -290,6 +290,11 @@ impl Conns {
     }
 
     /// Takes all connections out.
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Conn> {
+        self.slots.iter().flatten().map(Box::as_ref)
+    }
+
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Conn> + '_ {
         self.slots.drain(..).flatten().map(|conn| *conn)
     }

@@ -8,6 +8,7 @@ mod crypt;
 mod deferred;
 mod landing;
 mod lsd;
+mod network;
 mod outbox;
 pub mod serve;
 mod signals;
@@ -34,11 +35,13 @@ use crate::session::Config;
 use crate::session::Session;
 use crate::sys::guard;
 use crate::sys::multicast::Group;
+use crate::sys::netlink::Monitor;
 use crate::sys::socket::Route;
 use conn::Conns;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use deferred::{Deferred, Worker};
 use landing::Landing;
+use network::Network;
 use signals::Wish;
 use sockets::{Key, Ready};
 use std::cmp::Reverse;
@@ -67,6 +70,8 @@ pub struct Links {
     pub done: Receiver<(u8, Done)>,
     /// To the helpers. It must not block.
     pub call: Box<dyn FnMut(Call) + Send>,
+    /// Has the helpers forget which look-ups and hosts failed. It must not block.
+    pub forget_failures: Box<dyn FnMut() + Send>,
     /// From the helpers.
     pub replies: Receiver<Reply>,
     /// To the thread of the key exchanges, [`limits::MSE_POWERS_OUT`] at a time. It must not block.
@@ -99,6 +104,8 @@ pub struct Setup {
     pub listeners: Vec<Listener>,
     /// The groups of local service discovery (BEP 14), of [`join_groups`].
     pub groups: Vec<Group>,
+    /// What the kernel says of the network, where it does.
+    pub monitor: Option<Monitor>,
     /// Signals, where they are ours to take.
     pub signals: Option<Signals>,
     /// The blocks: those of `config.receive_bufs` and [`limits::SEND_BUFS`].
@@ -123,6 +130,7 @@ pub struct Reactor {
     route: Route,
     listeners: Vec<Listener>,
     groups: Vec<Group>,
+    network: Network,
     signals: Option<Signals>,
     pool: Pool,
     links: Links,
@@ -171,6 +179,9 @@ impl Reactor {
         for (at, group) in setup.groups.iter().enumerate() {
             setup.poll.add(group.as_fd(), Key::Group(at), (true, false))?;
         }
+        if let Some(monitor) = &setup.monitor {
+            setup.poll.add(monitor.as_fd(), Key::Network, (true, false))?;
+        }
         if let Some(signals) = &setup.signals {
             setup.poll.add(signals.as_fd(), Key::Signals, (true, false))?;
         }
@@ -183,6 +194,7 @@ impl Reactor {
             now: Time::ZERO,
             poll: setup.poll,
             wake: setup.wake,
+            network: Network::new(setup.monitor),
             route: setup.route,
             listeners: setup.listeners,
             groups: setup.groups,
@@ -211,6 +223,7 @@ impl Reactor {
     /// Takes turns until the session says [`Action::Exit`]. An error is of the poller.
     pub fn run(mut self) -> io::Result<()> {
         guard::mark_net_thread();
+        self.plan_look();
         self.report();
         while !self.ending {
             self.turn()?;
@@ -228,6 +241,7 @@ impl Reactor {
         if self.session.deadline().is_some_and(|at| at <= self.now) {
             self.tell(Event::Tick);
         }
+        self.look_at_network();
         self.end_stalls();
         self.flush();
         self.retry_deferred();
@@ -268,7 +282,7 @@ impl Reactor {
         let session = self.session.deadline().map(|at| self.retry.map_or(at, |retry| at.max(retry)));
         let rests = self.listeners.iter().filter_map(|listener| listener.rest).min();
         let stalls = self.stalls.peek().map(|Reverse((at, _))| *at);
-        [session, self.retry, rests, stalls].into_iter().flatten().min()
+        [session, self.retry, rests, stalls, self.network.deadline()].into_iter().flatten().min()
     }
 
     /// Takes what other threads sent, a bounded number.
@@ -314,6 +328,7 @@ impl Reactor {
                 Key::Datagrams(at) => self.receive(at, datagrams),
                 Key::Group(at) => self.hear_group(at),
                 Key::Signals => self.take_signals(),
+                Key::Network => self.hear_kernel(),
                 Key::Peer(_) => {}
             }
         }
@@ -390,6 +405,7 @@ impl Reactor {
             Action::Web { slot, order } => self.act_with_buffers(Deferred::Web { slot, order }),
             Action::Lend { slot, count } => self.act_with_buffers(Deferred::Lend { slot, count }),
             Action::Release(buf) => self.pool.put(buf),
+            Action::ForgetFailures => (self.links.forget_failures)(),
             Action::Exit => self.ending = true,
         }
     }
@@ -450,6 +466,9 @@ impl Reactor {
         }
         for group in &self.groups {
             self.poll.remove(group.as_fd());
+        }
+        if let Some(monitor) = self.network.monitor() {
+            self.poll.remove(monitor.as_fd());
         }
         if let Some(signals) = &self.signals {
             self.poll.remove(signals.as_fd());

@@ -2,6 +2,7 @@
 //! driving the one state machine of `tracker/`. A turn is: wait; read the clock once; take signals and orders; a bounded
 //! number of datagrams of each socket; one burst for each HTTP connection, and new ones; then a slice of the sweep.
 
+use super::network::{BoundDevice, DeviceChange};
 use super::signals::{Signals, Wish};
 use super::sockets::{Accepted, Key, Listener, Poll, Ready};
 use crate::api::PeerId;
@@ -9,6 +10,8 @@ use crate::base::arena::Arena;
 use crate::base::time::Time;
 use crate::base::wake::Wake;
 use crate::limits;
+use crate::sys::netlink::{Changes, Monitor};
+use crate::sys::socket::Route;
 use crate::tracker::http::Exchange;
 use crate::tracker::{News, Order, Tracker};
 use crossbeam_channel::{Receiver, Sender};
@@ -31,8 +34,12 @@ pub struct ServeSetup {
     pub poll: Poll,
     /// Its bell.
     pub wake: Arc<Wake>,
+    /// Which way sockets go.
+    pub route: Route,
     /// Where to serve: HTTP and UDP.
     pub listeners: Vec<Listener>,
+    /// What the kernel says of the network, where it does.
+    pub monitor: Option<Monitor>,
     /// Signals, where they are ours to take.
     pub signals: Option<Signals>,
     /// From the program. It rings the bell after each.
@@ -66,7 +73,10 @@ pub struct Server {
     now: Time,
     poll: Poll,
     wake: Arc<Wake>,
+    route: Route,
     listeners: Vec<Listener>,
+    monitor: Option<Monitor>,
+    device: BoundDevice,
     signals: Option<Signals>,
     orders: Receiver<Order>,
     news: Sender<News>,
@@ -81,16 +91,24 @@ pub struct Server {
     ending: bool,
 }
 
+/// The kernel gives what it allows, which may be less.
+fn enlarge_buffer(listener: &Listener) {
+    let _ = set_socket_recv_buffer_size(&listener.datagrams, limits::TRACKER_SOCKET_BUFFER);
+}
+
 impl Server {
     /// A server that has not begun. An error is of the poller.
     #[expect(clippy::disallowed_methods, reason = "the start of all time")]
     pub fn new(setup: ServeSetup) -> io::Result<Server> {
-        let ServeSetup { tracker, connections, poll, wake, listeners, signals, orders, news } = setup;
+        let ServeSetup { tracker, connections, poll, wake, route, listeners, monitor, .. } = setup;
+        let ServeSetup { signals, orders, news, .. } = setup;
         for (at, listener) in listeners.iter().enumerate() {
-            // The kernel gives what it allows, which may be less.
-            let _ = set_socket_recv_buffer_size(&listener.datagrams, limits::TRACKER_SOCKET_BUFFER);
+            enlarge_buffer(listener);
             poll.add(listener.as_fd(), Key::Listener(at), (true, false))?;
             poll.add(listener.datagrams.as_fd(), Key::Datagrams(at), (true, false))?;
+        }
+        if let Some(monitor) = &monitor {
+            poll.add(monitor.as_fd(), Key::Network, (true, false))?;
         }
         if let Some(signals) = &signals {
             poll.add(signals.as_fd(), Key::Signals, (true, false))?;
@@ -101,7 +119,10 @@ impl Server {
             now: Time::ZERO,
             poll,
             wake,
+            route,
             listeners,
+            monitor,
+            device: BoundDevice::default(),
             signals,
             orders,
             news,
@@ -140,7 +161,8 @@ impl Server {
         self.wake.doze();
         let rests = self.listeners.iter().filter_map(|listener| listener.rest).min();
         let late = self.deadlines.peek().map(|Reverse((at, _))| *at);
-        let until = [self.tracker.deadline(), rests, late].into_iter().flatten().min();
+        let until =
+            [self.tracker.deadline(), rests, late, self.device.deadline()].into_iter().flatten().min();
         let until = if self.orders.is_empty() { until } else { Some(Time::ZERO) };
         // A moment too far for the clock of the system never comes.
         let until = until.and_then(|at| self.start.checked_add(Duration::from_micros(at.0)));
@@ -164,6 +186,7 @@ impl Server {
             match one.key {
                 Key::Datagrams(at) => self.answer_datagrams(at),
                 Key::Signals => self.take_signals(),
+                Key::Network => self.hear_kernel(),
                 Key::Listener(_) | Key::Group(_) | Key::Peer(_) => {}
             }
         }
@@ -179,6 +202,24 @@ impl Server {
         }
         self.ready = ready;
         self.wake_listeners();
+        if self.device.deadline().is_some_and(|at| at <= self.now) {
+            self.follow_device();
+        }
+    }
+
+    /// The kernel has told something of the network.
+    fn hear_kernel(&mut self) {
+        if self.monitor.as_mut().is_some_and(|monitor| monitor.read() != Changes::default()) {
+            self.follow_device();
+        }
+    }
+
+    /// Sees to the device of `--bind-device`; connections that are over an old one end by their deadlines.
+    fn follow_device(&mut self) {
+        let change = self.device.follow(&self.poll, &mut self.listeners, &self.route, self.now);
+        if change == DeviceChange::Back {
+            self.listeners.iter().for_each(enlarge_buffer);
+        }
     }
 
     fn take_signals(&mut self) {
@@ -322,6 +363,9 @@ impl Server {
         for listener in &self.listeners {
             self.poll.remove(listener.as_fd());
             self.poll.remove(listener.datagrams.as_fd());
+        }
+        if let Some(monitor) = &self.monitor {
+            self.poll.remove(monitor.as_fd());
         }
         if let Some(signals) = &self.signals {
             self.poll.remove(signals.as_fd());

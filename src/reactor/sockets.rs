@@ -33,6 +33,8 @@ pub(super) enum Key {
     Group(usize),
     /// The pipe that signals come through.
     Signals,
+    /// What the kernel says of the network.
+    Network,
 }
 
 impl Key {
@@ -41,19 +43,21 @@ impl Key {
         match self {
             Key::Peer(id) => id.bits() as usize,
             Key::Signals => OWN_SLOT as usize,
-            Key::Listener(at) => (3 * at + 1) << 16 | OWN_SLOT as usize,
-            Key::Datagrams(at) => (3 * at + 2) << 16 | OWN_SLOT as usize,
-            Key::Group(at) => (3 * at + 3) << 16 | OWN_SLOT as usize,
+            Key::Network => 1 << 16 | OWN_SLOT as usize,
+            Key::Listener(at) => (3 * at + 2) << 16 | OWN_SLOT as usize,
+            Key::Datagrams(at) => (3 * at + 3) << 16 | OWN_SLOT as usize,
+            Key::Group(at) => (3 * at + 4) << 16 | OWN_SLOT as usize,
         }
     }
 
     fn from_bits(bits: usize) -> Key {
         match (bits as u32 & 0xFFFF, bits >> 16) {
             (OWN_SLOT, 0) => Key::Signals,
-            (OWN_SLOT, at) => match (at - 1) % 3 {
-                0 => Key::Listener((at - 1) / 3),
-                1 => Key::Datagrams((at - 1) / 3),
-                _ => Key::Group((at - 1) / 3),
+            (OWN_SLOT, 1) => Key::Network,
+            (OWN_SLOT, at) => match (at - 2) % 3 {
+                0 => Key::Listener((at - 2) / 3),
+                1 => Key::Datagrams((at - 2) / 3),
+                _ => Key::Group((at - 2) / 3),
             },
             _ => Key::Peer(PeerId::from_bits(bits as u32)),
         }
@@ -179,6 +183,8 @@ pub struct Listener {
     socket: TcpListener,
     pub(super) datagrams: UdpSocket,
     pub(super) family: Family,
+    /// The number of the device that it is bound to.
+    pub(super) device: Option<u32>,
     /// When it goes on, while it rests.
     pub(super) rest: Option<Time>,
 }
@@ -277,11 +283,12 @@ fn listen_at(route: &Route, mut port: u16) -> Result<Vec<Listener>, (IpAddr, io:
 }
 
 /// Listens in one family; tells the port.
-fn listen_on(route: &Route, family: Family, port: u16) -> io::Result<(Listener, u16)> {
-    let socket = socket::listen(route, family, port)?;
-    let port = socket.local_addr()?.port();
+pub(super) fn listen_on(route: &Route, family: Family, port: u16) -> io::Result<(Listener, u16)> {
+    let listening = socket::listen(route, family, port)?;
+    let port = listening.local_addr()?.port();
     let datagrams = socket::datagram(route, family, port)?;
-    Ok((Listener { socket, datagrams, family, rest: None }, port))
+    let device = route.device.as_deref().and_then(|device| socket::device_number(&datagrams, device));
+    Ok((Listener { socket: listening, datagrams, family, device, rest: None }, port))
 }
 
 /// Whether the system has no such family.
@@ -306,6 +313,7 @@ mod tests {
             Key::Peer(PeerId::from_bits(0)),
             Key::Peer(PeerId::from_bits(0xFFFF_FFFE)),
             Key::Signals,
+            Key::Network,
             Key::Listener(0),
             Key::Listener(1),
             Key::Datagrams(0),

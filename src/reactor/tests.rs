@@ -156,6 +156,7 @@ fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer)
         lanes: vec![Lane { urgent, checks }],
         done: done_rx,
         call: Box::new(|_| {}),
+        forget_failures: Box::new(|| {}),
         replies: replies_rx,
         raise,
         powers,
@@ -181,7 +182,9 @@ fn bench_at(route: Route, listeners: Vec<Listener>, bufs: usize, answer: Answer)
     let pool = Pool::new(bufs).unwrap();
     let (seed, signals) = ([0; 32], None);
     let (bell, groups) = (wake.clone(), Vec::new());
-    let setup = Setup { config, seed, poll, wake: bell, route, listeners, groups, signals, pool, links };
+    let monitor = None;
+    let setup =
+        Setup { config, seed, poll, wake: bell, route, listeners, groups, monitor, signals, pool, links };
     let mut reactor = Reactor::new(setup).unwrap();
     reactor.session.answer = answer;
     let jobs = [urgent_rx, checks_rx];

@@ -5,6 +5,7 @@ use super::conn::{Adopted, Conn, Found};
 use super::crypt::Crypt;
 use super::deferred::Deferred;
 use super::landing::{HEAD, Landing};
+use super::network::kind_of;
 use super::outbox::Outbox;
 use super::sockets::{Accepted, Key, Ready};
 use crate::api::{Event, Intake, PeerId, Why};
@@ -74,13 +75,16 @@ impl Reactor {
             Ok(stream) => self.watch(Conn::new(id, addr, stream, true)),
             Err(error) => {
                 log::debug!("{id} cannot connect to {addr}: {error}");
-                self.lost.push_back((id, Why::Unreachable(error.kind())));
+                self.lost.push_back((id, Why::Unreachable(kind_of(&error))));
             }
         }
     }
 
     /// Puts a connection into the table and the poller.
     fn watch(&mut self, conn: Conn) {
+        if let Err(error) = socket::limit_unacknowledged(&conn.stream, self.network.unacknowledged()) {
+            log::debug!("{} has no time-out for what is not acknowledged: {error}", conn.id);
+        }
         match self.poll.add(conn.stream.as_fd(), Key::Peer(conn.id), conn.interest) {
             Ok(()) => self.conns.insert(conn),
             Err(error) => {
@@ -110,6 +114,12 @@ impl Reactor {
         self.waiting -= usize::from(conn.waiting);
         self.unsent_small -= conn.outbox.small();
         self.poll.remove(conn.stream.as_fd());
+        // What is unacknowledged keeps a FIN back; a reset tells the other side at once that this connection is over.
+        if why == Why::Outage
+            && let Err(error) = socket::reset_on_close(&conn.stream)
+        {
+            log::debug!("{id} cannot be reset: {error}");
+        }
         conn.close(&mut self.pool);
     }
 
@@ -155,7 +165,7 @@ impl Reactor {
                 self.heed(id);
                 self.tell(Event::Connected { peer: id });
             }
-            Ok(Some(error)) | Err(error) => self.lose(id, Why::Unreachable(error.kind())),
+            Ok(Some(error)) | Err(error) => self.lose(id, Why::Unreachable(kind_of(&error))),
         }
     }
 
@@ -183,7 +193,7 @@ impl Reactor {
                     break;
                 }
                 Err(error) => {
-                    self.lose(id, Why::Io(error.kind()));
+                    self.lose(id, Why::Io(kind_of(&error)));
                     break;
                 }
             };
@@ -363,7 +373,7 @@ impl Reactor {
         self.unsent_small -= before - conn.outbox.small();
         let sent = match written {
             Ok(sent) => sent,
-            Err(error) => return self.lose(id, Why::Io(error.kind())),
+            Err(error) => return self.lose(id, Why::Io(kind_of(&error))),
         };
         if sent.bytes > 0 {
             conn.moved = self.now;

@@ -2,6 +2,7 @@
 //! session's business; here they are read in bounded batches, so that a flood does not keep the peers waiting.
 
 use super::Reactor;
+use super::network::kind_of;
 use super::sockets::Listener;
 use crate::api::Event;
 use crate::limits;
@@ -42,7 +43,7 @@ impl Reactor {
         if let Err(error) = result {
             log::debug!("cannot send a datagram to {to}: {error}");
             if !may_pass(&error) {
-                self.unsent.push_back((to, error.kind()));
+                self.unsent.push_back((to, kind_of(&error)));
             }
         }
     }

@@ -30,6 +30,7 @@ impl Session {
     /// Datagrams are told apart by their first byte: answers of UDP trackers begin with an action below 2^24, what the
     /// DHT says is a bencoded dictionary.
     pub(super) fn on_datagram(&mut self, from: SocketAddr, data: &[u8], now: Time) {
+        self.on_sign_of_life(from, now);
         match data.first() {
             Some(0) => self.udp.on_datagram(from, data, now),
             Some(b'd') => self.on_dht_datagram(from, data, now),
@@ -45,7 +46,7 @@ impl Session {
                     self.actions.push_back(Action::Datagram { to, data: data.into_boxed_slice() });
                 }
                 Out::Announce { torrent, to, connection, transaction, mut request, target } => {
-                    self.refresh(torrent, &mut request);
+                    self.refresh(torrent, &mut request, now);
                     let mut data = Vec::new();
                     udp::announce(&mut data, connection, transaction, &request, &target);
                     self.actions.push_back(Action::Datagram { to, data: data.into_boxed_slice() });

@@ -139,6 +139,16 @@ impl Calls {
         rested
     }
 
+    /// Our network is back: no host rests any more.
+    pub(super) fn on_network_back(&mut self) {
+        for line in self.lines.values_mut() {
+            (line.failures, line.rest) = (0, Time::ZERO);
+            if line.trust == Trust::Bad {
+                line.trust = Trust::Unknown;
+            }
+        }
+    }
+
     /// Until when this host rests, and why: it is not to be called.
     pub(super) fn resting(&self, url: &Url, now: Time) -> Option<(Time, TrackerFailure)> {
         let line = self.lines.get(&(url.host().clone(), url.port()))?;

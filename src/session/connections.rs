@@ -1,6 +1,7 @@
 //! Making, keeping and ending connections. Who has a place among them is decided in [`super::places`].
 
 use super::known::Known;
+use super::outage::is_local;
 use super::peer::{Peer, Stage};
 use super::torrent::Torrent;
 use super::{Key, Session};
@@ -109,6 +110,7 @@ impl Session {
         (p.stage, p.since, p.heard) = (Stage::Handshaking, now, now);
         self.half_open = self.half_open.saturating_sub(1);
         let (torrent, addr, patience) = (p.torrent, p.addr, p.patience());
+        self.on_sign_of_life(addr, now);
         self.half_open_networks.remove(Network::of(addr));
         self.networks.add(Network::of(addr));
         let Some(torrent) = torrent.filter(|id| self.torrents.get(*id).is_some()) else {
@@ -132,8 +134,9 @@ impl Session {
     }
 
     fn send_handshake(&mut self, peer: PeerId, torrent: TorrentId) {
-        let Some(t) = self.torrents.get(torrent) else { return };
-        let (info_hash, peer_id) = (t.spec.meta.info_hash, t.identity.peer_id());
+        let Some(t) = self.torrents.get_mut(torrent) else { return };
+        t.identity.renew(&mut self.rng);
+        let (info_hash, peer_id) = (t.spec.meta.info_hash, t.identity.handshake_id());
         let mut reserved = [0; 8];
         reserved[5] |= EXTENSION_BIT;
         reserved[7] |= FAST_BIT;
@@ -253,7 +256,8 @@ impl Session {
         if dialled(new) == dialled(old) || ip(new) != ip(old) {
             return new;
         }
-        let we_are_greater = self.torrents.get(torrent).is_some_and(|t| t.identity.peer_id() > *their_id);
+        let we_are_greater =
+            self.torrents.get(torrent).is_some_and(|t| t.identity.handshake_id() > *their_id);
         if dialled(new) == we_are_greater { new } else { old }
     }
 
@@ -336,6 +340,7 @@ impl Session {
     fn forget(&mut self, peer: PeerId, why: Why, now: Time) {
         let Some(p) = self.peers.remove(peer) else { return };
         log::debug!("{peer} {} closed: {why}", p.addr);
+        self.on_lost_connection(&p, why, now);
         if p.stage == Stage::Connecting {
             self.half_open = self.half_open.saturating_sub(1);
             self.half_open_networks.remove(Network::of(p.addr));
@@ -435,7 +440,7 @@ fn refuses(encryption: Encryption, p: &Peer) -> bool {
 /// whether that is at once. Who could not be reached is not called twice.
 fn calls_again(t: &mut Torrent, peers: &Arena<PeerId, Peer>, p: &Peer, why: Why) -> bool {
     let failed = matches!(why, Why::Eof | Why::Io(_) | Why::Timeout | Why::Protocol(_));
-    if !failed || !p.outgoing || p.stage != Stage::Handshaking {
+    if !failed || is_local(why) || !p.outgoing || p.stage != Stage::Handshaking {
         return false;
     }
     // If it is connected already, that may be why: no hurry.

@@ -104,6 +104,13 @@ impl Session {
         }
     }
 
+    /// Our network is back in a family.
+    pub(super) fn on_dht_network_back(&mut self, v6: bool, now: Time) {
+        if let Some(dht) = self.dht.as_mut() {
+            dht.node.on_network_back(v6, now);
+        }
+    }
+
     /// It stops.
     pub(super) fn leave_dht(&mut self, id: TorrentId) {
         let Some(info_hash) = self.torrents.get(id).map(|t| t.spec.meta.info_hash) else { return };
@@ -143,7 +150,10 @@ impl Session {
         dht.looking.swap_remove(at);
         match result {
             Ok(addrs) => addrs.iter().for_each(|addr| dht.node.add_router(*addr, now)),
-            Err(why) => log::info!("dht: {host}: {why}"),
+            Err(why) => {
+                log::info!("dht: {host}: {why}");
+                self.outage.on_unreached();
+            }
         }
         true
     }

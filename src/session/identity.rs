@@ -10,6 +10,10 @@ use crate::proto::wire::handshake::our_peer_id;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Identity {
     peer_id: [u8; 20],
+    /// Our peer id in handshakes, and the one before it.
+    handshake_ids: [[u8; 20]; 2],
+    /// Peers may still hold connections with that id which are dead.
+    is_stale: bool,
     key: u32,
 }
 
@@ -19,12 +23,31 @@ impl Identity {
         let mut seed = secret;
         seed.iter_mut().zip(info_hash.0).for_each(|(byte, hash)| *byte ^= hash);
         let mut rng = Rng::new(seed);
-        Identity { peer_id: our_peer_id(&mut rng), key: rng.u32() }
+        let peer_id = our_peer_id(&mut rng);
+        Identity { peer_id, handshake_ids: [peer_id; 2], is_stale: false, key: rng.u32() }
     }
 
-    /// Our peer id in handshakes and announces (BEP 3, BEP 20).
+    /// Our peer id in announces (BEP 3, BEP 20).
     pub(super) fn peer_id(&self) -> [u8; 20] {
         self.peer_id
+    }
+
+    /// Our peer id in handshakes: that of announces until our own network ended connections.
+    pub(super) fn handshake_id(&self) -> [u8; 20] {
+        self.handshake_ids[0]
+    }
+
+    /// Our own network ended a connection. The other side does not know yet, and would refuse a new connection with the
+    /// same peer id as a duplicate.
+    pub(super) fn on_lost_network(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Takes another id for the handshakes to come, if peers may hold dead connections with the one that we have.
+    pub(super) fn renew(&mut self, rng: &mut Rng) {
+        if std::mem::take(&mut self.is_stale) {
+            self.handshake_ids = [our_peer_id(rng), self.handshake_ids[0]];
+        }
     }
 
     /// By which a tracker knows us when our address changes (BEP 7).
@@ -34,6 +57,6 @@ impl Identity {
 
     /// Whether a peer with this id is ourselves.
     pub(super) fn is_ours(&self, peer_id: &[u8; 20]) -> bool {
-        self.peer_id == *peer_id
+        self.peer_id == *peer_id || self.handshake_ids.contains(peer_id)
     }
 }

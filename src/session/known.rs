@@ -8,6 +8,7 @@
 mod bans;
 mod networks;
 
+use super::outage::is_local;
 use crate::api::Why;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
@@ -102,6 +103,13 @@ struct Candidate {
     place: Place,
     attempts: u32,
     failures: u32,
+    /// Calls in a row that our own network did not let out, or connections that it ended.
+    local_failures: u32,
+    /// So many more calls that fail do not count and are soon repeated: our network ended a good connection, which the
+    /// other side may hold for a while and refuse another one for.
+    reconnects: u32,
+    /// The last call failed, or the connection was lost: it is called at once when somebody names it.
+    lost: bool,
     /// It has everything, and so have we.
     resting: bool,
     /// When its last connection ended.
@@ -194,20 +202,16 @@ impl Known {
             return false;
         }
         if let Some(candidate) = self.all.get(&addr) {
-            let (old, place, spent) = (candidate.source, candidate.place, candidate.spent());
+            let old = candidate.source;
             self.set_source(addr, old.min(source));
-            if spent && place != Place::Out {
-                self.give_another_try(addr, now);
-            }
+            self.on_named_again(addr, now);
             return false;
         }
         if self.has_other_port(addr, source) || !self.make_room(addr, source) {
             return false;
         }
         let place = Place::Waiting(Time::NEVER);
-        let (attempts, failures, resting, closed) = (0, 0, false, Time::ZERO);
-        let way = Way::Untried;
-        self.all.insert(addr, Candidate { source, way, place, attempts, failures, resting, closed });
+        self.all.insert(addr, Candidate::new(source, place));
         self.sides[source as usize].count += 1;
         self.networks.add(addr);
         self.make_ready(addr);
@@ -399,14 +403,24 @@ impl Known {
         let Some(candidate) = self.all.get_mut(&addr) else { return };
         candidate.closed = now;
         candidate.resting = why == Why::BothSeeds;
-        let blameless =
+        let local = is_local(why);
+        let wanted_gone =
             matches!(why, Why::Replaced | Why::Duplicate | Why::BothSeeds | Why::Stopping | Why::Busy);
-        candidate.failures = match (useful, blameless) {
+        candidate.lost = !wanted_gone;
+        candidate.local_failures = if local { candidate.local_failures.saturating_add(1) } else { 0 };
+        let reconnects = !local && !useful && !wanted_gone && candidate.reconnects > 0;
+        candidate.reconnects = match (local && useful, useful) {
+            (true, _) => limits::RECONNECTS,
+            (false, true) => 0,
+            (false, false) => candidate.reconnects - u32::from(reconnects),
+        };
+        candidate.failures = match (useful, wanted_gone || local || reconnects) {
             (true, _) => 0,
             (false, true) => candidate.failures,
             (false, false) => candidate.failures.saturating_add(1),
         };
-        let (source, failures) = (candidate.source, candidate.failures);
+        let (source, failures, local_failures) =
+            (candidate.source, candidate.failures, candidate.local_failures);
         let until = if candidate.resting && seeding || candidate.spent() {
             Time::NEVER
         } else if why == Why::Duplicate {
@@ -414,6 +428,10 @@ impl Known {
             let wait =
                 if source == Source::User { limits::REDIAL_DUPLICATE_USER } else { limits::REDIAL_DUPLICATE };
             now + self.jitter(wait)
+        } else if reconnects {
+            now + self.jitter(limits::RECONNECT_WAIT)
+        } else if local {
+            now + self.jitter(local_back_off(source, local_failures))
         } else {
             now + self.jitter(back_off(source, failures))
         };
@@ -519,12 +537,38 @@ impl Known {
         self.link(addr, source, place);
     }
 
-    /// A spent address was named again: once more, but not before its longest back-off is over.
-    fn give_another_try(&mut self, addr: SocketAddr, now: Time) {
+    /// Somebody names a known address: if it was lost it is called at once, whatever its back-off, but not within
+    /// [`limits::REDIAL_NAMED`] of its last call. A call that our own network did not let out is none.
+    fn on_named_again(&mut self, addr: SocketAddr, now: Time) {
+        let seeding = self.seeding;
         let Some(candidate) = self.all.get_mut(&addr) else { return };
-        candidate.failures = limits::REDIALS_MAX - 1;
-        let until = now.max(candidate.closed + limits::REDIAL_MAX);
-        self.place(addr, Place::Waiting(until));
+        let Place::Waiting(due) = candidate.place else { return };
+        if !candidate.lost || candidate.resting && seeding {
+            return;
+        }
+        if candidate.spent() {
+            candidate.failures = limits::REDIALS_MAX - 1;
+        }
+        let rest =
+            if candidate.local_failures > 0 { Time::ZERO } else { candidate.closed + limits::REDIAL_NAMED };
+        self.place(addr, Place::Waiting(due.min(now.max(rest))));
+    }
+
+    /// Our network is back in a family of addresses: what was lost since `since`, or could not be called at all, has
+    /// not failed. It is called soon, the best source first.
+    pub(super) fn on_network_back(&mut self, v6: bool, since: Time, now: Time) {
+        let lost = |c: &Candidate| c.lost && (c.local_failures > 0 || c.closed >= since);
+        let waits = |c: &Candidate| matches!(c.place, Place::Waiting(_)) && !(c.resting && self.seeding);
+        let lost = self.all.iter().filter(|(addr, c)| addr.is_ipv6() == v6 && lost(c) && waits(c));
+        let mut lost: Vec<(Source, u32, SocketAddr)> =
+            lost.map(|(addr, c)| (c.source, c.failures, *addr)).collect();
+        lost.sort_unstable();
+        for (turn, (_, _, addr)) in (0..).zip(lost) {
+            let Some(candidate) = self.all.get_mut(&addr) else { continue };
+            (candidate.failures, candidate.local_failures) = (0, 0);
+            let Place::Waiting(due) = candidate.place else { continue };
+            self.place(addr, Place::Waiting(due.min(now + limits::RECALL_SPACING * turn)));
+        }
     }
 
     /// Sees to it that there is room for this one from `source`, if need be by dropping the candidate that is worth
@@ -654,6 +698,21 @@ impl Known {
 }
 
 impl Candidate {
+    fn new(source: Source, place: Place) -> Candidate {
+        Candidate {
+            source,
+            way: Way::Untried,
+            place,
+            attempts: 0,
+            failures: 0,
+            local_failures: 0,
+            reconnects: 0,
+            lost: false,
+            resting: false,
+            closed: Time::ZERO,
+        }
+    }
+
     /// Whether it failed so often that it is not called again unless someone names it again.
     fn spent(&self) -> bool {
         self.source != Source::User && self.failures >= limits::REDIALS_MAX
@@ -667,6 +726,12 @@ fn back_off(source: Source, failures: u32) -> Duration {
         _ => (limits::REDIAL, limits::REDIAL_MAX),
     };
     (first * (1 << failures.saturating_sub(1).min(16))).min(max)
+}
+
+/// The same after so many calls in a row that our own network did not let out.
+fn local_back_off(source: Source, local_failures: u32) -> Duration {
+    let max = if source == Source::User { limits::REDIAL_USER_MAX } else { limits::REDIAL_MAX };
+    (limits::REDIAL_LOCAL * (1 << local_failures.saturating_sub(1).min(16))).min(max)
 }
 
 /// Less than every address.

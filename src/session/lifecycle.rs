@@ -259,6 +259,9 @@ impl Session {
         result: Result<Vec<SocketAddr>, String>,
         now: Time,
     ) {
+        if result.is_err() {
+            self.outage.on_unreached();
+        }
         let web = self.on_web_resolved(id, host, port, &result, now);
         let Some(t) = self.torrents.get_mut(id) else { return };
         let named = t.spec.peers.iter().chain(&t.more_peers).any(|(name, at)| name == host && *at == port);

@@ -163,8 +163,8 @@ impl Session {
             };
             if t.known.add(from, Source::Local, now) {
                 log::debug!("{id} {from} is on the local network");
-                self.join_callers(id, now);
             }
+            self.join_callers(id, now);
         }
     }
 }

@@ -26,6 +26,7 @@ mod lifecycle;
 mod lsd;
 mod metadata;
 mod networks;
+mod outage;
 mod own;
 mod pause;
 mod peer;
@@ -162,6 +163,8 @@ pub struct Session {
     /// How often it was decided whom to serve.
     #[cfg(test)]
     choices: u64,
+    /// Whether our own network is there.
+    outage: outage::Outage,
     /// Our addresses as others see them.
     own: own::Own,
     /// Local service discovery, if it is wanted.
@@ -229,6 +232,7 @@ impl Session {
             refills_done: 0,
             #[cfg(test)]
             choices: 0,
+            outage: outage::Outage::new(now),
             own: own::Own::default(),
             lsd,
             status_due: false,
@@ -282,7 +286,12 @@ impl Session {
             Event::Done { lane, done } => self.on_done(lane, done, now),
             Event::Datagram { from, data } => self.on_datagram(from, data, now),
             Event::Lsd { from, data } => self.on_lsd(from, data, now),
-            Event::Unreachable { to, why } => self.udp.on_unreachable(to, why, now),
+            Event::Unreachable { to, why } => {
+                self.on_send_failure(to, why, now);
+                self.udp.on_unreachable(to, why, now);
+            }
+            Event::NetworkDown { v4, v6 } => self.outage.on_network_down([v4, v6], now),
+            Event::NetworkUp { v4, v6 } => self.on_network_up([v4, v6], now),
             Event::Reply(reply) => self.on_reply(reply, now),
             Event::Web { slot, said } => self.on_web(slot, said, now),
             Event::Command(Command::Add { number, spec }) => self.on_add(number, spec, now),
@@ -361,6 +370,7 @@ impl Session {
                 }
                 Key::Dht => self.on_dht_timer(now),
                 Key::Lsd => self.on_lsd_timer(now),
+                Key::Network => self.on_network_timer(now),
                 // Dialling comes with every event.
                 Key::Dial => self.dial_armed = Time::NEVER,
             }
@@ -381,7 +391,8 @@ impl Session {
                 | Key::Dial
                 | Key::Udp
                 | Key::Dht
-                | Key::Lsd => true,
+                | Key::Lsd
+                | Key::Network => true,
             });
         }
     }

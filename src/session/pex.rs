@@ -282,9 +282,7 @@ impl Session {
             }
         }
         log::debug!("{id} {peer} names {new} peers that are new");
-        if new > 0 {
-            self.join_callers(id, now);
-        }
+        self.join_callers(id, now);
         Ok(())
     }
 }

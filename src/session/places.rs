@@ -40,6 +40,7 @@ impl Session {
         self.strangers.push_back(peer);
         self.networks.add(Network::of(from));
         log::debug!("{peer} {from} came in");
+        self.on_sign_of_life(from, now);
         self.arm_peer(peer, now + crate::limits::HANDSHAKE_TIMEOUT);
         Some(peer)
     }

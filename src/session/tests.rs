@@ -8,6 +8,7 @@ mod floods;
 mod haves;
 mod identity;
 mod metadata;
+mod outage;
 mod places;
 mod slow_disk;
 mod trackers;

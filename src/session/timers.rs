@@ -33,6 +33,8 @@ pub(super) enum Key {
     Dht,
     /// Something is to be announced on the local network.
     Lsd,
+    /// Our network has changed and has had time to settle.
+    Network,
 }
 
 #[derive(Default)]

@@ -2,16 +2,18 @@
 
 use super::announce::{Facts, News, Outcome};
 use super::known::Source;
+use super::torrent::Torrent;
 use super::{Key, Session};
 use crate::api::{Action, Call, Reason, Reply, TorrentId, TrackerFailure};
 use crate::base::buf::BLOCK;
 use crate::base::time::Time;
+use crate::limits::REDIAL;
 use crate::proto::tracker::{Request, Response, Scheme};
 
 impl Session {
     /// Tells the trackers what is due.
     pub(super) fn pump_announces(&mut self, id: TorrentId, now: Time) {
-        while let Some(facts) = self.facts(id)
+        while let Some(facts) = self.facts(id, now)
             && let Some(t) = self.torrents.get_mut(id)
             && let Some(due) = t.announcer.poll(now, &facts)
         {
@@ -34,7 +36,7 @@ impl Session {
         }
     }
 
-    fn facts(&self, id: TorrentId) -> Option<Facts> {
+    fn facts(&self, id: TorrentId, now: Time) -> Option<Facts> {
         let t = self.torrents.get(id).filter(|t| t.swarming() || t.halted)?;
         let wanted = if t.welcomes() { self.config.max_conn.saturating_sub(t.peers.len()) } else { 0 };
         Some(Facts {
@@ -47,13 +49,19 @@ impl Session {
             left: if t.spec.meta.is_known() { t.picker.left_of_all() } else { BLOCK.into() },
             is_partial_seed: t.upload_only() && !t.picker.have().all(),
             peers_wanted: u32::try_from(wanted).unwrap_or(u32::MAX),
-            dry: t.hungry() && wanted > 0 && t.known.deadline().is_none(),
+            dry: t.hungry() && wanted > 0 && self.has_nobody_to_call(t, now),
         })
     }
 
+    /// True if trackers are asked before their interval is over: no address is known, or there is no peer and each
+    /// address waits for long after it failed.
+    fn has_nobody_to_call(&self, t: &Torrent, now: Time) -> bool {
+        t.known.deadline().is_none_or(|due| t.places == 0 && due > now + REDIAL)
+    }
+
     /// What an announce says of the torrent is what holds when it goes out, which may be long after it was due.
-    pub(super) fn refresh(&self, id: TorrentId, request: &mut Request) {
-        if let Some(Facts { uploaded, downloaded, left, .. }) = self.facts(id) {
+    pub(super) fn refresh(&self, id: TorrentId, request: &mut Request, now: Time) {
+        if let Some(Facts { uploaded, downloaded, left, .. }) = self.facts(id, now) {
             (request.uploaded, request.downloaded, request.left) = (uploaded, downloaded, left);
         }
     }
@@ -65,6 +73,20 @@ impl Session {
         result: Result<Response, TrackerFailure>,
         now: Time,
     ) {
+        let Some(t) = self.torrents.get_mut(id) else { return };
+        match &result {
+            Err(TrackerFailure::Network(_)) => {
+                if t.announcer.is_current(tracker) {
+                    self.outage.on_lost(now);
+                }
+                self.outage.on_unreached();
+            }
+            Err(TrackerFailure::Unsupported(_)) => {}
+            Ok(_)
+            | Err(TrackerFailure::Refused(_) | TrackerFailure::Answer(_) | TrackerFailure::Compressed(_)) => {
+                self.on_server_answer(now);
+            }
+        }
         let Some(t) = self.torrents.get_mut(id) else { return };
         if let Some(outcome) = t.announcer.on_reply(tracker, result, now) {
             self.on_outcome(id, Some(outcome), now);
@@ -102,7 +124,7 @@ impl Session {
     pub(super) fn pump_calls(&mut self, now: Time) {
         while let Some(mut call) = self.calls.next(now) {
             if let Call::Announce { torrent, request, .. } = &mut call {
-                self.refresh(*torrent, request);
+                self.refresh(*torrent, request, now);
             }
             self.actions.push_back(Action::Call(Box::new(call)));
         }

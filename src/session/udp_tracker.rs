@@ -305,6 +305,37 @@ impl UdpTrackers {
         }
     }
 
+    /// Our network is back: what is under way goes out again at once, and with a new connection id, as the old one may
+    /// be of an address that we no longer have.
+    pub(super) fn on_network_back(&mut self, now: Time) {
+        let places: Vec<PlaceId> = self.places.keys().copied().collect();
+        for id in places {
+            self.end_probe(id);
+            let flying: Vec<AskId> = self.flights(id).map(|(ask, _)| ask).collect();
+            for ask in flying {
+                self.recall(ask);
+            }
+            let Some(p) = self.places.get_mut(&id) else { continue };
+            (p.connection, p.silent, p.lame) = (None, 0, Time::ZERO);
+            p.window = limits::UDP_WINDOW_START;
+            self.pump(id, now);
+        }
+    }
+
+    /// Takes an announce that is on its way back into the queue, as if it had not been sent.
+    fn recall(&mut self, id: AskId) {
+        let Some(asked) = self.asks.get_mut(&id) else { return };
+        let (kind, place) = (asked.kind(), asked.place);
+        let Some(flight) = asked.flight.take() else { return };
+        asked.tries = 0;
+        self.transactions.remove(&flight.transaction);
+        if let Some(p) = self.places.get_mut(&place) {
+            p.flying[kind] -= 1;
+            p.enqueue(id, 0, true);
+        }
+        self.arm_ask(id);
+    }
+
     /// The addresses of a tracker's name, or why there are none.
     pub(super) fn on_looked_up(
         &mut self,
@@ -383,6 +414,7 @@ impl UdpTrackers {
         asked.tries += 1;
         p.window = (p.window / 2).max(1);
         let (place, tries, hurried) = (asked.place, asked.tries, asked.ask.hurry.is_some());
+        p.demote(flight.to);
         if tries > limits::UDP_RESENDS_MAX && !hurried {
             p.flying[asked.kind()] += 1;
             return self.finish(id, Err(no_answer()), now);
@@ -607,6 +639,7 @@ impl UdpTrackers {
                 self.pump(id, now);
             }
             Answer::Refused(words) => {
+                p.demote(from);
                 let failure = TrackerFailure::Refused(Failure::new(words));
                 self.fail_waiting(id, &failure, now);
             }

@@ -419,6 +419,7 @@ impl Session {
         if let Some(seed) = self.torrents.get_mut(torrent).and_then(|t| t.web.get_mut(at)) {
             seed.on_done();
         }
+        self.on_server_answer(now);
         if stopping {
             return;
         }
@@ -433,6 +434,12 @@ impl Session {
         let Some(fetch) = self.web.get(slot).filter(|fetch| !fetch.stopping) else { return };
         let (torrent, at, came) = (fetch.torrent, fetch.seed, fetch.came);
         self.abort(slot);
+        if matches!(failure, WebFailure::Network(_)) {
+            if came {
+                self.outage.on_lost(now);
+            }
+            self.outage.on_unreached();
+        }
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         let picker = &t.picker;
         let Some(seed) = t.web.get_mut(at) else { return };
@@ -464,6 +471,18 @@ impl Session {
     pub(super) fn stop_web(&mut self, torrent: TorrentId) {
         for slot in 0..WEB_FETCHES {
             if self.web.get(slot).is_some_and(|fetch| fetch.torrent == torrent) {
+                self.abort(slot);
+            }
+        }
+    }
+
+    /// Our network is back: what is fetched over a connection on which nothing comes is asked for anew.
+    pub(super) fn restart_stalled_web(&mut self, torrent: TorrentId, now: Time) {
+        for slot in 0..WEB_FETCHES {
+            let Some(fetch) = self.web.get(slot).filter(|fetch| fetch.torrent == torrent) else { continue };
+            let at = fetch.seed;
+            let seed = self.torrents.get(torrent).and_then(|t| t.web.get(at));
+            if seed.is_some_and(|seed| seed.rate(now) == 0) {
                 self.abort(slot);
             }
         }

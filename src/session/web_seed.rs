@@ -78,6 +78,8 @@ pub(super) struct WebSeed {
     pub(super) down: Rate,
     pub(super) downloaded: u64,
     failures: u32,
+    /// The last failure was one of the network.
+    unreached: bool,
     /// It is let alone until then.
     rest: Time,
     /// Why it is not used any more.
@@ -104,6 +106,7 @@ impl WebSeed {
             down: Rate::new(),
             downloaded: 0,
             failures: 0,
+            unreached: false,
             rest: Time::ZERO,
             dropped: None,
             corrupt: false,
@@ -201,6 +204,7 @@ impl WebSeed {
         if wasted >= WEB_PASSES_WASTED {
             return self.drop(WASTED.into());
         }
+        self.unreached = matches!(failure, WebFailure::Network(_));
         match failure {
             WebFailure::NoRanges if self.whole.is_none() => {
                 log::debug!("web seed {}: it serves whole files only, so they are read in order", self.url);
@@ -463,6 +467,7 @@ impl WebSeeds {
             let verdict = match result {
                 Ok(addrs) => seed.on_addresses(place, addrs.iter().map(SocketAddr::ip).collect()),
                 Err(why) => {
+                    seed.unreached = true;
                     seed.forget_ways();
                     seed.back_off(why.clone(), WEB_RETRY, Duration::ZERO, now)
                 }
@@ -472,6 +477,13 @@ impl WebSeeds {
             }
         }
         (any, words)
+    }
+
+    /// Our network is back: those that could not be reached are asked at once.
+    pub(super) fn on_network_back(&mut self) {
+        for seed in self.seeds.iter_mut().filter(|seed| seed.unreached) {
+            (seed.rest, seed.failures, seed.unreached) = (Time::ZERO, 0, false);
+        }
     }
 
     /// The torrent halts: look-ups are withdrawn, and the next time all but liars have another chance.

@@ -4,6 +4,7 @@ pub mod atomic_file;
 pub mod descriptors;
 pub mod guard;
 pub mod multicast;
+pub mod netlink;
 pub mod private;
 pub mod socket;
 pub mod sync;

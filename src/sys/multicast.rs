@@ -79,8 +79,13 @@ impl Group {
         matches!(ip, IpAddr::V6(ip) if self.own.iter().any(|own| network(own) == network(&ip)))
     }
 
+    /// Its address.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// Joins on devices that are new.
-    fn refresh(&mut self) {
+    pub fn refresh(&mut self) {
         let ways = self.find_ways();
         // A membership that is there already is an error that changes nothing; a device that is gone has lost its own.
         self.ways = ways

@@ -44,6 +44,12 @@ impl Route {
         Route { v4, v6, device }
     }
 
+    /// The addresses of `--bind`.
+    pub fn bound(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let (v4, v6) = (self.v4.map(IpAddr::V4), self.v6.map(IpAddr::V6));
+        v4.into_iter().chain(v6).filter(|ip| !ip.is_unspecified())
+    }
+
     /// The address that sockets of a family are bound to, the unspecified one where any will do. None: the family is
     /// not to be used, since `--bind` names an address of the other one only.
     pub fn local(&self, family: Family) -> Option<IpAddr> {
@@ -125,6 +131,42 @@ fn bind_device(fd: &OwnedFd, device: &str) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn bind_device(_: &OwnedFd, _: &str) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "this system cannot bind a socket to a device"))
+}
+
+/// The number that the kernel has given a network device; another one each time that the device is made. None: there is
+/// no such device. `socket` is any one.
+pub fn device_number(socket: impl AsFd, device: &str) -> Option<u32> {
+    rustix::net::netdevice::name_to_index(socket, device).ok()
+}
+
+/// True if this is an address of this machine, or if that cannot be found out.
+pub fn is_ours(addr: SocketAddr) -> bool {
+    let mut addr = addr;
+    addr.set_port(0);
+    let domain = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let Ok(fd) = rustix::net::socket_with(domain, SocketType::DGRAM, SocketFlags::CLOEXEC, None) else {
+        return true;
+    };
+    // The device of a link-local address may be gone.
+    !matches!(rustix::net::bind(&fd, &addr), Err(Errno::ADDRNOTAVAIL | Errno::NODEV))
+}
+
+/// Has the kernel close a connection when what was sent is not acknowledged for so long, where it can.
+#[cfg(target_os = "linux")]
+pub fn limit_unacknowledged(stream: &TcpStream, limit: Duration) -> io::Result<()> {
+    let millis = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+    Ok(sockopt::set_tcp_user_timeout(stream, millis)?)
+}
+
+/// Has the kernel close a connection when what was sent is not acknowledged for so long, where it can.
+#[cfg(not(target_os = "linux"))]
+pub fn limit_unacknowledged(_: &TcpStream, _: Duration) -> io::Result<()> {
+    Ok(())
+}
+
+/// Has the end of a connection be a reset, which nothing that waits to be sent holds up.
+pub fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
+    Ok(sockopt::set_socket_linger(stream, Some(Duration::ZERO))?)
 }
 
 /// A non-blocking listener on `port` of the route's address; an IPv6 one takes no IPv4 connections.

@@ -447,6 +447,7 @@ impl Reactor<'_> {
             }
             Action::Call(call) => self.calls.push_back(*call),
             Action::Release(buf) => self.pool.put(buf),
+            Action::ForgetFailures => {}
             Action::Exit => self.exited = true,
             Action::Web { .. } | Action::Lend { .. } => panic!("the torrent has no web seeds"),
             Action::Encrypt { .. } => panic!("encryption is disabled"),

@@ -666,6 +666,7 @@ impl World {
                 }
             }
             Action::Release(buf) => self.nodes[node].pool.put(buf),
+            Action::ForgetFailures => {}
             Action::Exit => {
                 self.nodes[node].exited = true;
                 self.hear(node);
@@ -1222,6 +1223,7 @@ fn kind(action: &Action) -> u64 {
         Action::Read { .. } => 9,
         Action::Call(_) => 10,
         Action::Release(_) => 11,
+        Action::ForgetFailures => 16,
         Action::Exit => 12,
         Action::Web { slot, .. } => 4000 + u64::from(*slot),
         Action::Lend { slot, count } => 5000 + u64::from(*slot) * 100 + u64::from(*count),

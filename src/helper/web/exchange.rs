@@ -13,7 +13,7 @@ use crate::proto::tracker::Scheme;
 use crate::proto::tracker::guard::Purpose;
 use crate::proto::tracker::url::{Host, Url};
 use std::io::{self, IoSliceMut, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,7 @@ impl From<TrackerFailure> for Halt {
 /// A connection that is kept.
 pub(super) struct Conn {
     stream: Stream,
+    addr: SocketAddr,
     scheme: Scheme,
     host: Host,
     port: u16,
@@ -112,11 +113,38 @@ impl Thread {
             Framing::Chunked => self.read_chunks(&head, want.len)?,
             Framing::Length(_) | Framing::Close => self.read_body(want.len)?,
         }
+        if let Some(conn) = &self.conn {
+            self.client.judge(conn.addr, true);
+        }
         match &mut self.conn {
             Some(conn) if head.keep => conn.on_answered(),
             _ => self.conn = None,
         }
         Ok(())
+    }
+
+    /// The server at the address of our connection failed: others of its name come first from now on. While there is
+    /// one that has not failed, the web seed is not given up.
+    pub(super) fn blame(&self, failure: WebFailure) -> WebFailure {
+        let Some(conn) = &self.conn else { return failure };
+        let is_down = match &failure {
+            WebFailure::Network(_) | WebFailure::Useless(_) => true,
+            WebFailure::Busy { status, .. } => *status >= 500,
+            WebFailure::Moved { .. } | WebFailure::Missing { .. } | WebFailure::NoRanges => false,
+        };
+        if !is_down {
+            return failure;
+        }
+        self.client.judge(conn.addr, false);
+        let addrs = match self.items.front() {
+            Some(Item::Part(WebPart::Range { addrs, .. })) => addrs.clone(),
+            _ => return failure,
+        };
+        let has_other = addrs.iter().any(|ip| !self.client.has_failed(SocketAddr::new(*ip, conn.port)));
+        match failure {
+            WebFailure::Useless(why) if has_other => WebFailure::Network(why),
+            failure => failure,
+        }
     }
 
     /// Sees to it that there is a connection to the URL's host.
@@ -129,11 +157,12 @@ impl Thread {
         let (client, deadline) = (self.client.clone(), clock() + WEB_SLOW);
         // Redirects are the session's to follow, and to refuse.
         let ask = Ask { url, named: url, purpose: Purpose::WebSeed, from: None };
-        let (stream, _) = client.connect(&ask, addrs, deadline, || self.heed())?;
+        let (stream, ip) = client.connect(&ask, addrs, deadline, || self.heed())?;
         stream.set_timeouts(WEB_LOOK, WEB_SLOW).map_err(broken)?;
         let (scheme, host, port) = (url.scheme(), url.host().clone(), url.port());
-        let (rest, whole) = (Vec::new(), None);
-        self.conn = Some(Conn { stream, scheme, host, port, served: 0, ahead: 0, rest, at: 0, whole });
+        let addr = SocketAddr::new(ip, port);
+        let (served, ahead, rest, at, whole) = (0, 0, Vec::new(), 0, None);
+        self.conn = Some(Conn { stream, addr, scheme, host, port, served, ahead, rest, at, whole });
         Ok(())
     }
 
@@ -352,7 +381,8 @@ impl Want {
             200 => return Err(Halt::Failed(WebFailure::NoRanges)),
             301 | 302 | 303 | 307 | 308 => return self.moved(head),
             401 | 403 | 404 | 410 | 416 => return self.missing(format!("HTTP status {}", head.status)),
-            408 | 429 | 500 | 502 | 503 | 504 => {
+            // From 520 on: a proxy does not reach the server behind it.
+            408 | 429 | 500 | 502..=504 | 520..=599 => {
                 let after = head.retry_after.map(Duration::from_secs);
                 return Err(Halt::Failed(WebFailure::Busy { status: head.status, after }));
             }

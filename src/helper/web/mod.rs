@@ -145,6 +145,7 @@ impl Thread {
             match self.step() {
                 Ok(()) | Err(Halt::Stopped) => {}
                 Err(Halt::Failed(failure)) => {
+                    let failure = self.blame(failure);
                     self.say(WebSaid::Failed(failure));
                     self.drop_all();
                     self.failed = true;

@@ -4,7 +4,7 @@ use crate::helper::Roots;
 use crate::proto::tracker::url::Url;
 use crate::sys::socket::Route;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -482,4 +482,54 @@ fn what_is_skipped_keeps_to_its_rate_and_does_not_hold_up_a_stop() {
     rig.get(vec![block(0, 9)], vec![part(port, 2, 300_000, 200_000, 9)]);
     rig.lend(1);
     rig.stop();
+}
+
+#[test]
+fn web_seed_with_a_broken_address_is_fetched_from_the_other_one() {
+    for answer_of_first in
+        [None, Some("HTTP/1.1 522 x\r\nContent-Length: 0\r\n\r\n"), Some("nonsense\r\n\r\n")]
+    {
+        let good = TcpListener::bind("127.0.0.12:0").unwrap();
+        let port = good.local_addr().unwrap().port();
+        let bad = TcpListener::bind(("127.0.0.11", port)).unwrap();
+        thread::Builder::new()
+            .spawn(move || {
+                for mut stream in bad.incoming().flatten() {
+                    if let Some(answer) = answer_of_first {
+                        request(&mut stream);
+                        let _ = stream.write_all(answer.as_bytes());
+                    }
+                }
+            })
+            .unwrap();
+        thread::Builder::new()
+            .spawn(move || {
+                for mut stream in good.incoming().flatten() {
+                    while let Some(range) = request(&mut stream) {
+                        answer(&mut stream, 99, range);
+                    }
+                }
+            })
+            .unwrap();
+        let addrs: Arc<[IpAddr]> = ["127.0.0.11", "127.0.0.12"].map(|ip| ip.parse().unwrap()).into();
+        let part = || match part(port, 0, 99, 0, 99) {
+            WebPart::Range { file, size, from, len, .. } => {
+                let url = Arc::new(Url::parse(&format!("http://name:{port}/0")).unwrap().trust());
+                WebPart::Range { url, addrs: addrs.clone(), file, size, from, len }
+            }
+            zeros => zeros,
+        };
+        let mut rig = Rig::new();
+        rig.get(vec![block(0, 99)], vec![part()]);
+        // It is worth another try, whatever the first address says.
+        let failure = rig.failed();
+        let again = matches!(failure, WebFailure::Network(_) | WebFailure::Busy { .. });
+        assert!(again, "{answer_of_first:?}: {failure:?}");
+        rig.stop();
+        rig.get(vec![block(0, 99)], vec![part()]);
+        rig.lend(1);
+        assert!(rig.block() == bytes(0, 0, 98), "{answer_of_first:?}");
+        rig.done();
+        rig.stop();
+    }
 }

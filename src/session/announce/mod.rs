@@ -97,6 +97,8 @@ struct Tracker {
     out: Option<Out>,
     /// Failures in a row.
     failures: u32,
+    /// The last of them was one of the network.
+    unreached: bool,
     /// Not to be called before, because it failed; never when it cannot be spoken to at all.
     retry: Time,
     /// No announce without an event before.
@@ -112,6 +114,8 @@ struct Out {
     event: Event,
     /// It takes its time: others are asked meanwhile.
     slow: bool,
+    /// It went out before our network was back: should it fail, that is no failure of the tracker.
+    outdated: bool,
 }
 
 /// The state of one torrent's announces. In each tier it speaks to one tracker at a time, beside those that are slow: one
@@ -253,6 +257,34 @@ impl Announcer {
         }
     }
 
+    /// True if this tracker is the one that answered last in its tier.
+    pub(super) fn is_current(&self, tracker: u32) -> bool {
+        self.tiers.iter().any(|tier| tier.current == Some(tracker as usize))
+    }
+
+    /// Our network is back: the back-off of trackers that could not be reached ends, and tiers without a tracker are
+    /// announced to again. So are the others, as soon as their intervals allow, if the torrent has lost all its peers
+    /// (`is_alone`).
+    pub(super) fn on_network_back(&mut self, is_alone: bool, now: Time) {
+        let spread = limits::NETWORK_BACK_SPREAD * self.rng.below(256) / 256;
+        for tracker in &mut self.trackers {
+            if let Some(out) = &mut tracker.out {
+                out.outdated = true;
+            } else if tracker.unreached {
+                (tracker.failures, tracker.unreached) = (0, false);
+                (tracker.retry, tracker.not_before) = (now, now);
+            }
+        }
+        for tier in &mut self.tiers {
+            let due = match tier.current {
+                None => now + spread,
+                Some(at) if is_alone => self.trackers[at].not_before.max(now + spread),
+                Some(_) => continue,
+            };
+            tier.due = tier.due.min(due);
+        }
+    }
+
     /// When [`Announcer::poll`] is to be called again though nothing happens.
     pub(super) fn deadline(&self) -> Option<Time> {
         if self.stopping || self.is_busy() {
@@ -278,7 +310,7 @@ impl Announcer {
 
     fn announce(&mut self, at: usize, event: Event, facts: &Facts, timeout: Duration, now: Time) -> Announce {
         let tracker = &mut self.trackers[at];
-        tracker.out = Some(Out { event, slow: false });
+        tracker.out = Some(Out { event, slow: false, outdated: false });
         tracker.not_before = now + limits::ANNOUNCE_INTERVAL_MIN;
         let id = tracker.id.clone();
         let url = tracker.url.clone();
@@ -308,6 +340,7 @@ impl Announcer {
         let least = least.clamp(limits::ANNOUNCE_INTERVAL_MIN, limits::ANNOUNCE_INTERVAL_MAX);
         let tracker = &mut self.trackers[at];
         (tracker.failures, tracker.retry, tracker.not_before) = (0, Time::ZERO, now + least);
+        tracker.unreached = false;
         if response.tracker_id.is_some() {
             tracker.id = response.tracker_id;
         }
@@ -344,6 +377,7 @@ impl Announcer {
         let wait = limits::ANNOUNCE_RETRY * (1 << tracker.failures.saturating_sub(1).min(10));
         let wait = wait.min(limits::ANNOUNCE_RETRY_MAX);
         let unsupported = matches!(failure, TrackerFailure::Unsupported(_));
+        tracker.unreached = matches!(failure, TrackerFailure::Network(_));
         let said = if let TrackerFailure::Refused(Failure { retry, .. }) = &failure {
             *retry
         } else {
@@ -352,6 +386,10 @@ impl Announcer {
         // All torrents of a host that comes back must not call at the same moment.
         let chance = wait * self.rng.below(256) / 1024;
         tracker.retry = match (said, rest) {
+            _ if out.outdated && tracker.unreached => {
+                (tracker.failures, tracker.not_before) = (0, now);
+                now + limits::NETWORK_BACK_SPREAD
+            }
             (Retry::Never, _) => Time::NEVER,
             _ if unsupported => Time::NEVER,
             (Retry::After(wait), _) => now + wait + chance,
@@ -401,6 +439,7 @@ impl Tracker {
             stopped: false,
             out: None,
             failures: 0,
+            unreached: false,
             retry: Time::ZERO,
             not_before: Time::ZERO,
             id: None,

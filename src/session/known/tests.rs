@@ -93,7 +93,7 @@ fn failures_back_off_until_the_address_is_spent() {
     assert_eq!((known.next(after(1_000_000)), known.len(), known.callable()), (None, 1, 0));
     known.add(addr(1), Source::Tracker, now);
     let due = known.deadline().unwrap();
-    assert_eq!(due.since(now), limits::REDIAL_MAX);
+    assert_eq!(due.since(now), limits::REDIAL_NAMED);
     assert_eq!(known.next(due), Some(addr(1)));
     known.on_closed(addr(1), REFUSED, false, due);
     assert_eq!(known.deadline(), None);
@@ -491,4 +491,118 @@ fn accounts_of_networks_are_forgotten_with_their_addresses() {
         assert!(known.networks.len() <= limits::BANS_MAX + 1);
     }
     assert_eq!((known.len(), known.networks.len()), (0, limits::BANS_MAX));
+}
+
+#[test]
+fn lost_address_that_is_named_again_is_called_at_once_and_not_hammered() {
+    for source in [Source::Tracker, Source::Local, Source::Dht, Source::Pex] {
+        let mut known = table();
+        known.add(addr(1), source, Time::ZERO);
+        let mut now = Time::ZERO;
+        // 26 minutes of failures: the next call is far off.
+        while now < after(26 * 60) {
+            now = now.max(known.deadline().unwrap());
+            assert_eq!(known.next(now), Some(addr(1)));
+            known.on_closed(addr(1), Why::Timeout, false, now);
+            if known.deadline().is_none() {
+                break;
+            }
+        }
+        // Whoever names it and however often, there is one call in each span.
+        let (start, mut calls) = (now, Vec::new());
+        while now < start + 10 * limits::REDIAL_NAMED {
+            known.add(addr(1), source, now);
+            if let Some(addr) = known.next(now) {
+                calls.push(now);
+                known.on_closed(addr, Why::Timeout, false, now);
+            }
+            now += Duration::from_secs(1);
+        }
+        assert!((9..=10).contains(&calls.len()), "{source:?}: {calls:?}");
+        assert!(calls.windows(2).all(|w| w[1].since(w[0]) >= limits::REDIAL_NAMED), "{source:?}: {calls:?}");
+    }
+}
+
+#[test]
+fn address_named_again_that_was_not_lost_keeps_its_wait() {
+    for why in [Why::Replaced, Why::Duplicate, Why::BothSeeds, Why::Busy] {
+        let mut known = table();
+        known.set_seeding(true, Time::ZERO);
+        known.add(addr(1), Source::Tracker, Time::ZERO);
+        assert_eq!(known.next(Time::ZERO), Some(addr(1)));
+        known.on_closed(addr(1), why, true, Time::ZERO);
+        let due = known.deadline();
+        known.add(addr(1), Source::Tracker, after(40));
+        assert_eq!((known.deadline(), known.next(after(40))), (due, None), "{why:?}");
+    }
+}
+
+#[test]
+fn failures_of_our_own_network_count_against_nobody() {
+    use std::io::ErrorKind::{AddrNotAvailable, NetworkDown, NetworkUnreachable, PermissionDenied};
+    let local = [AddrNotAvailable, NetworkDown, NetworkUnreachable, PermissionDenied].map(Why::Unreachable);
+    for why in local.into_iter().chain([Why::AddressGone, Why::Io(NetworkDown)]) {
+        let mut known = table();
+        known.add(addr(1), Source::Tracker, Time::ZERO);
+        let (mut now, mut waits) = (Time::ZERO, Vec::new());
+        for _ in 0..20 {
+            let due = known.deadline().expect("it is called for ever");
+            waits.push(due.since(now));
+            now = now.max(due);
+            assert_eq!(known.next(now), Some(addr(1)), "{why:?}");
+            known.on_closed(addr(1), why, false, now);
+        }
+        // Soon at first; an address of a family that this machine does not have costs little in the end.
+        assert!(waits[1] <= limits::REDIAL_LOCAL * 5 / 4, "{why:?}: {waits:?}");
+        assert!(waits[19] >= limits::REDIAL_MAX && waits[19] <= limits::REDIAL_MAX * 5 / 4, "{waits:?}");
+        assert_eq!(known.all[&addr(1)].failures, 0);
+        // When it is named, or our network is back, nothing holds it up: no packet has left.
+        known.add(addr(1), Source::Tracker, now);
+        assert_eq!(known.next(now), Some(addr(1)));
+    }
+}
+
+#[test]
+fn after_an_outage_what_was_lost_in_it_is_called_and_not_what_had_failed_before() {
+    let mut known = table();
+    let v6: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
+    for addr in [addr(1), addr(2), addr(3), addr(4), v6] {
+        known.add(addr, Source::Tracker, Time::ZERO);
+    }
+    while known.next(Time::ZERO).is_some() {}
+    known.on_closed(addr(4), Why::Timeout, false, after(80));
+    known.on_closed(addr(1), Why::Timeout, true, after(100));
+    known.on_closed(addr(2), Why::Timeout, false, after(110));
+    known.on_closed(addr(3), Why::BothSeeds, true, after(110));
+    known.on_closed(v6, Why::AddressGone, true, after(111));
+    known.on_network_back(false, after(90), after(111));
+    let spread = after(111) + limits::RECALL_SPACING * 2;
+    let mut called: Vec<_> = std::iter::from_fn(|| known.next(spread)).collect();
+    called.sort_unstable();
+    assert_eq!(called, [addr(1), addr(2)]);
+    known.on_network_back(true, after(90), spread);
+    assert_eq!(known.next(spread), Some(v6));
+}
+
+#[test]
+fn peer_that_still_holds_the_connection_that_our_network_ended_is_called_again_soon() {
+    let mut known = table();
+    known.add(addr(1), Source::Tracker, Time::ZERO);
+    assert_eq!(known.next(Time::ZERO), Some(addr(1)));
+    known.on_closed(addr(1), Why::AddressGone, true, Time::ZERO);
+    let mut now = Time::ZERO;
+    let mut refused = |known: &mut Known| {
+        let due = known.deadline().unwrap();
+        let wait = due.since(now);
+        now = now.max(due);
+        assert_eq!(known.next(now), Some(addr(1)));
+        known.on_closed(addr(1), Why::Eof, false, now);
+        wait
+    };
+    let waits: Vec<Duration> = (0..limits::RECONNECTS).map(|_| refused(&mut known)).collect();
+    assert!(waits.iter().all(|wait| *wait <= limits::RECONNECT_WAIT * 5 / 4), "{waits:?}");
+    assert!(waits.iter().sum::<Duration>() >= limits::ADDRESS_SILENT * 9 / 10, "{waits:?}");
+    // Then it is a failure as any other.
+    refused(&mut known);
+    assert!(refused(&mut known) >= limits::REDIAL);
 }

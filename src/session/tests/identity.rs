@@ -85,6 +85,26 @@ fn peer_that_waits_with_its_id_is_answered_once() {
 }
 
 #[test]
+fn peers_hear_another_id_when_our_network_ended_connections_and_trackers_the_same() {
+    let mut b = Bench::new();
+    let torrent = b.seed("a");
+    let [first, second] = [1, 2].map(|n| b.peer(torrent, n));
+    let id = said_to(&b, first);
+    assert_eq!(said_to(&b, second), id);
+    for peer in [first, second] {
+        b.tell(Event::Closed { peer, why: Why::AddressGone });
+    }
+    // A remote that holds the old connection for a minute takes the new one for somebody else.
+    let [third, fourth] = [3, 4].map(|n| b.peer(torrent, n));
+    let new = said_to(&b, third);
+    assert!(new != id && said_to(&b, fourth) == new, "one change for all of them");
+    b.pass(Duration::from_secs(2000));
+    assert!(announced(&b, torrent).iter().all(|(said, _)| [*said] == id[..]));
+    let identity = b.s.torrents.get(torrent).unwrap().identity;
+    assert!(identity.is_ours(&id[0]) && identity.is_ours(&new[0]));
+}
+
+#[test]
 fn torrent_that_is_added_again_has_the_identity_that_it_had() {
     let identity = |info_hash, secret| {
         let identity = Identity::of(info_hash, secret);

@@ -163,6 +163,16 @@ impl Place {
         }
     }
 
+    /// This address took a connection and then gave no answer: of several, the next one is asked.
+    pub(super) fn demote(&mut self, addr: SocketAddr) {
+        if self.addrs.len() > 1
+            && let Some(at) = self.addrs.iter().position(|other| *other == addr)
+        {
+            self.addrs[at..].rotate_left(1);
+            self.connection = self.connection.filter(|connection| connection.addr != addr);
+        }
+    }
+
     /// Whether anything of it may be under way to this address.
     pub(super) fn concerns(&self, addr: SocketAddr) -> bool {
         self.addrs.contains(&addr)
