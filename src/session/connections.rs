@@ -158,7 +158,10 @@ impl Session {
         let Some(torrent) = found.filter(|id| self.torrents.get(*id).is_some_and(Torrent::welcomes)) else {
             return self.close(peer, Why::UnknownTorrent, now);
         };
-        p.is_answered = true;
+        if self.torrents.get(torrent).is_some_and(|t| t.known.is_banned(p.addr.ip())) {
+            return self.close(peer, Why::Corrupt, now);
+        }
+        p.answered = Some(torrent);
         self.send_handshake(peer, torrent);
     }
 
@@ -172,7 +175,8 @@ impl Session {
         let Some(torrent) = found.filter(|id| self.torrents.get(*id).is_some_and(Torrent::welcomes)) else {
             return self.close(peer, Why::UnknownTorrent, now);
         };
-        if p.torrent.is_some_and(|dialled| dialled != torrent) {
+        // One that was removed and added again meanwhile is another, with another id.
+        if p.torrent.or(p.answered).is_some_and(|other| other != torrent) {
             return self.close(peer, Why::Protocol("the handshake is of another torrent"), now);
         }
         if self.torrents.get(torrent).is_some_and(|t| t.identity.is_ours(&handshake.peer_id)) {
@@ -199,7 +203,7 @@ impl Session {
             if !self.admit(torrent, addr, now) {
                 return self.close(peer, Why::Replaced, now);
             }
-            if self.peers.get(peer).is_some_and(|p| !p.is_answered) {
+            if self.peers.get(peer).is_some_and(|p| p.answered.is_none()) {
                 self.send_handshake(peer, torrent);
             }
         }

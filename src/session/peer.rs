@@ -52,8 +52,8 @@ pub(super) struct Peer {
     pub(super) stage: Stage,
     /// We dialled it and offer an encrypted handshake.
     pub(super) offers: bool,
-    /// It called, and got our handshake before its id came.
-    pub(super) is_answered: bool,
+    /// It called, and got our handshake for this torrent before its id came.
+    pub(super) answered: Option<TorrentId>,
     /// How it is encrypted, if it is.
     pub(super) encrypted: Option<Method>,
     /// The id of its handshake (BEP 20).
@@ -147,7 +147,7 @@ impl Peer {
             torrent,
             stage: if outgoing { Stage::Connecting } else { Stage::Handshaking },
             offers: false,
-            is_answered: false,
+            answered: None,
             encrypted: None,
             id: [0; 20],
             since: now,

@@ -61,8 +61,8 @@ impl Session {
 
     /// What an announce says of the torrent is what holds when it goes out, which may be long after it was due.
     pub(super) fn refresh(&self, id: TorrentId, request: &mut Request, now: Time) {
-        if let Some(Facts { uploaded, downloaded, left, .. }) = self.facts(id, now) {
-            (request.uploaded, request.downloaded, request.left) = (uploaded, downloaded, left);
+        if let Some(facts) = self.facts(id, now) {
+            facts.update(request);
         }
     }
 

@@ -43,6 +43,16 @@ pub(super) struct Facts {
     pub(super) dry: bool,
 }
 
+impl Facts {
+    /// Puts the figures as they are now into an announce.
+    pub(super) fn update(&self, request: &mut Request) {
+        (request.uploaded, request.downloaded, request.left) = (self.uploaded, self.downloaded, self.left);
+        if matches!(request.event, Event::None | Event::Paused) {
+            request.event = if self.is_partial_seed { Event::Paused } else { Event::None };
+        }
+    }
+}
+
 /// An announce to carry out. Exactly one [`Announcer::on_reply`] must follow.
 #[derive(Clone, Debug)]
 pub(super) struct Announce {
@@ -317,9 +327,8 @@ impl Announcer {
         if let Some(tier) = self.tier_of(at) {
             tier.on_asked(now);
         }
-        let event = if event == Event::None && facts.is_partial_seed { Event::Paused } else { event };
         let numwant = if self.stopping { 0 } else { facts.peers_wanted.min(limits::NUMWANT_MAX) };
-        let request = Request {
+        let mut request = Request {
             info_hash: facts.info_hash,
             peer_id: facts.peer_id,
             port: facts.port,
@@ -331,6 +340,7 @@ impl Announcer {
             key: self.key,
             tracker_id: id,
         };
+        facts.update(&mut request);
         Announce { tracker: at as u32, url, request, timeout }
     }
 

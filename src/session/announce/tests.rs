@@ -673,3 +673,19 @@ fn a_tracker_that_is_found_later_is_asked_at_once() {
     let many: Vec<Vec<Url>> = (0..300).map(|n| urls(&[&format!("h{n}")])).collect();
     assert_eq!(world.announcer.add(&many, Time::ZERO), limits::TRACKERS_MAX - 3);
 }
+
+#[test]
+fn an_announce_that_waited_says_what_holds_when_it_goes_out() {
+    let mut world = World::new(&[&["a"]]);
+    world.run(after(10), |_, _, _| fine(1800));
+    let due = (0..4000).find_map(|secs| world.announcer.poll(after(secs), &world.facts));
+    let mut request = due.expect("an announce is due").request;
+    assert_eq!(request.event, Event::None);
+    Facts { is_partial_seed: true, ..facts(7) }.update(&mut request);
+    assert_eq!((request.event, request.left), (Event::Paused, 7));
+    facts(0).update(&mut request);
+    assert_eq!((request.event, request.left), (Event::None, 0));
+    let mut started = Request { event: Event::Started, ..request };
+    Facts { is_partial_seed: true, ..facts(7) }.update(&mut started);
+    assert_eq!(started.event, Event::Started);
+}
