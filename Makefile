@@ -12,7 +12,7 @@ debug: ## build with assertions and debug information
 release: ## build the binary that make install installs
 	$(CARGO) build --release
 
-minimal: ## build without HTTPS: fewer crates, half the size
+minimal: ## build without HTTPS: fewer crates, a smaller binary
 	$(CARGO) build --release --no-default-features
 
 test: ## run all tests that need no other program

@@ -8,8 +8,11 @@
 )]
 
 mod common;
+#[path = "common/network.rs"]
+mod network;
 
 use common::{Folder, noise};
+use network::has_network;
 use ptorrent::proto::id::InfoHash;
 use ptorrent::proto::lsd;
 use ptorrent::sys::multicast::Group;
@@ -22,32 +25,6 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take here; a machine that is busy takes its time.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Set in a process that has a network of its own.
-const NETWORK: &str = "PTORRENT_TEST_NETWORK";
-
-/// Whether this process has a network of its own, with nothing but a loopback device. If not, the test is run again in
-/// a process that has one, and this one has nothing more to do.
-fn has_network() -> bool {
-    if std::env::var_os(NETWORK).is_some() {
-        return true;
-    }
-    let test = std::thread::current();
-    let test = test.name().expect("tests have names");
-    let by = |script: &str| {
-        let mut command = Command::new("unshare");
-        command.args(["-rn", "sh", "-c", script]).arg(std::env::current_exe().unwrap()).stdin(Stdio::null());
-        command
-    };
-    if !by("ip link set lo up").output().is_ok_and(|tried| tried.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "{test}: a network namespace is needed");
-        eprintln!("skipped: {test}: no network namespace to be had");
-        return false;
-    }
-    let mut again = by("ip link set lo up && exec \"$0\" \"$@\"");
-    again.args(["--exact", test, "--nocapture"]).env(NETWORK, "1");
-    assert!(again.status().unwrap().success(), "{test} failed in its network");
-    false
-}
 
 /// The program, killed at the latest when the test ends.
 struct Running {
@@ -108,7 +85,7 @@ fn create(folder: &Folder, name: &str, private: bool) -> InfoHash {
 
 /// Two programs of one machine, without a tracker or anything else that leads them to each other.
 fn find_each_other(name: &str, bind: [&[&str]; 2]) {
-    if !has_network() {
+    if !has_network("ip link set lo up") {
         return;
     }
     let folder = Folder::new(name);
@@ -137,7 +114,7 @@ fn two_programs_find_each_other_where_they_are_bound() {
 
 #[test]
 fn nothing_is_said_of_private_torrents_or_with_no_lsd() {
-    if !has_network() {
+    if !has_network("ip link set lo up") {
         return;
     }
     let folder = Folder::new("lsd-silent");
@@ -171,7 +148,7 @@ fn nothing_is_said_of_private_torrents_or_with_no_lsd() {
 
 #[test]
 fn hostile_datagrams_do_no_harm() {
-    if !has_network() {
+    if !has_network("ip link set lo up") {
         return;
     }
     let folder = Folder::new("lsd-hostile");

@@ -8,12 +8,14 @@
 )]
 
 mod common;
+#[path = "common/network.rs"]
+mod network;
 
 use common::{Folder, noise};
+use network::has_network;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -21,8 +23,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a download may take to go on when the network is back.
 const GOES_ON: Duration = Duration::from_secs(10);
-/// Set in a process that has a network of its own.
-const NETWORK: &str = "PTORRENT_TEST_NETWORK";
+/// Fails where no link between two networks can be made.
+const LINKS: &str = "ip link set lo up && ip link add w0 type veth peer name w1 && unshare -n nsenter --help";
 /// The other host, and the ports of its tracker and seeder.
 const THERE: &str = "10.77.0.1";
 const TRACKER: u16 = 7000;
@@ -30,34 +32,6 @@ const SEEDER: u16 = 7001;
 /// Our host, and the port of the download.
 const HERE: &str = "10.77.0.2";
 const LEECHER: u16 = 7002;
-
-/// Whether this process has a network of its own. If not, the test is run again in a process that has one, and this
-/// one has nothing more to do.
-fn has_network() -> bool {
-    if std::env::var_os(NETWORK).is_some() {
-        return true;
-    }
-    let test = std::thread::current();
-    let test = test.name().expect("tests have names");
-    let by = |script: &str| {
-        let mut command = Command::new("unshare");
-        command.args(["-rn", "sh", "-c", script]).arg(std::env::current_exe().unwrap()).stdin(Stdio::null());
-        command
-    };
-    let try_it = "ip link set lo up && ip link add w0 type veth peer name w1 && unshare -n nsenter --help";
-    if !by(try_it).output().is_ok_and(|tried| tried.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "{test}: a network namespace is needed");
-        eprintln!("skipped: {test}: no network namespace with a link to be had");
-        return false;
-    }
-    // One at a time: they measure time.
-    static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock();
-    let mut again = by("ip link set lo up && exec \"$0\" \"$@\"");
-    again.args(["--exact", test, "--nocapture"]).env(NETWORK, "1");
-    assert!(again.status().unwrap().success(), "{test} failed in its network");
-    false
-}
 
 fn sh(script: &str) -> String {
     let done = Command::new("sh").args(["-c", script]).output().unwrap();
@@ -207,7 +181,7 @@ fn link(host: &Running, device: &str, here: &str, there: &str) {
 
 #[test]
 fn download_goes_on_when_our_address_changes() {
-    if !has_network() {
+    if !has_network(LINKS) {
         return;
     }
     let lab = Lab::new("outage-address");
@@ -222,7 +196,7 @@ fn download_goes_on_when_our_address_changes() {
 
 #[test]
 fn download_goes_on_when_our_link_is_back() {
-    if !has_network() {
+    if !has_network(LINKS) {
         return;
     }
     let lab = Lab::new("outage-link");
@@ -233,7 +207,7 @@ fn download_goes_on_when_our_link_is_back() {
 
 #[test]
 fn listeners_follow_a_bound_device_and_nothing_leaves_another_way() {
-    if !has_network() {
+    if !has_network(LINKS) {
         return;
     }
     let lab = Lab::new("outage-device");
@@ -259,7 +233,7 @@ fn listeners_follow_a_bound_device_and_nothing_leaves_another_way() {
 
 #[test]
 fn tracker_follows_a_bound_device() {
-    if !has_network() {
+    if !has_network(LINKS) {
         return;
     }
     let lab = Lab::new("outage-tracker");
@@ -276,7 +250,7 @@ fn tracker_follows_a_bound_device() {
     assert!(lab.errors().contains("the device w0 (--bind-device) is back"), "{}", lab.errors());
 }
 
-/// The link as it was, made anew.
+/// Creates the deleted link again.
 fn link_again(lab: &Lab) {
     let pid = lab.host.child.id();
     sh(&format!(
@@ -288,7 +262,7 @@ fn link_again(lab: &Lab) {
 
 #[test]
 fn download_bound_to_an_address_goes_on_when_it_is_back() {
-    if !has_network() {
+    if !has_network(LINKS) {
         return;
     }
     let lab = Lab::new("outage-bind");

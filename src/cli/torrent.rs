@@ -102,7 +102,7 @@ pub(crate) fn warn_of_urls(found: &Found, console: &mut Console<'_>) {
     }
 }
 
-/// What was left out when the torrent or the link was read, and those of its URLs that only others can use.
+/// The URLs that were left out when the torrent or the link was read, and those that this program cannot use.
 fn unusable(meta: &Metainfo) -> UnusableUrls {
     let mut all = meta.unusable.clone();
     for text in meta.trackers.iter().flatten() {

@@ -1,6 +1,5 @@
-//! A .torrent, or the magnet link in its place, from a URL: one bounded download that a command waits for, redirects
-//! followed as for trackers. It has a
-//! thread of its own, which is left to itself should it hang in a name look-up.
+//! A .torrent, or a magnet link in its place, from a URL: one bounded download that a command waits for, with redirects
+//! followed as for trackers. It runs in a thread of its own, which is abandoned if it hangs in a name look-up.
 
 use super::client::{Ask, Client, supported};
 use super::http::{self, Fetched};

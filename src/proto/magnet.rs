@@ -82,8 +82,8 @@ impl Magnet {
         Magnet { info_hash, name: None, trackers, web_seeds, peers, select: None, unusable }
     }
 
-    /// Reads a link, without its tabs and line ends, as browsers do. What is optional and invalid is left out, but for `so`:
-    /// an error there would get every file.
+    /// Decodes a link without its tabs and line ends, as browsers do. Optional parameters that are invalid are ignored,
+    /// except `so`, because without it every file would be downloaded.
     pub fn parse(link: &str) -> Result<Magnet, Error> {
         let link: Cow<'_, str> = match link.trim() {
             link if link.contains(LINE_ENDS) => Cow::Owned(link.replace(LINE_ENDS, "")),

@@ -114,7 +114,7 @@ impl Reactor {
         self.waiting -= usize::from(conn.waiting);
         self.unsent_small -= conn.outbox.small();
         self.poll.remove(conn.stream.as_fd());
-        // What is unacknowledged keeps a FIN back; a reset tells the other side at once that this connection is over.
+        // A FIN waits behind unacknowledged data; a reset tells the other side at once that the connection is closed.
         if why == Why::Outage
             && let Err(error) = socket::reset_on_close(&conn.stream)
         {

@@ -147,35 +147,42 @@ impl Session {
         self.actions.push_back(Action::Handshake { peer, handshake: Box::new(handshake) });
     }
 
-    /// A peer that called names its torrent and may wait for our handshake before it sends its id, as BEP 3 allows.
-    /// Whether it gets a place is decided when its id is there.
-    pub(super) fn on_info_hash(&mut self, peer: PeerId, info_hash: InfoHash, now: Time) {
-        let Some(p) = self.peers.get_mut(peer).filter(|p| !p.outgoing) else { return };
+    /// The torrent of a handshake with this info-hash, or why the peer is disconnected.
+    fn torrent_for(&self, p: &Peer, info_hash: InfoHash) -> Result<TorrentId, Why> {
         if refuses(self.config.encryption, p) {
-            return self.close(peer, Why::Unencrypted, now);
+            return Err(Why::Unencrypted);
         }
         let found = self.by_hash.get(&info_hash).copied();
-        let Some(torrent) = found.filter(|id| self.torrents.get(*id).is_some_and(Torrent::welcomes)) else {
-            return self.close(peer, Why::UnknownTorrent, now);
+        let welcomes = |id: &TorrentId| self.torrents.get(*id).is_some_and(Torrent::welcomes);
+        found.filter(welcomes).ok_or(Why::UnknownTorrent)
+    }
+
+    /// An incoming peer has sent its info-hash. It may wait for our handshake before it sends its peer id, as BEP 3
+    /// allows. Whether it gets a connection slot is decided when the peer id is there.
+    pub(super) fn on_info_hash(&mut self, peer: PeerId, info_hash: InfoHash, now: Time) {
+        let Some(p) = self.peers.get(peer).filter(|p| !p.outgoing) else { return };
+        let torrent = match self.torrent_for(p, info_hash) {
+            Ok(torrent) => torrent,
+            Err(why) => return self.close(peer, why, now),
         };
         if self.torrents.get(torrent).is_some_and(|t| t.known.is_banned(p.addr.ip())) {
             return self.close(peer, Why::Corrupt, now);
         }
-        p.answered = Some(torrent);
+        if let Some(p) = self.peers.get_mut(peer) {
+            p.answered = Some(torrent);
+        }
         self.send_handshake(peer, torrent);
     }
 
     pub(super) fn on_handshake(&mut self, peer: PeerId, handshake: &Handshake, now: Time) {
         let Some(p) = self.peers.get_mut(peer) else { return };
         p.heard = now;
-        if refuses(self.config.encryption, p) {
-            return self.close(peer, Why::Unencrypted, now);
-        }
-        let found = self.by_hash.get(&handshake.info_hash).copied();
-        let Some(torrent) = found.filter(|id| self.torrents.get(*id).is_some_and(Torrent::welcomes)) else {
-            return self.close(peer, Why::UnknownTorrent, now);
+        let Some(p) = self.peers.get(peer) else { return };
+        let torrent = match self.torrent_for(p, handshake.info_hash) {
+            Ok(torrent) => torrent,
+            Err(why) => return self.close(peer, why, now),
         };
-        // One that was removed and added again meanwhile is another, with another id.
+        // A torrent that was removed and added again since the info-hash came has another id.
         if p.torrent.or(p.answered).is_some_and(|other| other != torrent) {
             return self.close(peer, Why::Protocol("the handshake is of another torrent"), now);
         }

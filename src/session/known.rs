@@ -538,7 +538,8 @@ impl Known {
     }
 
     /// Somebody names a known address: if it was lost it is called at once, whatever its back-off, but not within
-    /// [`limits::REDIAL_NAMED`] of its last call. A call that our own network did not let out is none.
+    /// [`limits::REDIAL_NAMED`] of its last call. A call that failed for want of our own network does not
+    /// count.
     fn on_named_again(&mut self, addr: SocketAddr, now: Time) {
         let seeding = self.seeding;
         let Some(candidate) = self.all.get_mut(&addr) else { return };

@@ -195,7 +195,7 @@ impl Session {
     pub(super) fn on_complete(&mut self, id: TorrentId, now: Time) {
         let Some(t) = self.torrents.get_mut(id) else { return };
         log::info!("{id} complete");
-        // To a tracker the download of a part is none.
+        // Trackers count downloads of the whole torrent only.
         if t.picker.have().all() {
             t.announcer.on_complete(now);
         }

@@ -166,7 +166,7 @@ impl Session {
             Why::Timeout | Why::Stalled | Why::Io(ErrorKind::TimedOut | ErrorKind::HostUnreachable)
         );
         if is_local(why) {
-            // What is closed at the end of an outage does not begin another one.
+            // Connections that are closed at the end of an outage do not start another one.
             family.is_down |= why != Why::Outage;
             if p.stage != Stage::Connecting
                 && let Some(t) = p.torrent.and_then(|id| self.torrents.get_mut(id))

@@ -49,17 +49,11 @@ impl Session {
             left: if t.spec.meta.is_known() { t.picker.left_of_all() } else { BLOCK.into() },
             is_partial_seed: t.upload_only() && !t.picker.have().all(),
             peers_wanted: u32::try_from(wanted).unwrap_or(u32::MAX),
-            dry: t.hungry() && wanted > 0 && self.has_nobody_to_call(t, now),
+            dry: t.hungry() && wanted > 0 && has_nobody_to_call(t, now),
         })
     }
 
-    /// True if trackers are asked before their interval is over: no address is known, or there is no peer and each
-    /// address waits for long after it failed.
-    fn has_nobody_to_call(&self, t: &Torrent, now: Time) -> bool {
-        t.known.deadline().is_none_or(|due| t.places == 0 && due > now + REDIAL)
-    }
-
-    /// What an announce says of the torrent is what holds when it goes out, which may be long after it was due.
+    /// Updates an announce when it is sent, which may be long after it was due.
     pub(super) fn refresh(&self, id: TorrentId, request: &mut Request, now: Time) {
         if let Some(facts) = self.facts(id, now) {
             facts.update(request);
@@ -154,4 +148,10 @@ impl Session {
         }
         self.pump_calls(now);
     }
+}
+
+/// True if trackers are asked before their interval is over: no address is known, or there is no peer and each address
+/// waits for long after it failed.
+fn has_nobody_to_call(t: &Torrent, now: Time) -> bool {
+    t.known.deadline().is_none_or(|due| t.places == 0 && due > now + REDIAL)
 }

@@ -476,7 +476,7 @@ impl Session {
         }
     }
 
-    /// Our network is back: what is fetched over a connection on which nothing comes is asked for anew.
+    /// Our network is back: blocks that wait on a connection without data are requested again over a new one.
     pub(super) fn restart_stalled_web(&mut self, torrent: TorrentId, now: Time) {
         for slot in 0..WEB_FETCHES {
             let Some(fetch) = self.web.get(slot).filter(|fetch| fetch.torrent == torrent) else { continue };

@@ -1,6 +1,5 @@
-//! Reading from a web seed that serves whole files only. Its files are read in the order of the torrent, pass by pass: what
-//! is here already, and what peers have been asked for, is skipped. What is skipped costs as much as what is wanted, so it
-//! is counted.
+//! Downloads from a web seed that serves whole files only. Each pass reads its files in the order of the torrent. Blocks
+//! that are on disk, or requested from peers, are skipped; they take as long as the others, so skipped bytes are counted.
 
 use crate::api::WebPart;
 use crate::limits::WEB_SKIP_FREE;

@@ -54,7 +54,8 @@ const IFF_UP: u32 = 1;
 const IFF_LOOPBACK: u32 = 8;
 const IFF_LOWER_UP: u32 = 0x1_0000;
 
-/// The changes that a datagram of the kernel tells. What is cut short ends it; messages of other kinds are passed over.
+/// The changes that a datagram of the kernel tells. A truncated message ends the
+/// iteration; messages of other kinds are skipped.
 pub fn changes(mut data: &[u8]) -> impl Iterator<Item = Change> + '_ {
     std::iter::from_fn(move || {
         loop {

@@ -33,7 +33,7 @@ fn broken(address: &str, port: u16, fault: Fault) -> Option<Arc<AtomicUsize>> {
                 Fault::Hangs => b"",
             };
             if fault != Fault::Hangs {
-                // What has not been read would make the end a reset.
+                // Closing a socket with unread data would send a reset.
                 let _ = stream.read(&mut [0; 4096]);
             }
             let _ = stream.write_all(answer);

@@ -36,7 +36,7 @@ struct Urls<'t> {
 }
 
 impl Urls<'_> {
-    /// A URL that is new, as it is kept. What cannot be used is counted; values that are no text are junk.
+    /// The escaped URL, if the list does not have it yet. URLs that cannot be used are counted; other values are ignored.
     fn add(&mut self, value: Value<'_>) -> Option<String> {
         let bytes = value.as_bytes().filter(|bytes| !bytes.trim_ascii().is_empty())?;
         match url::kept(bytes) {

@@ -6,7 +6,7 @@ use crate::limits;
 use crate::proto::metainfo::{is_foul, text};
 use std::fmt;
 
-/// What is named.
+/// What a URL or an address in a torrent or a link stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     /// The announce URL of a tracker.
@@ -19,7 +19,7 @@ pub enum Role {
     Peer,
 }
 
-/// Why it cannot be used.
+/// Why a URL or an address cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
     /// It is not a URL that we can use.

@@ -35,7 +35,7 @@ pub(super) struct Facts {
     pub(super) downloaded: u64,
     /// Bytes of the whole torrent that are missing, whether they are wanted or not.
     pub(super) left: u64,
-    /// Some are missing, and none of them is wanted (BEP 21).
+    /// True if bytes are missing and the user wants none of them (BEP 21).
     pub(super) is_partial_seed: bool,
     /// How many more peers are of use; 0 when full, or when seeding with enough.
     pub(super) peers_wanted: u32,
@@ -44,11 +44,18 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Puts the figures as they are now into an announce.
+    /// Updates an announce that has waited to the present figures.
     pub(super) fn update(&self, request: &mut Request) {
         (request.uploaded, request.downloaded, request.left) = (self.uploaded, self.downloaded, self.left);
-        if matches!(request.event, Event::None | Event::Paused) {
-            request.event = if self.is_partial_seed { Event::Paused } else { Event::None };
+        request.event = self.event(request.event);
+    }
+
+    /// The event to announce: a partial seed says that it is one in each announce without another event (BEP 21).
+    fn event(&self, event: Event) -> Event {
+        match event {
+            Event::None | Event::Paused if self.is_partial_seed => Event::Paused,
+            Event::None | Event::Paused => Event::None,
+            other => other,
         }
     }
 }
@@ -135,10 +142,9 @@ pub(super) struct Announcer {
     trackers: Vec<Tracker>,
     key: u32,
     rng: Rng,
-    /// Some was missing at the first announce, so that the end of the download is told.
-    incomplete: bool,
-    /// Nothing was missing at the first announce: a piece that is lost and downloaded again is not the end of a download.
-    was_complete: bool,
+    /// True if bytes were missing at the first announce, so that the end of the download is announced. None before it. A
+    /// seed that loses a piece and downloads it again announces no `completed`.
+    was_incomplete: Option<bool>,
     /// It became complete after that.
     completed: bool,
     stopping: bool,
@@ -165,8 +171,7 @@ impl Announcer {
             trackers: all,
             key,
             rng: Rng::new(rng.seed()),
-            incomplete: false,
-            was_complete: false,
+            was_incomplete: None,
             completed: false,
             stopping: false,
             failure: None,
@@ -192,10 +197,7 @@ impl Announcer {
         if self.stopping {
             return self.poll_stop(facts, now);
         }
-        match facts.left {
-            0 => self.was_complete |= !self.incomplete,
-            _ => self.incomplete |= !self.was_complete,
-        }
+        self.was_incomplete.get_or_insert(facts.left > 0);
         if self.is_busy() {
             return None;
         }
@@ -255,10 +257,10 @@ impl Announcer {
         }
     }
 
-    /// All of the torrent is there now: `completed` is due at once, once in each tier. Without effect for a torrent that
+    /// The whole torrent is complete: `completed` is due at once, once in each tier. Without effect for a torrent that
     /// was complete at the first announce.
     pub(super) fn on_complete(&mut self, now: Time) {
-        if !self.incomplete || std::mem::replace(&mut self.completed, true) {
+        if self.was_incomplete != Some(true) || std::mem::replace(&mut self.completed, true) {
             return;
         }
         for tier in &mut self.tiers {
@@ -328,19 +330,18 @@ impl Announcer {
             tier.on_asked(now);
         }
         let numwant = if self.stopping { 0 } else { facts.peers_wanted.min(limits::NUMWANT_MAX) };
-        let mut request = Request {
+        let request = Request {
             info_hash: facts.info_hash,
             peer_id: facts.peer_id,
             port: facts.port,
             uploaded: facts.uploaded,
             downloaded: facts.downloaded,
             left: facts.left,
-            event,
+            event: facts.event(event),
             numwant,
             key: self.key,
             tracker_id: id,
         };
-        facts.update(&mut request);
         Announce { tracker: at as u32, url, request, timeout }
     }
 

@@ -289,34 +289,25 @@ impl Picker {
         }
     }
 
-    /// A block that another peer is slow with: one that was requested once, of a piece of which nothing was requested for
-    /// [`STALE_AFTER`]. The last block of the piece first, since the other peer sends it last.
+    /// A block that was requested from one other peer, of a piece of which nothing was requested for [`STALE_AFTER`]. The
+    /// search starts at the last block of the piece, because the other peer sends that one last.
     fn ask_stale(&mut self, asker: &Asker<'_>, now: Time) -> Option<Block> {
         let mut budget = ENDGAME_WALK;
         let asked = self.partials.list(Stage::Asked);
         let (then, first) = asked.split_at(self.turn % asked.len().max(1));
         self.turn = self.turn.wrapping_add(1);
-        let stale = |index: u32, piece: u32| {
-            let is_stale = now.since(self.partials.get(index).touched) >= STALE_AFTER;
-            is_stale && asker.has.get(piece) && !self.blame.has(piece)
-        };
-        let mut found = None;
         for (index, piece) in first.iter().chain(then).copied() {
-            budget = budget.saturating_sub(1);
-            if stale(index, piece) {
-                let mut blocks = (0..self.partials.get(index).blocks()).rev();
-                found = blocks.find(|at| {
-                    budget = budget.saturating_sub(ENDGAME_ASKED);
-                    budget == 0 || matches!(self.asked(index, *at, asker.peer), Some((1, _)))
-                });
-                found = found.filter(|_| budget > 0);
+            budget = budget.checked_sub(1)?;
+            let is_stale = now.since(self.partials.get(index).touched) >= STALE_AFTER;
+            if !is_stale || !asker.has.get(piece) || self.blame.has(piece) {
+                continue;
             }
-            if let Some(at) = found {
-                self.partials.ask_again(index, at, asker.peer);
-                return Some(self.layout.block(piece, at));
-            }
-            if budget == 0 {
-                break;
+            for at in (0..self.partials.get(index).blocks()).rev() {
+                budget = budget.checked_sub(ENDGAME_ASKED)?;
+                if matches!(self.asked(index, at, asker.peer), Some((1, _))) {
+                    self.partials.ask_again(index, at, asker.peer);
+                    return Some(self.layout.block(piece, at));
+                }
             }
         }
         None

@@ -79,6 +79,10 @@ fn peer_that_waits_with_its_id_is_answered_once() {
     b.tell(Event::Handshake { peer, handshake: Handshake { reserved: [0; 8], info_hash, peer_id: [1; 20] } });
     assert_eq!(said_to(&b, peer).len(), 1, "not again");
     assert!(b.s.torrents.get(torrent).unwrap().peers.contains(&peer));
+    // A banned address gets no answer.
+    b.s.torrents.get_mut(torrent).unwrap().known.ban(SocketAddr::from(([10, 0, 0, 3], 40_000)));
+    let peer = come(&mut b, 3, info_hash);
+    assert!(said_to(&b, peer).is_empty() && !b.s.peers.contains(peer));
     // A torrent that we do not have is no reason to wait for the rest.
     let peer = come(&mut b, 2, InfoHash([9; 20]));
     assert!(said_to(&b, peer).is_empty() && !b.s.peers.contains(peer));

@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(5);
 struct Lab {
     b: Bench,
     torrent: TorrentId,
-    /// What was seen of what the session wanted done.
+    /// The number of actions that the test has looked at.
     seen: usize,
 }
 
